@@ -1,0 +1,55 @@
+"""The update rules of Entropy-SGD and Replicated-SGD ([P21], Algorithms 1 and 2), written once.
+
+Plain arithmetic on whatever supports it: numpy arrays, torch tensors, single numbers. There is
+no loop, no model and no backend in here. The compiled kernels of ``committee`` compile these
+functions as they stand; the torch optimizers of ``deep`` call them on tensors. All of them are
+linear in the weights, so they hold as well for any linear image of the weights, such as the
+pre-activations ``w·x`` of a fixed set of patterns.
+
+============  ==================  =====================================================
+symbol        argument            meaning
+============  ==================  =====================================================
+w, w^a        ``weights``         weights that take the step
+w             ``anchor``          Entropy-SGD: weights at the start of the inner loop
+w̄             ``centre``          Replicated-SGD: mean of the replicas
+μ             ``average``         Entropy-SGD: running average of the inner loop
+γ             ``strength``        elastic strength; K_c γ for Replicated-SGD
+η, η'         ``lr``              learning rate
+ε             ``noise``           scale of the Langevin noise
+α             ``averaging``       memory of the running average
+============  ==================  =====================================================
+"""
+
+from __future__ import annotations
+
+
+def elastic_pull(weights, centre, strength):  # type: ignore[no-untyped-def]
+    """Gradient of the elastic energy ½ γ ‖w − w̄‖²: ``γ (w − w̄)``.
+
+    Algorithm 1, line 5, with the anchor as the centre; Algorithm 2, line 7, with K_c γ as the
+    strength.
+    """
+    return strength * (weights - centre)
+
+
+def descend(weights, gradient, lr):  # type: ignore[no-untyped-def]
+    """One vanilla gradient step: ``w − η ∇``."""
+    return weights - lr * gradient
+
+
+def langevin_kick(lr, noise, gaussian):  # type: ignore[no-untyped-def]
+    """Noise of one step of stochastic gradient Langevin dynamics: ``√η' ε N(0, I)``."""
+    return lr**0.5 * noise * gaussian
+
+
+def running_average(average, weights, averaging):  # type: ignore[no-untyped-def]
+    """Algorithm 1, line 7: ``α μ + (1 − α) w'``, in the form ``w' + α (μ − w')``."""
+    return weights + averaging * (average - weights)
+
+
+def local_entropy_gradient(anchor, average):  # type: ignore[no-untyped-def]
+    """Gradient of the local entropy loss, eq. 5 of [P21] without its factor γ: ``w − μ``.
+
+    The outer step (Algorithm 1, line 8) descends along it.
+    """
+    return anchor - average

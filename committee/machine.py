@@ -1,0 +1,93 @@
+"""The committee machine: prediction, errors, the loss and its gradient.
+
+A machine is its first-layer weights w (K, N), K odd; the second layer is fixed to ones. It
+predicts ``sign[K^(-1/2) Σ_k sign(w_k·x)]`` (a pre-activation of exactly zero counts as +1), so
+that the norm of a row does not matter. Training replaces the inner sign by ``tanh(β u)`` with
+unit-norm rows, ``u = w·x``, and minimises the *sum* over a minibatch of
+
+    f(x, ω) = −x/2 + log(2 cosh(ωx)) / (2ω) = log(1 + exp(−2ωx)) / (2ω),
+    x = σ K^(-1/2) Σ_k tanh(β u_k)                                  ([P21] eq. 8, App. B.1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from message_passing.validation import check_labels, check_patterns, check_weights
+
+
+def predict(weights: ArrayLike, patterns: ArrayLike) -> NDArray[np.float64]:
+    """Predictions (..., P) in {±1} of machines with weights (..., K, N)."""
+    weights = check_weights(weights)
+    patterns = check_patterns(patterns, weights.shape[-1])
+    return predict_from_preactivations(weights @ patterns.T)
+
+
+def predict_from_preactivations(preactivations: NDArray) -> NDArray[np.float64]:
+    """Majority of the signs of pre-activations (..., K, P); zero counts as +1."""
+    K = preactivations.shape[-2]
+    positive = np.count_nonzero(preactivations >= 0, axis=-2)
+    return np.where(2 * positive > K, 1.0, -1.0)
+
+
+def error_rate(
+    weights: ArrayLike, patterns: ArrayLike, labels: ArrayLike
+) -> NDArray[np.float64] | float:
+    """Fraction of wrongly classified patterns.
+
+    Parameters
+    ----------
+    weights : (..., K, N)
+        One machine or several; the norm of the rows does not matter.
+    patterns : (P, N)
+    labels : (P,)
+
+    Returns
+    -------
+    A number for one machine, an array of shape (...) for several.
+
+    Raises
+    ------
+    ValueError
+        Even K, shapes that do not fit, labels other than ±1, NaN.
+    """
+    predictions = predict(weights, patterns)
+    labels = check_labels(labels, predictions.shape[-1])
+    errors = np.mean(predictions != labels, axis=-1)
+    return float(errors) if errors.ndim == 0 else errors
+
+
+def unit_rows(weights: NDArray) -> NDArray[np.float64]:
+    """Weights with every row rescaled to norm 1."""
+    return weights / np.linalg.norm(weights, axis=-1, keepdims=True)
+
+
+def loss_per_pattern(
+    weights: NDArray, patterns: NDArray, labels: NDArray, beta: float, omega: float
+) -> NDArray[np.float64]:
+    """Loss f(σ·output, ω) of each pattern, shape (..., P), with unit-norm rows u = w·x.
+
+    Never negative, never overflows: ``logaddexp(0, −2ωx) / (2ω)``.
+    """
+    K = weights.shape[-2]
+    output = np.tanh(beta * (weights @ patterns.T)).sum(axis=-2) / np.sqrt(K)
+    return np.logaddexp(0.0, -2.0 * omega * labels * output) / (2.0 * omega)
+
+
+def loss_gradient(
+    weights: NDArray, patterns: NDArray, labels: NDArray, beta: float, omega: float
+) -> NDArray[np.float64]:
+    """Gradient (K, N) of the summed loss with respect to the weights (no normalisation term).
+
+    ``∂f/∂w_k = −σ β K^(-1/2) (1 − tanh²(β u_k)) / (1 + exp(2ωσ·output)) · x``.
+    """
+    K = len(weights)
+    hidden = np.tanh(beta * (weights @ patterns.T))
+    output = hidden.sum(axis=0) / np.sqrt(K)
+    slope = -labels * _logistic(-2.0 * omega * labels * output)
+    return (slope * beta / np.sqrt(K) * (1.0 - hidden**2)) @ patterns
+
+
+def _logistic(x: NDArray) -> NDArray[np.float64]:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))

@@ -1,0 +1,72 @@
+"""Schedules: how a parameter changes with time, written once for the whole package.
+
+A schedule is a frozen dataclass that is called with the time τ, a number or an array of
+numbers (epochs for the committee machine, optimizer steps or epochs for deep networks).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Schedule(Protocol):
+    """Anything that maps a time (or an array of times) to the parameter's value."""
+
+    def __call__(self, time: ArrayLike) -> NDArray[np.float64]: ...
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """``value(τ) = start · (1 + rate)^τ``; the focusing schedule of [P21] Sec. 4."""
+
+    start: float
+    rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.start):
+            raise ValueError(f"start is {self.start}; a finite number was expected.")
+        if not self.rate > -1:
+            raise ValueError(f"rate is {self.rate}; a number above -1 was expected.")
+
+    def __call__(self, time: ArrayLike) -> NDArray[np.float64]:
+        return self.start * np.exp(np.asarray(time, dtype=np.float64) * math.log1p(self.rate))
+
+    @classmethod
+    def growing_by(cls, factor: float, start: float, total: float) -> Exponential:
+        """The schedule that grows by ``factor`` in ``total`` steps of time."""
+        return cls(start, math.expm1(math.log(factor) / total))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """``value(τ) = ½ maximum (1 − cos(π τ/total))``: from 0 to ``maximum`` in ``total``.
+
+    [P21] App. C prints a cosine focusing that starts high and turns negative; this is the
+    increasing one that the text describes. It stays at ``maximum`` after ``total``.
+    """
+
+    maximum: float
+    total: float
+
+    def __post_init__(self) -> None:
+        if not self.total > 0:
+            raise ValueError(f"total is {self.total}; a positive number was expected.")
+
+    def __call__(self, time: ArrayLike) -> NDArray[np.float64]:
+        fraction = np.clip(np.asarray(time, dtype=np.float64) / self.total, 0.0, 1.0)
+        return 0.5 * self.maximum * (1.0 - np.cos(np.pi * fraction))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """``value(τ) = value``."""
+
+    value: float
+
+    def __call__(self, time: ArrayLike) -> NDArray[np.float64]:
+        return np.full(np.shape(time), self.value, dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Entropy-SGD and Replicated-SGD for deep networks, on torch."""

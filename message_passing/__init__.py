@@ -1,0 +1,1 @@
+"""Local entropy of given weights: belief propagation, expectation propagation, Monte Carlo."""

@@ -1,0 +1,74 @@
+"""Writing results so that nothing is lost: a file is either whole or not there.
+
+Every writer goes to a temporary name in the same folder and renames it when it is complete.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Let ``write`` fill a temporary file, then rename it to ``path`` (folders are made)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_npz(path: str | Path, **arrays: Any) -> Path:
+    """Write named arrays as a compressed ``.npz`` file."""
+    return write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Write ``content`` as indented JSON."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False) + "\n"
+    return write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write rows (mappings with the same keys) as CSV; floats keep six significant digits."""
+    if not rows:
+        raise ValueError("rows is empty; at least one row was expected.")
+
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(rows[0].keys())
+    for row in rows:
+        table.writerow(
+            f"{value:.6g}" if isinstance(value, float | np.floating) else value
+            for value in row.values()
+        )
+    return write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def save_figure(figure: Any, path: str | Path) -> list[Path]:
+    """Write a matplotlib figure as ``path.pdf`` and ``path.png`` (suffix of ``path`` ignored)."""
+    stem = Path(path).with_suffix("")
+    return [
+        write_atomically(
+            stem.with_suffix(f".{kind}"),
+            lambda file, kind=kind: figure.savefig(file, format=kind, dpi=160, bbox_inches="tight"),
+        )
+        for kind in ("pdf", "png")
+    ]
