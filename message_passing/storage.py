@@ -65,10 +65,11 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 def save_figure(figure: Any, path: str | Path) -> list[Path]:
     """Write a matplotlib figure as ``path.pdf`` and ``path.png`` (suffix of ``path`` ignored)."""
     stem = Path(path).with_suffix("")
-    return [
-        write_atomically(
+
+    def save(kind: str) -> Path:
+        return write_atomically(
             stem.with_suffix(f".{kind}"),
-            lambda file, kind=kind: figure.savefig(file, format=kind, dpi=160, bbox_inches="tight"),
+            lambda file: figure.savefig(file, format=kind, dpi=160, bbox_inches="tight"),
         )
-        for kind in ("pdf", "png")
-    ]
+
+    return [save("pdf"), save("png")]
