@@ -2,5 +2,19 @@
 
 from committee.machine import error_rate, predict
 from committee.patterns import PatternSet
+from committee.protocols import PROTOCOLS, SGD, EntropySGD, Protocol, ReplicatedSGD
+from committee.training import TrainedEnsemble, TrainedMachine, train
 
-__all__ = ["PatternSet", "error_rate", "predict"]
+__all__ = [
+    "PROTOCOLS",
+    "SGD",
+    "EntropySGD",
+    "PatternSet",
+    "Protocol",
+    "ReplicatedSGD",
+    "TrainedEnsemble",
+    "TrainedMachine",
+    "error_rate",
+    "predict",
+    "train",
+]
