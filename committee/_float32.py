@@ -8,13 +8,14 @@ The exponential is the classical one of Cody and Waite with the minimax polynomi
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 # Sums may be reordered and multiply-adds fused; NaN and infinities keep their meaning. A division
 # gives what IEEE arithmetic says: Python's check for zero would keep loops from being vectorised.
-VECTORISED = {
+VECTORISED: dict[str, Any] = {
     "cache": True,
     "fastmath": {"reassoc", "contract", "nsz"},
     "error_model": "numpy",
