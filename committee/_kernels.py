@@ -43,25 +43,32 @@ _local_entropy_gradient = _part(entropic.local_entropy_gradient)
 
 
 @njit(cache=True)
-def draw_minibatches(rng, batches, patterns, size):
-    """Fill ``batches`` (steps, B) with a random partition of the patterns into minibatches.
+def draw_minibatches(bits, batches, patterns, size):
+    """Fill ``batches`` (passes, steps, B) with random partitions of the patterns.
 
-    Each has ``size`` patterns, the last one what is left, in ascending order; unused places
-    hold ``patterns``, the index of the padding row.
+    ``bits`` (passes, patterns) are random 64-bit integers; the upper half of each is used.
+    Each minibatch has ``size`` patterns, the last of a pass what is left, in ascending order;
+    unused places hold ``patterns``, the index of the padding row.
     """
-    order = np.arange(patterns)
-    for i in range(patterns - 1, 0, -1):
-        j = int(rng.random() * (i + 1))
-        order[i], order[j] = order[j], order[i]
-    batch_of = np.empty(patterns, np.int64)
-    for position in range(patterns):
-        batch_of[order[position]] = position // size
-    filled = np.zeros(batches.shape[0], np.int64)
+    passes, steps, _ = batches.shape
     batches[:] = patterns
-    for pattern in range(patterns):
-        step = batch_of[pattern]
-        batches[step, filled[step]] = pattern
-        filled[step] += 1
+    order = np.empty(patterns, np.int64)
+    batch_of = np.empty(patterns, np.int64)
+    filled = np.empty(steps, np.int64)
+    for one in range(passes):
+        for i in range(patterns):
+            order[i] = i
+        for i in range(patterns - 1, 0, -1):
+            j = np.int64((bits[one, i] >> np.uint64(32)) * np.uint64(i + 1) >> np.uint64(32))
+            order[i], order[j] = order[j], order[i]
+        for step in range(steps):
+            filled[step] = 0
+            for position in range(step * size, min((step + 1) * size, patterns)):
+                batch_of[order[position]] = step
+        for pattern in range(patterns):
+            step = batch_of[pattern]
+            batches[one, step, filled[step]] = pattern
+            filled[step] += 1
 
 
 @_part
@@ -182,14 +189,19 @@ def descend_along_patterns(weights, rows, lengths, active, count, coefficients, 
 
 
 @_part
+def _inverse_norm(row):
+    squared = np.float32(0.0)
+    for i in range(row.size):
+        squared += row[i] * row[i]
+    return np.float32(1.0 / math.sqrt(squared))
+
+
+@_part
 def normalise_rows(weights):
     """Rescale every row to norm 1."""
     for k in range(weights.shape[0]):
         row = weights[k]
-        squared = np.float32(0.0)
-        for i in range(row.size):
-            squared += row[i] * row[i]
-        scale = np.float32(1.0 / math.sqrt(squared))
+        scale = _inverse_norm(row)
         for i in range(row.size):
             row[i] *= scale
 
@@ -232,13 +244,13 @@ def _pull_towards(weights, centre, strength, lr):
 
 
 @_part
-def _kick(weights, gaussians, lr, noise):
+def _langevin_pull(weights, anchor, strength, lr, gaussians, noise):
     K, N = weights.shape
-    scale = _langevin_kick(lr, noise, np.float32(1.0))
     for k in range(K):
-        w, z = weights[k], gaussians[k * N : (k + 1) * N]
+        w, c, z = weights[k], anchor[k], gaussians[k * N : (k + 1) * N]
         for i in range(N):
-            w[i] += scale * z[i]
+            pulled = _descend(w[i], _elastic_pull(w[i], c[i], strength), lr)
+            w[i] = pulled + _langevin_kick(lr, noise, z[i])
 
 
 @_part
@@ -250,10 +262,12 @@ def _step_outer(anchor, average, lr):
 
 
 @_part
-def _update_average(average, weights, averaging):
+def _normalise_and_average(weights, average, averaging):
     for k in range(weights.shape[0]):
-        mu, w = average[k], weights[k]
+        w, mu = weights[k], average[k]
+        scale = _inverse_norm(w)
         for i in range(w.size):
+            w[i] *= scale
             mu[i] = _running_average(mu[i], w[i], averaging)
 
 
@@ -461,7 +475,7 @@ def esgd_epochs(
     active = np.empty(B + 4, np.int64)
     weights = np.empty((K, N), np.float32)
     average = np.empty((K, N), np.float32)
-    gaussians = np.empty(K * N + K * N % 2, np.float32)
+    gaussians = np.zeros(K * N + K * N % 2, np.float32)
     distance = np.inf
     for epoch in range(batches.shape[0]):
         beta, omega = np.float32(betas[epoch]), np.float32(omegas[epoch])
@@ -473,13 +487,11 @@ def esgd_epochs(
                 batch = batches[epoch, outer, inner]
                 preactivations(weights, rows, lengths, batch, u)
                 count = gradient_coefficients(u, labels, batch, beta, omega, scale, active)
-                _pull_towards(weights, anchor, gamma, inner_lr)
-                descend_along_patterns(weights, rows, lengths, active, count, u, inner_lr)
                 if noise > 0:
                     gaussians_from_bits(bits[epoch, outer, inner], gaussians)
-                    _kick(weights, gaussians, inner_lr, noise)
-                normalise_rows(weights)
-                _update_average(average, weights, averaging)
+                _langevin_pull(weights, anchor, gamma, inner_lr, gaussians, noise)
+                descend_along_patterns(weights, rows, lengths, active, count, u, inner_lr)
+                _normalise_and_average(weights, average, averaging)
             distance = squared_distance(anchor, average)
             _step_outer(anchor, average, lr)
             normalise_rows(anchor)

@@ -219,8 +219,8 @@ class _RotatedPatterns:
     def draw(self, rng: np.random.Generator, passes: int) -> NDArray[np.int64]:
         """Minibatches of so many passes over the patterns, (passes, steps, width)."""
         batches = np.empty((passes, self.steps, self.width), np.int64)
-        for one in batches:
-            _kernels.draw_minibatches(rng, one, self.P, self.size)
+        bits = rng.bit_generator.random_raw(passes * self.P).reshape(passes, self.P)
+        _kernels.draw_minibatches(bits, batches, self.P, self.size)
         return batches
 
 
