@@ -20,7 +20,7 @@ from scipy.special import ndtr
 from committee.machine import error_rate, predict_from_preactivations
 from message_passing.validation import check_labels, check_patterns, check_weights
 
-DEFAULT_SIGMAS = np.linspace(0.0, 1.5, 16)
+DEFAULT_SIGMAS = np.linspace(0.0, 1.5, 31)
 SAMPLES_AT_ONCE = 64
 
 

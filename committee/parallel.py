@@ -80,7 +80,7 @@ def _with_bar(
     description: str | None,
 ) -> Iterator[tuple[int, Any]]:
     with tqdm(
-        total=total, desc=description, disable=not progress, smoothing=0.1, dynamic_ncols=True
+        total=total, desc=description, disable=not progress, smoothing=0, dynamic_ncols=True
     ) as bar:
         try:
             for pair in completed:

@@ -45,9 +45,8 @@ def hidden_manifold(size: int = 500, seed: int = 0, balanced: bool = False) -> P
     patterns have the correlations of 500 images of the reduced Fashion-MNIST: mean overlap
     ``x·x'/N`` of two patterns 0.63 (images: 0.63), mean squared overlap 0.41 (0.41), and
     participation ratio ``(Σλ)²/Σλ²`` of the eigenvalues of the patterns' covariance 28 (28.5),
-    means over 40 seeds with a scatter of 0.01, 0.015 and 1.6 from seed to
-    seed. The classes are about
-    equally frequent, unlike those of the images.
+    means over 40 seeds with a scatter of 0.01, 0.015 and 1.6 from seed to seed. The classes are
+    about equally frequent, unlike those of the images.
     """
     shared, train, test = _generators(seed, 3)
     F = shared.normal(size=(INPUTS, LATENT_DIMENSIONS))
