@@ -125,7 +125,12 @@ def plot_test_errors(results: ExperimentResults, ax: Axes | None = None) -> Axes
             ax.errorbar(i + 0.4, errors.mean(), error, color="black", marker="_", capsize=2)
         names.append(f"{variant.name}\n(n = {len(errors)})")
     if any(np.any(variant.train_error > 0) for variant in results.variants.values()):
-        empty = {"color": "0.3", "marker": "o", "linestyle": "none", "fillstyle": "none"}
+        empty: dict[str, Any] = {
+            "color": "0.3",
+            "marker": "o",
+            "linestyle": "none",
+            "fillstyle": "none",
+        }
         ax.plot([], [], markersize=3.5, label="with training errors", **empty)
     ax.errorbar([], [], [], color="black", marker="_", capsize=2, label="mean ± standard error")
     constant = 100 * results.constant_test_error
