@@ -21,7 +21,7 @@ def draw_figure(config: ExperimentConfig) -> None:
     try:
         experiment = Experiment.prepare(config)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"{type(config).__name__}: {error}") from error
+        raise SystemExit(f"Error: {error}") from error
     print(f"Data: {experiment.patterns.description}", flush=True)
     results = experiment.run(progress=True)
     correlations = write_tables(results, config.out)

@@ -72,7 +72,8 @@ def plot_local_entropy(
     ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel("squared distance  $d = \\|w'-w\\|^2 / 2KN$")
     ax.set_ylabel("local entropy  $\\Phi_{\\mathrm{LE}}(d)$  per weight")
-    ax.legend(fontsize="x-small")
+    if engines:
+        ax.legend(fontsize="x-small")
     return ax
 
 
