@@ -7,9 +7,11 @@ that is interrupted loses at most the units in progress, and ends with the same 
 
 from __future__ import annotations
 
+import math
 import warnings
+import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast, get_args
@@ -210,7 +212,8 @@ class Experiment:
                     path = self.folder.curve(variant.name, restart, engine)
                     if not path.exists():
                         units.append(path)
-                        tasks.append((machine["weights"], engine))
+                        seed = _engine_seed(self.config.seed, variant.name, restart)
+                        tasks.append((machine["weights"], engine, seed))
         for index, arrays in self._compute(measure_local_entropy, tasks, "local entropy", progress):
             self.folder.store(units[index], arrays)
 
@@ -241,17 +244,20 @@ def train_and_profile(
 
 
 def measure_local_entropy(
-    patterns: PatternSet, task: tuple[np.ndarray, str]
+    patterns: PatternSet, task: tuple[np.ndarray, str, int]
 ) -> dict[str, np.ndarray]:
     """Unit of work: one local entropy curve of one machine; arrays to be stored."""
-    weights, engine = task
+    weights, name, seed = task
+    engine: Any = resolve_engine(name)
+    if is_dataclass(engine) and any(field.name == "seed" for field in fields(engine)):
+        engine = replace(engine, seed=seed)  # type: ignore[type-var]
     with warnings.catch_warnings():
         # Points that did not converge are marked in the result and counted in the summary.
         warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
         curve: LocalEntropyCurve = local_entropy_curve(
             weights, patterns.train_patterns, patterns.train_labels, engine=engine
         )
-    return arrays_of(curve)
+    return arrays_of(replace(curve, engine=name))
 
 
 def run_experiment(config: ExperimentConfig, progress: bool = False) -> ExperimentResults:
@@ -282,10 +288,19 @@ def _settings(config: ExperimentConfig, data: str) -> dict[str, Any]:
         "data": data,
         **{name: getattr(config, name) for name in names},
         "variants": {variant.name: _as_json(variant) for variant in config.variants()},
+        "engines": {name: _as_json(resolve_engine(name)) for name in config.engines},
     }
+
+
+def _engine_seed(seed: int, variant: str, restart: int) -> int:
+    """Seed of an engine that samples, for one machine."""
+    key = (restart, zlib.crc32(variant.encode()))
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])
 
 
 def _as_json(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {"kind": type(value).__name__, **{k: _as_json(v) for k, v in vars(value).items()}}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinity
     return value
