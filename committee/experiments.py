@@ -7,9 +7,11 @@ that is interrupted loses at most the units in progress, and ends with the same 
 
 from __future__ import annotations
 
+import math
 import warnings
+import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast, get_args
@@ -23,11 +25,15 @@ from committee.patterns import PatternSet
 from committee.protocols import EntropySGD, Protocol, ReplicatedSGD
 from committee.results import ExperimentFolder, ExperimentResults, arrays_of, load_results
 from committee.training import TrainedMachine, resolve_protocol, train_restart
-from message_passing.local_entropy import LocalEntropyCurve, local_entropy_curve
+from message_passing.local_entropy import (
+    ENGINES,
+    LocalEntropyCurve,
+    local_entropy_curve,
+    resolve_engine,
+)
 
 Algorithm = Literal["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"]
 DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teacher"]
-EngineName = Literal["bp"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,9 @@ class ExperimentConfig(ABC):
     """Hidden units K, an odd number."""
     max_epochs: int | None = None
     """Epochs after which training gives up. Default: the protocol's."""
-    engines: tuple[EngineName, ...] = get_args(EngineName)
-    """Estimates of the local entropy: bp, belief propagation as published."""
+    engines: tuple[str, ...] = tuple(ENGINES)
+    """Estimates of the local entropy: bp, belief propagation as published; ep, expectation
+    propagation; mc, Monte Carlo, the slowest and the only one with error bars of its own."""
     workers: int | None = None
     """Processes on this machine. Default: one on each core."""
     scheduler: str | None = None
@@ -81,6 +88,8 @@ class ExperimentConfig(ABC):
             raise ValueError(
                 f"hidden_units is {self.hidden_units}; an odd positive number was expected."
             )
+        for engine in self.engines:
+            resolve_engine(engine)
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
 
@@ -113,9 +122,10 @@ class Figure6Config(ExperimentConfig):
 
     out: Path = Path("results/figure6")
     """Folder of the results. Running again with the same folder resumes."""
-    dropout: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
-    """Probabilities that an input is dropped in a training step (not published; these show the
-    effect)."""
+    dropout: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3)
+    """Probabilities that an input is dropped in a training step. Those of the paper are not
+    published: these show the effect, and training still ends without errors (it seldom does
+    from 0.4 on)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -202,7 +212,8 @@ class Experiment:
                     path = self.folder.curve(variant.name, restart, engine)
                     if not path.exists():
                         units.append(path)
-                        tasks.append((machine["weights"], engine))
+                        seed = _engine_seed(self.config.seed, variant.name, restart)
+                        tasks.append((machine["weights"], engine, seed))
         for index, arrays in self._compute(measure_local_entropy, tasks, "local entropy", progress):
             self.folder.store(units[index], arrays)
 
@@ -233,17 +244,20 @@ def train_and_profile(
 
 
 def measure_local_entropy(
-    patterns: PatternSet, task: tuple[np.ndarray, EngineName]
+    patterns: PatternSet, task: tuple[np.ndarray, str, int]
 ) -> dict[str, np.ndarray]:
     """Unit of work: one local entropy curve of one machine; arrays to be stored."""
-    weights, engine = task
+    weights, name, seed = task
+    engine: Any = resolve_engine(name)
+    if is_dataclass(engine) and any(field.name == "seed" for field in fields(engine)):
+        engine = replace(engine, seed=seed)  # type: ignore[type-var]
     with warnings.catch_warnings():
         # Points that did not converge are marked in the result and counted in the summary.
         warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
         curve: LocalEntropyCurve = local_entropy_curve(
             weights, patterns.train_patterns, patterns.train_labels, engine=engine
         )
-    return arrays_of(curve)
+    return arrays_of(replace(curve, engine=name))
 
 
 def run_experiment(config: ExperimentConfig, progress: bool = False) -> ExperimentResults:
@@ -274,10 +288,19 @@ def _settings(config: ExperimentConfig, data: str) -> dict[str, Any]:
         "data": data,
         **{name: getattr(config, name) for name in names},
         "variants": {variant.name: _as_json(variant) for variant in config.variants()},
+        "engines": {name: _as_json(resolve_engine(name)) for name in config.engines},
     }
+
+
+def _engine_seed(seed: int, variant: str, restart: int) -> int:
+    """Seed of an engine that samples, for one machine."""
+    key = (restart, zlib.crc32(variant.encode()))
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])
 
 
 def _as_json(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {"kind": type(value).__name__, **{k: _as_json(v) for k, v in vars(value).items()}}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinity
     return value

@@ -97,6 +97,8 @@ class ExperimentResults:
         return sorted(found, key=lambda engine: (_TRUST.get(engine, len(_TRUST)), engine))
 
 
+# Settings that a later run in the same folder may add to.
+_EXTENSIBLE = ("variants", "engines")
 _TRUST = {"mc": 0, "ep": 1, "bp": 2}
 
 
@@ -175,10 +177,11 @@ class ExperimentFolder:
             "git_revision": git_revision(Path(__file__).parent) or "not a git checkout",
         }
         makers = stored.get("made_by", [])
-        before = stored.get("settings", {}).get("variants", {})
+        before = stored.get("settings", {})
+        together = {key: {**before.get(key, {}), **settings[key]} for key in _EXTENSIBLE}
         content = {
             "title": title,
-            "settings": {**settings, "variants": {**before, **settings["variants"]}},
+            "settings": {**settings, **together},
             "patterns": {"name": patterns.name, "description": patterns.description},
             "made_by": makers if made in makers else [*makers, made],
         }
@@ -279,9 +282,9 @@ def _reliable_distance(curve: LocalEntropyCurve) -> float:
 
 
 def _differences(stored: Any, wanted: Any, name: str = "") -> list[str]:
-    """Sentences on the settings that differ; variants that only one of them has do not count."""
+    """Sentences on the settings that differ; variants and engines may be added."""
     if isinstance(stored, dict) and isinstance(wanted, dict):
-        common = stored.keys() & wanted.keys() if name == "variants" else stored.keys() | wanted
+        common = stored.keys() & wanted if name in _EXTENSIBLE else stored.keys() | wanted
         return [
             difference
             for key in sorted(common)

@@ -87,6 +87,8 @@ def correlation_table(correlations: Sequence[Mapping[str, Any]], engine: str | N
             key = (row["first"], row["second"], row["scope"], str(row["n"]))
             rows.setdefault(key, []).append(
                 f"{row['correlation']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+                if np.isfinite(row["correlation"])
+                else "–"
             )
     return _align([header, *([*key, *cells] for key, cells in rows.items())])
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ import pytest
 from committee import experiments, local_energy, train
 from committee.experiments import Figure1Config, Figure6Config, run_experiment
 from committee.results import load_results
-from message_passing.local_entropy import local_entropy_curve
+from message_passing.local_entropy import ENGINES, local_entropy_curve
+from message_passing.problem import LadderResult, ReferenceProblem
 from tests.committee.cluster import ROOT, Cluster
 
 ALGORITHMS = ("sgd-fast", "sgd-slow")
@@ -213,6 +215,37 @@ def test_curves_end_where_they_stop_converging(uninterrupted: Path) -> None:
     values = broken.local_entropy("bp", grid)
     np.testing.assert_array_equal(np.isnan(values[0]), [False, False, True, True])
     assert np.all(np.isnan(values[1:]))
+
+
+@dataclass(frozen=True)
+class NoisyEngine:
+    """An engine that samples: its answer is its seed."""
+
+    seed: int = 0
+
+    def ladder(self, problem: ReferenceProblem, variances: np.ndarray) -> LadderResult:
+        phi = -1.0 / (2.0 + self.seed)
+        return LadderResult.from_points(variances, [(phi, 1.0, True, 1, 0.0) for _ in variances])
+
+
+def test_engines_that_sample_get_a_seed_for_each_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, "noisy", NoisyEngine)
+    run_experiment(small(tmp_path, restarts=2))
+    results = run_experiment(small(tmp_path, restarts=2, engines=("noisy",)))
+    assert results.engines == ["bp", "noisy"]  # an engine was added to the folder
+    seeds = {
+        c.free_entropy[0] for v in results.variants.values() for c in v.curves["noisy"].values()
+    }
+    assert len(seeds) == 4
+    again = run_experiment(small(tmp_path / "again", restarts=2, engines=("noisy",)))
+    assert seeds == {
+        c.free_entropy[0] for v in again.variants.values() for c in v.curves["noisy"].values()
+    }
+    monkeypatch.setitem(ENGINES, "noisy", partial(NoisyEngine, seed=5))
+    with pytest.raises(ValueError, match=r"engines\.noisy\.seed is 0 there and 5 here"):
+        run_experiment(small(tmp_path, restarts=2, engines=("noisy",)))
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
