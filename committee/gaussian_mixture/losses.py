@@ -186,27 +186,28 @@ class NoisyLogistic(Loss):
     steepest: ClassVar[float] = 1.0
 
     @cached_property
-    def _noise(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def rule(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Nodes and weights of the average over z."""
         step = min(0.5, 0.7 / self.width)  # exp(−2π²/0.7) < 1e-12, and exp(−2π²/0.5²) as well
         half = int(np.ceil(8.0 / step))
         z = step * np.arange(-half, half + 1)
-        return self.width * z, step * _density(z)
+        return z, step * _density(z)
 
     @property
     def knots(self) -> NDArray[np.float64]:  # type: ignore[override]
         return np.hypot(1.0, self.width / 2.0) * Logistic.knots
 
     def value(self, x: NDArray) -> NDArray[np.float64]:
-        noise, weight = self._noise
-        return np.logaddexp(0.0, -x[..., None] - noise) @ weight
+        z, weight = self.rule
+        return np.logaddexp(0.0, -x[..., None] - self.width * z) @ weight
 
     def slope(self, x: NDArray) -> NDArray[np.float64]:
-        noise, weight = self._noise
-        return -expit(-x[..., None] - noise) @ weight
+        z, weight = self.rule
+        return -expit(-x[..., None] - self.width * z) @ weight
 
     def curvature(self, x: NDArray) -> NDArray[np.float64]:
-        noise, weight = self._noise
-        p = expit(x[..., None] + noise)
+        z, weight = self.rule
+        p = expit(x[..., None] + self.width * z)
         return (p * (1.0 - p)) @ weight
 
 
