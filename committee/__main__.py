@@ -8,8 +8,11 @@ from typing import Any
 
 import tyro
 
+from committee import benchmark, sensitivity
+from committee.benchmark import BenchmarkConfig
 from committee.experiments import Experiment, ExperimentConfig, Figure1Config, Figure6Config
 from committee.figures import plot_results
+from committee.sensitivity import SensitivityConfig
 from committee.tables import closing_table, correlation_table, write_tables
 from message_passing.storage import save_figure
 
@@ -32,10 +35,24 @@ def draw_figure(config: ExperimentConfig) -> None:
     print(f"Written: {', '.join(map(str, figures))} and tables in {config.out}")
 
 
+def tell_errors(run: Callable[[Any], object]) -> Callable[[Any], None]:
+    """The command with errors of its input as one sentence."""
+
+    def told(config: Any) -> None:
+        try:
+            run(config)
+        except (ValueError, OSError) as error:
+            raise SystemExit(f"{type(config).__name__}: {error}") from error
+
+    return told
+
+
 # Each command: its options, a frozen dataclass, and what is done with them.
-COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
     "figure1": (Figure1Config, draw_figure),
     "figure6": (Figure6Config, draw_figure),
+    "sensitivity": (SensitivityConfig, tell_errors(sensitivity.run)),
+    "benchmark": (BenchmarkConfig, benchmark.run),
 }
 
 

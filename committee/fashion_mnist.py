@@ -48,7 +48,11 @@ ADVICE = (
 
 
 class DataUnavailableError(OSError):
-    """The files are neither here nor can they be downloaded."""
+    """The files are neither here nor can they be downloaded; ``problem`` says so in short."""
+
+    def __init__(self, problem: str, details: str = "") -> None:
+        super().__init__(f"{problem}{details}. {ADVICE}")
+        self.problem = problem
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def find_files(directory: str | Path | None = None) -> Path:
             return found
         raise DataUnavailableError(
             f"directory is {str(directory)!r}, but neither it nor its subfolder fashion-mnist "
-            f"holds {next(iter(OFFICIAL_FILES))}. {ADVICE}"
+            f"holds {next(iter(OFFICIAL_FILES))}"
         )
     if variable := os.environ.get(DATA_VARIABLE):
         if not Path(variable).is_dir():
@@ -131,8 +135,8 @@ def download(folder: Path) -> Path:
             except (OSError, ValueError) as error:  # requests' errors are OSErrors
                 if attempt == ATTEMPTS:
                     raise DataUnavailableError(
-                        f"{name} could not be downloaded from {ADDRESS}{name} into {folder} "
-                        f"({ATTEMPTS} attempts; {_first_line(error)}). {ADVICE}"
+                        f"{name} could not be downloaded from {ADDRESS}",
+                        f"{name} into {folder} ({ATTEMPTS} attempts; {_first_line(error)})",
                     ) from error
     return folder
 
@@ -183,7 +187,7 @@ def _existing(folder: Path, name: str) -> Path:
     path = _existing_or_none(folder, name)
     if path is None:
         raise DataUnavailableError(
-            f"{folder / name} is missing (without .gz it is not there either). {ADVICE}"
+            f"{folder / name} is missing (without .gz it is not there either)"
         )
     return path
 
