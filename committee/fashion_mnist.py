@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 from numpy.typing import NDArray
 
 DATA_VARIABLE = "WIDE_FLAT_MINIMA_DATA"
@@ -114,6 +113,8 @@ def find_files(directory: str | Path | None = None) -> Path:
 
 def cache_folder() -> Path:
     """Where downloads are kept: the user's cache, or ``WIDE_FLAT_MINIMA_CACHE``."""
+    import pooch  # here, since its import prints a warning in notebooks without widgets
+
     cache = os.environ.get(CACHE_VARIABLE) or pooch.os_cache("wide-flat-minima")
     return Path(cache) / "fashion-mnist"
 
@@ -123,6 +124,8 @@ def download(folder: Path) -> Path:
 
     A file gets its name only when it is complete and its hash is right.
     """
+    import pooch
+
     fetcher = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
     collection = pooch.create(
         path=folder, base_url=ADDRESS, registry=OFFICIAL_FILES, retry_if_failed=0
