@@ -9,6 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 TWO_PI = 2.0 * math.pi
+# Sweeps whose fresh draws are made together.
+SWEEPS_AHEAD = 10
 
 
 @njit(cache=True)
@@ -133,9 +135,16 @@ def slice_steps(
         for k in range(K):
             if (fields[k, mu] + offsets[k, mu] >= 0.0) == (labels[mu] > 0.0):
                 right[mu] += 1
+    ahead = min(SWEEPS_AHEAD, steps)
+    noises = np.empty((ahead * K, white.shape[1]))
+    freshes = np.empty((ahead * K, P))
     for step in range(steps):
-        noise = rng.standard_normal(white.shape)
-        fresh = root * np.dot(noise, factor)
+        row = (step % ahead) * K
+        if row == 0:  # one product for several sweeps: it is most of the work
+            noises[:] = rng.standard_normal(noises.shape)
+            freshes[:] = root * np.dot(noises, factor)
+        noise = noises[row : row + K]
+        fresh = freshes[row : row + K]
         for k in range(K):
             lost = 0  # wrong whatever this unit says
             for mu in range(P):

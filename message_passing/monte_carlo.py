@@ -71,8 +71,8 @@ class MonteCarlo:
 
     draws: int = 8000
     chains: int = 16
-    steps: int = 60
-    burn_in: int = 20
+    steps: int = 80
+    burn_in: int = 40
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -186,11 +186,10 @@ class _Climb:
         self.variance = float(sample.variances[base])
         self.factor = np.ascontiguousarray(problem.geometry.factor.T)
         # A block without a solution of its own starts from another's.
-        own = sample.hits[:, :, base].any(axis=1)
-        lenders = np.flatnonzero(own)
-        self.white = np.array(
-            [sample.kept[c if own[c] else lenders[c % len(lenders)], base] for c in range(len(own))]
-        )
+        own: NDArray[np.bool_] = np.any(sample.hits[:, :, base], axis=1)
+        lender = np.arange(len(own))
+        lender[~own] = np.resize(np.flatnonzero(own), np.count_nonzero(~own))
+        self.white = sample.kept[lender, base]
         self.log_z = np.log(with_and_without(sample.hits[:, :, base].mean(axis=1)))
         self.drift = 0.0  # the largest so far
         self.survived = True
