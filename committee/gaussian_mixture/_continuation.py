@@ -22,7 +22,7 @@ class Equations:
         alpha: float,
         delta: float,
         rho: float,
-        bias: None | float | Literal["train"],
+        bias: float | Literal["train"] | None,
         noise: float,
     ) -> None:
         self.loss, self.alpha, self.delta, self.rho, self.noise = loss, alpha, delta, rho, noise
@@ -171,9 +171,7 @@ class Equations:
         )
 
 
-def _trained_bias(
-    loss: Loss, m: float, width: float, D: float, rho: float, guess: float
-) -> float:
+def _trained_bias(loss: Loss, m: float, width: float, D: float, rho: float, guess: float) -> float:
     """The b with E[y f] = 0: the derivative of the average loss, which falls with b."""
 
     def pull(b: float) -> float:
@@ -192,5 +190,3 @@ def _trained_bias(
         high += step
         step *= 2.0
     return float(brentq(pull, low, high, xtol=1e-15, rtol=1e-15 * 8))
-
-

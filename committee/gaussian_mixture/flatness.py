@@ -52,9 +52,7 @@ def local_energy(
     return _mean_error(normalised_margins(classifier, patterns, labels), sigmas)
 
 
-def local_energy_theory(
-    state: ReplicaSymmetricState, sigmas: ArrayLike
-) -> NDArray[np.float64]:
+def local_energy_theory(state: ReplicaSymmetricState, sigmas: ArrayLike) -> NDArray[np.float64]:
     """Replica-symmetric E_σ = E[Q(v/(σ√(Δq)))] of a typical minimiser, for each σ ≥ 0."""
     width = np.sqrt(state.delta * state.q)
     energies = []
@@ -77,9 +75,7 @@ def _mean_error(margins: NDArray, sigmas: ArrayLike) -> NDArray[np.float64]:
     sigma = np.atleast_1d(np.asarray(sigmas, dtype=float))
     if np.any(~(sigma >= 0)):
         raise ValueError(f"sigmas contains {sigma[~(sigma >= 0)][0]}; numbers ≥ 0 were expected.")
-    return np.array(
-        [np.mean(ndtr(-margins / s)) if s > 0 else np.mean(margins < 0) for s in sigma]
-    )
+    return np.array([np.mean(ndtr(-margins / s)) if s > 0 else np.mean(margins < 0) for s in sigma])
 
 
 def _parts(classifier: LinearClassifier | ArrayLike) -> tuple[NDArray[np.float64], float]:

@@ -132,7 +132,13 @@ class _Cavity:
         margin = np.sqrt(reference.delta * tau * reference.q)
         self.fields: Fields = reference.fields(margin * np.arange(-5.0, 5.5, 1.0))
         self.scale = np.array(
-            [1.0, np.sqrt(reference.q), 1.0 / np.sqrt(tau), 1.0 / np.sqrt(reference.q * tau), 1 / tau]
+            [
+                1.0,
+                np.sqrt(reference.q),
+                1.0 / np.sqrt(tau),
+                1.0 / np.sqrt(reference.q * tau),
+                1 / tau,
+            ]
         )
 
     def unpack(self, x: NDArray) -> tuple[float, float, float, float, float]:

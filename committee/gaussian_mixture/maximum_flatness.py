@@ -61,7 +61,9 @@ def max_flat_classifier(
             unit = w / length
             margins = A @ unit
             gradient = loss.slope(margins) @ A / len(A)
-            return float(np.mean(loss.value(margins))), (gradient - (gradient @ unit) * unit) / length
+            return float(np.mean(loss.value(margins))), (
+                gradient - (gradient @ unit) * unit
+            ) / length
 
         w = w / np.linalg.norm(w)
         options = {"maxiter": 2000, "gtol": 1e-8, "ftol": 1e-15}
@@ -99,7 +101,10 @@ def max_flat_theory(alpha: float, delta: float, sigmas: ArrayLike) -> list[Repli
     path = np.unique(np.concatenate([steps, ladder]))[::-1]
     force = 1.0 / (first * np.sqrt(2.0 * np.pi * delta))
     x = np.array(
-        [np.arctanh(np.sqrt(alpha / (alpha + delta))), -np.log(force * np.sqrt(alpha * (alpha + delta)))]
+        [
+            np.arctanh(np.sqrt(alpha / (alpha + delta))),
+            -np.log(force * np.sqrt(alpha * (alpha + delta))),
+        ]
     )
     states, lost = {}, False
     for sigma in path:

@@ -35,7 +35,7 @@ def replica_symmetric(
     delta: float,
     ridge: float,
     rho: float = 0.5,
-    bias: None | float | Literal["train"] = None,
+    bias: float | Literal["train"] | None = None,
     noise: float = 0.0,
     start: ReplicaSymmetricState | None = None,
 ) -> ReplicaSymmetricState:
@@ -86,20 +86,24 @@ def replica_symmetric(
     return equations.follow(ridge)
 
 
-def _why_no_minimiser(
-    loss: str, alpha: float, delta: float, rho: float, trained_bias: bool
-) -> str:
+def _why_no_minimiser(loss: str, alpha: float, delta: float, rho: float, trained_bias: bool) -> str:
     """Why there is no unique minimiser without any ridge; empty where there is one."""
     if loss == "square":
-        return "" if alpha > 1 else (
-            f"without a ridge, the square loss has no unique minimiser at alpha = {alpha:g} ≤ 1: "
-            "there are fewer patterns than weights."
+        return (
+            ""
+            if alpha > 1
+            else (
+                f"without a ridge, the square loss has no unique minimiser at alpha = {alpha:g} ≤ 1: "
+                "there are fewer patterns than weights."
+            )
         )
     threshold = separability_threshold(delta, rho, trained_bias)
     if alpha > threshold:
         return ""
-    what = "the length of the weights diverges" if loss == "logistic" else (
-        "the loss is zero on a whole region, so that the minimiser is not unique"
+    what = (
+        "the length of the weights diverges"
+        if loss == "logistic"
+        else ("the loss is zero on a whole region, so that the minimiser is not unique")
     )
     return (
         f"without a ridge there is no solution of this kind at alpha = {alpha:g}: the patterns "

@@ -36,5 +36,7 @@ def separability_threshold(delta: float, rho: float = 0.5, bias: bool = False) -
         return float(np.log(length**2 * average))
 
     start = np.array([1.0 / scale, 0.0]) if bias else np.array([1.0 / scale])
-    least = minimize(violation, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13})
+    least = minimize(
+        violation, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13}
+    )
     return float(np.exp(-least.fun))

@@ -16,7 +16,7 @@ def square_closed_form(
     delta: float,
     ridge: float,
     rho: float = 0.5,
-    bias: None | Literal["train"] = None,
+    bias: Literal["train"] | None = None,
 ) -> ReplicaSymmetricState:
     """The square loss in closed form.
 
@@ -38,5 +38,3 @@ def square_closed_form(
     stability = alpha * (D / (1.0 + D)) ** 2
     q = (m * m + alpha * D * V * s * ((1.0 - m) / (1.0 + D)) ** 2) / (1.0 - stability)
     return make_state(get_loss("square"), alpha, delta, rho, ridge, (m, q, V, b), stability, 0.0, 0)
-
-

@@ -124,5 +124,3 @@ def no_state(
         loss, alpha, delta, rho, ridge, nan, nan, nan, nan, nan, nan, nan, nan,
         False, nan, iterations, message,
     )  # fmt: skip
-
-
