@@ -71,15 +71,17 @@ def hebb_training_error(alpha: float, delta: float) -> float:
 
 
 def hebb_local_energy(
-    sigmas: ArrayLike, alpha: float, delta: float
+    sigmas: ArrayLike, alpha: float, delta: float, bias: float = 0.0, rho: float = 0.5
 ) -> NDArray[np.float64] | np.float64:
     """E_σ of Hebb's rule: its normalised margins are N(√((α+Δ)/(αΔ)), 1), σ widens them.
 
-    ``E_σ = Q(√((α+Δ)/(αΔ)) / √(1+σ²))``.
+    ``E_σ = Q(√((α+Δ)/(αΔ)) / √(1+σ²))``; a bias b̄, in units of the weights' length, moves the
+    margins of both classes apart by ±b̄/√Δ.
     """
-    check_parameters(alpha, delta)
+    check_parameters(alpha, delta, rho)
     width = np.sqrt(1.0 + np.asarray(sigmas, dtype=float) ** 2)
-    return ndtr(-np.sqrt((alpha + delta) / (alpha * delta)) / width)
+    mean, shift = np.sqrt((alpha + delta) / (alpha * delta)), bias / np.sqrt(delta)
+    return rho * ndtr(-(mean + shift) / width) + (1.0 - rho) * ndtr(-(mean - shift) / width)
 
 
 def error_from_mean_margin(

@@ -18,7 +18,6 @@ from .bayes import (
     bayes_overlap,
     best_bias,
     hebb_local_energy,
-    hebb_training_error,
     overlap_error,
 )
 from .estimators import LinearClassifier, fit, hebb
@@ -131,7 +130,7 @@ def measure(config: GaussianMixtureConfig, seed: np.random.SeedSequence) -> list
             "overlap": overlap,
             "mean_margin": float(np.mean(normalised_margins(classifier.weights, x, y))),
             "best_error": _best_error(overlap, config),
-            "local_energy": local_energy(classifier.weights, x, y, SIGMAS).tolist(),
+            "local_energy": local_energy(classifier, x, y, SIGMAS).tolist(),
         }
 
     learnt = hebb(x, y)
@@ -162,21 +161,23 @@ def predict(config: GaussianMixtureConfig) -> list[Row]:
             "overlap": state.overlap,
             "mean_margin": mean_margin_theory(state) if state.bias == 0 else None,
             "best_error": _best_error(state.overlap, config),
-            "local_energy": None if state.bias else local_energy_theory(state, SIGMAS).tolist(),
+            "local_energy": local_energy_theory(state, SIGMAS).tolist(),
             "stable": state.stable,
         }
 
     R = bayes_overlap(alpha, delta)
+    b = float(best_bias(R, delta, rho))
+    energies = np.asarray(hebb_local_energy(SIGMAS, alpha, delta, b, rho))
     rows: list[Row] = [
         {
             "estimator": "hebb",
             "parameter": 0.0,
             "error": bayes_error(alpha, delta, rho),
-            "training_error": hebb_training_error(alpha, delta) if rho == 0.5 else None,
+            "training_error": float(energies[0]),
             "overlap": R,
             "mean_margin": float(np.sqrt((alpha + delta) / (alpha * delta))),
             "best_error": _best_error(R, config),
-            "local_energy": np.asarray(hebb_local_energy(SIGMAS, alpha, delta)).tolist(),
+            "local_energy": energies.tolist(),
             "stable": True,
         }
     ]

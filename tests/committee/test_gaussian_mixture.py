@@ -66,7 +66,7 @@ def test_fit_is_the_minimum(loss, ridge, bias):
 
 def test_constant_classifier_of_the_hinge_loss():
     # Where theory finds no q > 0 (many noisy, unbalanced patterns), the minimum is w = 0, b = -1.
-    x, y, _ = sample(40, 20, 4, rho=0.2, seed=0)
+    x, y, _ = sample(120, 20, 4, rho=0.2, seed=0)
     found = fit(x, y, "hinge", 1e-3, bias=True)
     assert np.abs(found.weights).max() < 1e-4 and found.bias == pytest.approx(-1, abs=1e-4)
     with pytest.warns(UserWarning, match="constant classifier"):
@@ -79,7 +79,7 @@ POINTS = [(2.0, 1.0), (0.6, 0.5), (5.0, 2.0)]
 @pytest.mark.parametrize(("alpha", "delta"), POINTS)
 def test_simulation_agrees_with_theory(alpha, delta):
     N, seeds = (200 if alpha > 2 else 300), 16
-    ladder = [2.0, 1.2]
+    ladder = [2.0, 1.2] if alpha >= 2 else [8.0, 4.0]  # where replica symmetry is stable
     theory = {"hebb": (bayes_error(alpha, delta), hebb_training_error(alpha, delta))}
     states = {(loss, r): replica_symmetric(loss, alpha, delta, r)
               for loss in ("square", "logistic", "hinge") for r in (0.1, 3.0)}  # fmt: skip
@@ -107,6 +107,7 @@ def test_simulation_agrees_with_theory(alpha, delta):
         mean = np.mean(values, axis=0)
         error = np.std(values, axis=0, ddof=1) / np.sqrt(seeds)
         resolution = 1.0 / (alpha * N * seeds)  # one error in all samples
+        assert np.all(np.isfinite(theory[key]))
         assert np.all(np.abs(mean - theory[key]) < 3 * error + resolution), (key, mean, theory[key])
 
 
