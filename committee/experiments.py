@@ -20,10 +20,9 @@ import numpy as np
 
 from committee.datasets import load_patterns
 from committee.flatness import local_energy
-from committee.parallel import run_tasks
 from committee.patterns import PatternSet
 from committee.protocols import EntropySGD, Protocol, ReplicatedSGD
-from committee.results import ExperimentFolder, ExperimentResults, arrays_of, load_results
+from committee.results import ExperimentFolder, ExperimentResults, load_results
 from committee.training import TrainedMachine, resolve_protocol, train_restart
 from message_passing.local_entropy import (
     ENGINES,
@@ -31,6 +30,8 @@ from message_passing.local_entropy import (
     local_entropy_curve,
     resolve_engine,
 )
+from message_passing.parallel import run_tasks
+from message_passing.storage import arrays_of
 
 Algorithm = Literal["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"]
 DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teacher"]

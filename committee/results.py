@@ -13,9 +13,8 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from committee.flatness import LocalEnergyProfile
 from committee.patterns import PatternSet
 from message_passing.hardware import describe_machine, git_revision
 from message_passing.local_entropy import LocalEntropyCurve
-from message_passing.storage import write_json, write_npz
+from message_passing.storage import from_arrays, read_npz, write_json, write_npz
 
 
 @dataclass(frozen=True)
@@ -120,14 +119,7 @@ class ExperimentFolder:
 
     def load(self, path: Path) -> dict[str, np.ndarray]:
         """Arrays of a file. Raises ``ValueError`` if it is damaged."""
-        try:
-            with np.load(path) as file:
-                return dict(file)
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path} cannot be read ({error}). Delete it, and run the command again: it will "
-                "be computed anew."
-            ) from error
+        return read_npz(path)
 
     def store(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         write_npz(path, **arrays)
@@ -223,21 +215,6 @@ def load_results(
         data_description=patterns.description,
         constant_test_error=patterns.constant_test_error,
         variants={name: variant for name, variant in found.items() if variant is not None},
-    )
-
-
-def arrays_of(result: Any) -> dict[str, np.ndarray]:
-    """The fields of a dataclass as arrays, to be stored; see ``from_arrays``."""
-    return {field.name: np.asarray(getattr(result, field.name)) for field in fields(result)}
-
-
-def from_arrays(kind: type, arrays: Mapping[str, np.ndarray]) -> Any:
-    """A dataclass from its stored fields."""
-    return kind(
-        **{
-            field.name: array.item() if (array := arrays[field.name]).ndim == 0 else array
-            for field in fields(kind)
-        }
     )
 
 
