@@ -47,9 +47,7 @@ def plot_curve(
     return ax
 
 
-def plot_curves(
-    curves: Mapping[str, Sequence[LocalEntropyCurve]], ax: Axes | None = None
-) -> Axes:
+def plot_curves(curves: Mapping[str, Sequence[LocalEntropyCurve]], ax: Axes | None = None) -> Axes:
     """Φ_LE(d) of one or several machines, by each of several engines.
 
     Parameters
@@ -73,6 +71,28 @@ def plot_curves(
         ax.legend(fontsize="small")
     _axis_names(ax)
     return ax
+
+
+def plot_costs(rows: Sequence[Mapping[str, Any]], axes: NDArray[Any]) -> NDArray[Any]:
+    """Seconds and memory of a curve against P, N and K, from the rows of the benchmark.
+
+    ``axes`` (2, 3): time above, memory below; one column for each size that grows.
+    """
+    for column, name in zip(axes.T, ("P", "N", "K"), strict=True):
+        grown = [row for row in rows if row["machine"].endswith(f"growing {name}")]
+        for engine in dict.fromkeys(row["engine"] for row in grown):
+            own = [row for row in grown if row["engine"] == engine]
+            style = {**ENGINE_STYLES.get(engine, {}), "label": ENGINE_NAMES.get(engine, engine)}
+            x = [row[name] for row in own]
+            column[0].loglog(x, [row["seconds"] for row in own], **style)
+            column[1].semilogx(x, [row["peak_memory_mib"] for row in own], **style)
+        others = {key: value for key, value in grown[0].items() if key in "KNP" and key != name}
+        column[0].set_title(", ".join(f"{key}={value}" for key, value in others.items()))
+        column[1].set_xlabel(name)
+    axes[0, 0].set_ylabel("seconds a curve, one core")
+    axes[1, 0].set_ylabel("peak memory of the process (MiB)")
+    axes[0, 0].legend(fontsize="small")
+    return axes
 
 
 def new_axes() -> Axes:
