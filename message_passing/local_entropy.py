@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 
 from message_passing.belief_propagation import BeliefPropagation
+from message_passing.expectation_propagation import ExpectationPropagation
+from message_passing.monte_carlo import MonteCarlo
 from message_passing.problem import LadderResult, PatternGeometry, ReferenceProblem
 
 #: Distances of the default ladder (twelve points).
@@ -30,7 +32,11 @@ class Engine(Protocol):
     def ladder(self, problem: ReferenceProblem, variances: NDArray[np.float64]) -> LadderResult: ...
 
 
-ENGINES: dict[str, type] = {"bp": BeliefPropagation}
+ENGINES: dict[str, type] = {
+    "bp": BeliefPropagation,
+    "ep": ExpectationPropagation,
+    "mc": MonteCarlo,
+}
 
 
 @dataclass(frozen=True)
@@ -137,10 +143,10 @@ def local_entropy_curve(
     """
     solver = resolve_engine(engine)
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
-    if problem.training_errors:
+    if problem.training_errors and not isinstance(solver, MonteCarlo):
         raise ValueError(
             f"weights make {problem.training_errors} training errors on patterns; "
-            "local entropy is defined here around a machine that makes none."
+            "the engine mc counts the configurations with at most as many, the others cannot."
         )
     if variances is None:
         ladder = _default_variances(problem)
