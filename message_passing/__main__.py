@@ -24,11 +24,9 @@ def draw_curves(config: CurveConfig) -> None:
     run = CurveRun.prepare(config)
     print(f"Local entropy of {run.network.size}", flush=True)
     for machine in np.flatnonzero(run.training_errors):
-        print(
-            f"Machine {machine} makes {run.training_errors[machine]} training errors and is left "
-            "out: local entropy is defined here around machines that make none."
-        )
-    curves = run.run(progress=True)
+        print(f"Machine {machine} makes {run.training_errors[machine]} training errors.")
+    curves, refused = run.run(progress=True)
+    print("\n".join(refused))
     table = write_curves_csv(curves, config.out / "curves.csv")
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     ax = plot_curves({e: list(group.values()) for e, group in curves.items()}, figure.subplots())

@@ -144,9 +144,7 @@ def measure_engine(machine: Machine, engine: str, repeats: int, seed: int) -> Ro
     # The ladder of a hard problem can end before d = 0.3.
     d = min(DISTANCE, *(float(curve.distance.max()) for curve in curves))
     values = [float(curve.at(d)) for curve in curves]
-    errors = [
-        float(curve.standard_error_at(d)) / abs(v) for curve, v in zip(curves, values, strict=True)
-    ]
+    errors = [float(c.standard_error_at(d)) / abs(float(c.at(d))) for c in curves]
     points = len(curves[0].distance)
     return {
         "machine": machine.name,

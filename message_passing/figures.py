@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from message_passing.local_entropy import LocalEntropyCurve
@@ -89,6 +90,10 @@ def plot_costs(rows: Sequence[Mapping[str, Any]], axes: NDArray[Any]) -> NDArray
         others = {key: value for key, value in grown[0].items() if key in "KNP" and key != name}
         column[0].set_title(", ".join(f"{key}={value}" for key, value in others.items()))
         column[1].set_xlabel(name)
+        for ax in column:
+            sizes = list(dict.fromkeys(row[name] for row in grown))
+            ax.set_xticks(sizes, [str(size) for size in sizes])
+            ax.xaxis.set_minor_locator(NullLocator())
     axes[0, 0].set_ylabel("seconds a curve, one core")
     axes[1, 0].set_ylabel("peak memory of the process (MiB)")
     axes[0, 0].legend(fontsize="small")

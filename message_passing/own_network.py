@@ -89,8 +89,7 @@ class CurveRun:
     config : CurveConfig
     network : Network
     training_errors : (R,) int
-        Machines with training errors have no curve: local entropy is defined here around
-        machines that make none.
+        An engine may refuse machines that make any; Monte Carlo takes them.
     folder : RunFolder
     """
 
@@ -103,48 +102,52 @@ class CurveRun:
     def prepare(cls, config: CurveConfig) -> CurveRun:
         """Read the files and open the folder, before any long work.
 
-        Raises ``ValueError`` for files that cannot be used, if no machine is without training
-        errors, or if the folder holds results of other input or settings.
+        Raises ``ValueError`` for files that cannot be used, or if the folder holds results of
+        other input or settings.
         """
         network = load_network(config.weights, config.patterns)
         geometry = PatternGeometry(network.patterns)
-        errors = np.array(
-            [
-                ReferenceProblem.from_arrays(w, geometry, network.labels).training_errors
-                for w in network.weights
-            ]
-        )
-        if np.all(errors > 0):
-            raise ValueError(
-                f"{config.weights}: every machine makes training errors (the best one "
-                f"{errors.min()} of {len(network.labels)}); local entropy is defined here around "
-                "machines that make none. Do weights and patterns belong together?"
-            )
+        errors = [
+            ReferenceProblem.from_arrays(w, geometry, network.labels).training_errors
+            for w in network.weights
+        ]
         folder = RunFolder(config.out)
         settings = _settings(config, network)
         folder.check(settings)
         folder.store_config("Local entropy", settings, network=network.size)
-        return cls(config, network, errors, folder)
+        return cls(config, network, np.array(errors), folder)
 
-    def run(self, progress: bool = False) -> Curves:
-        """Compute the curves that are missing; return all: ``curves[engine][machine]``."""
+    def run(self, progress: bool = False) -> tuple[Curves, list[str]]:
+        """Compute the curves that are missing.
+
+        Returns
+        -------
+        curves : dict of dict
+            ``curves[engine][machine]``, those that were stored before too.
+        refused : list of str
+            A sentence for each curve that an engine refused to make.
+
+        Raises ``ValueError`` if there is no curve at all.
+        """
+        refused: list[str] = []
         for engine in self.config.engines:
-            self._measure(engine, progress)
-        return {
+            self._measure(engine, progress, refused)
+        curves = {
             engine: {
-                machine: from_arrays(LocalEntropyCurve, read_npz(self._path(machine, engine)))
-                for machine in self.measured
+                machine: from_arrays(LocalEntropyCurve, read_npz(path))
+                for machine in range(len(self.network.weights))
+                if (path := self._path(machine, engine)).exists()
             }
             for engine in self.config.engines
         }
+        curves = {engine: found for engine, found in curves.items() if found}
+        if not curves:
+            raise ValueError(f"there is no curve. {' '.join(refused)}")
+        return curves, refused
 
-    @property
-    def measured(self) -> list[int]:
-        """Numbers of the machines that have curves."""
-        return [int(i) for i in np.flatnonzero(self.training_errors == 0)]
-
-    def _measure(self, engine: str, progress: bool) -> None:
-        missing = [i for i in self.measured if not self._path(i, engine).exists()]
+    def _measure(self, engine: str, progress: bool, refused: list[str]) -> None:
+        machines = range(len(self.network.weights))
+        missing = [i for i in machines if not self._path(i, engine).exists()]
         tasks = [
             (self.network.weights[i], engine, _machine_seed(self.config.seed, i)) for i in missing
         ]
@@ -156,8 +159,12 @@ class CurveRun:
             progress=progress and bool(tasks),
             description=f"local entropy by {engine}",
         )
-        for index, arrays in completed:
-            write_npz(self._path(missing[index], engine), **arrays)
+        for index, result in completed:
+            if isinstance(result, str):
+                refused.append(f"Machine {missing[index]} has no curve by {engine}: {result}")
+            else:
+                write_npz(self._path(missing[index], engine), **result)
+        refused.sort()
 
     def _path(self, machine: int, engine: str) -> Path:
         return self.folder.path / "curves" / f"{machine:03d}.{engine}.npz"
@@ -168,15 +175,21 @@ def measure(
     labels: NDArray[np.float64],
     variances: tuple[float, ...] | None,
     task: tuple[NDArray[np.float64], str, int],
-) -> dict[str, np.ndarray]:
-    """Unit of work: the curve of one machine by one engine, as arrays to be stored."""
+) -> dict[str, np.ndarray] | str:
+    """Unit of work: the curve of one machine by one engine, as arrays to be stored.
+
+    The reason, if the engine refuses the machine: the others still get their curves.
+    """
     weights, name, seed = task
     with warnings.catch_warnings():
         # Points that did not converge are marked in the results, and counted at the end.
         warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
-        curve = local_entropy_curve(
-            weights, patterns, labels, engine=seeded_engine(name, seed), variances=variances
-        )
+        try:
+            curve = local_entropy_curve(
+                weights, patterns, labels, engine=seeded_engine(name, seed), variances=variances
+            )
+        except ValueError as error:
+            return str(error)
     return arrays_of(replace(curve, engine=name))
 
 
