@@ -21,7 +21,7 @@ from committee.figures import (
     plot_test_errors,
 )
 from committee.tables import closing_table, correlation_table, summarise, write_tables
-from tests.committee.cluster import ROOT
+from tests.cluster import ROOT
 from tests.committee.made_up_results import TWO, curve, results, variant
 
 matplotlib.use("Agg")
