@@ -34,6 +34,12 @@ from message_passing.training_errors import solve_with_errors
 
 #: Sites with |λ|Σ_μμ below this do not enter the factorisation (they change r by less than it).
 NEGLIGIBLE_PRECISION = 1e-11
+#: Past sweeps that Anderson mixing combines.
+MEMORY = 5
+#: A sweep that multiplies the residual by more than this is undone.
+LARGEST_GROWTH = 5.0
+#: With smaller steps than this, give up.
+SMALLEST_STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class ExpectationPropagation:
         The second layer.
     """
 
-    damping: float = 0.2
+    damping: float = 0.3
     tolerance: float = 1e-4
     max_sweeps: int = 500
     node: OutputNode = field(default_factory=Majority)
@@ -96,27 +102,23 @@ class ExpectationPropagation:
         # Sites that are zero are always valid: the last resort.
         starts = [*starts, Sites(np.zeros_like(problem.fields), np.zeros_like(problem.fields))]
         sites, state = _first_valid(node, problem, variance, starts)
-        best = (sites, state)
-        damping, since_best = self.damping, 0
-        sweeps = 1
+        best, history = (sites, state), [(sites, state.update)]
+        damping, sweeps = self.damping, 1
         while sweeps < self.max_sweeps and best[1].residual >= self.tolerance:
-            proposal = sites.towards(state.update, 1 - damping)
+            proposal = accelerated_step(history, variance, 1 - damping)
             trial = _evaluate(node, problem, variance, proposal)
             sweeps += 1
-            if trial is None or trial.residual > 3 * best[1].residual:
+            if trial is None or trial.residual > LARGEST_GROWTH * best[1].residual:
+                # Back to the best sites, forget the others, and take smaller steps.
                 damping = 1 - 0.5 * (1 - damping)
-                sites, state = best
-                since_best = 0
-                if 1 - damping < 1e-4:
+                history = [(best[0], best[1].update)]
+                if 1 - damping < SMALLEST_STEP:
                     break
                 continue
-            sites, state = proposal, trial
-            since_best += 1
+            history = [*history[1 - MEMORY :], (proposal, trial.update)]
             if trial.residual < best[1].residual:
-                best, since_best = (sites, state), 0
+                best = (proposal, trial)
                 damping = max(self.damping, 1 - 1.1 * (1 - damping))
-            elif since_best >= 5:
-                damping, since_best = 1 - 0.6 * (1 - damping), 0
         sites, state = best
         return [sites], Solution(
             state.log_z / problem.size,
@@ -140,6 +142,36 @@ class Sites(NamedTuple):
             self.precision + step * (other.precision - self.precision),
             self.shift + step * (other.shift - self.shift),
         )
+
+
+def accelerated_step(history: list[tuple[Sites, Sites]], variance: float, step: float) -> Sites:
+    """Anderson mixing: the next sites from past pairs (sites, what they should become).
+
+    Of all affine combinations of the past sites, take the one whose combined change is smallest,
+    and make a damped step from there. One pair makes the plain damped step.
+    """
+    points = np.array([_flat(sites, variance) for sites, _ in history])
+    changes = np.array([_flat(update, variance) for _, update in history]) - points
+    point, change = points[-1], changes[-1]
+    if len(history) > 1:
+        differences = changes[-1] - changes[:-1]
+        inner = differences @ differences.T
+        inner[np.diag_indices_from(inner)] *= 1 + 1e-10
+        weights = np.linalg.lstsq(inner, differences @ change, rcond=1e-12)[0]
+        point = point - weights @ (points[-1] - points[:-1])
+        change = change - weights @ differences
+    flat = point + step * change
+    half, shape = len(flat) // 2, history[-1][0].precision.shape
+    return Sites(
+        flat[:half].reshape(shape) / variance, flat[half:].reshape(shape) / np.sqrt(variance)
+    )
+
+
+def _flat(sites: Sites, variance: float) -> NDArray[np.float64]:
+    """Dimensionless λΔ and ν√Δ in one vector."""
+    return np.concatenate(
+        [variance * sites.precision.ravel(), np.sqrt(variance) * sites.shift.ravel()]
+    )
 
 
 class _State(NamedTuple):
