@@ -12,6 +12,8 @@ from committee import benchmark, sensitivity
 from committee.benchmark import BenchmarkConfig
 from committee.experiments import Experiment, ExperimentConfig, Figure1Config, Figure6Config
 from committee.figures import plot_results
+from committee.gaussian_mixture import command as gaussian_mixture
+from committee.gaussian_mixture.experiment import GaussianMixtureConfig
 from committee.sensitivity import SensitivityConfig
 from committee.tables import closing_table, comparison_table, correlation_table, write_tables
 from message_passing.storage import save_figure
@@ -59,6 +61,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
     "figure1": (Figure1Config, draw_figure),
     "figure6": (Figure6Config, draw_figure),
     "sensitivity": (SensitivityConfig, tell_errors(sensitivity.run)),
+    "gaussian-mixture": (GaussianMixtureConfig, tell_errors(gaussian_mixture.run)),
     "benchmark": (BenchmarkConfig, benchmark.run),
 }
 

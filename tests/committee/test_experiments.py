@@ -21,7 +21,7 @@ from committee.experiments import Figure1Config, Figure6Config, run_experiment
 from committee.results import load_results
 from message_passing.local_entropy import ENGINES, local_entropy_curve
 from message_passing.problem import LadderResult, ReferenceProblem
-from tests.committee.cluster import ROOT, Cluster
+from tests.cluster import ROOT, Cluster
 
 ALGORITHMS = ("sgd-fast", "sgd-slow")
 

@@ -29,7 +29,7 @@ from committee.tables import (
     summarise,
     write_tables,
 )
-from tests.committee.cluster import ROOT
+from tests.cluster import ROOT
 from tests.committee.made_up_results import TWO, curve, results, variant
 
 matplotlib.use("Agg")
@@ -207,7 +207,7 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_no_cluster_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    monkeypatch.setattr("committee.parallel.CONNECTION_TIMEOUT", 1)
+    monkeypatch.setattr("message_passing.parallel.CONNECTION_TIMEOUT", 1)
     options = ["--data", "hidden-manifold", "--size", "40", "--out", str(tmp_path)]
     with pytest.raises(SystemExit, match="No Dask scheduler answers"):
         main(["figure1", *options, "--scheduler", "tcp://127.0.0.1:9"])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from committee.parallel import run_tasks
-from tests.committee.cluster import Cluster
+from message_passing.parallel import run_tasks
+from tests.cluster import Cluster
 
 
 def draw(offset: float, seed: np.random.SeedSequence) -> tuple[float, int]:
@@ -80,7 +80,7 @@ def test_bad_input() -> None:
 
 def test_no_scheduler_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    monkeypatch.setattr("committee.parallel.CONNECTION_TIMEOUT", 1)
+    monkeypatch.setattr("message_passing.parallel.CONNECTION_TIMEOUT", 1)
     with pytest.raises(OSError, match=r"No Dask scheduler answers at .*tcp://127.0.0.1:9"):
         list(run_tasks(abs, [1], scheduler="tcp://127.0.0.1:9"))
 
