@@ -254,7 +254,7 @@ def measure_local_entropy(
     if is_dataclass(engine) and any(field.name == "seed" for field in fields(engine)):
         engine = replace(engine, seed=seed)  # type: ignore[type-var]
     with warnings.catch_warnings():
-        # Points that did not converge are marked in the result and counted in the summary.
+        # Points that did not converge are marked in the result; what is shown ends before them.
         warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
         curve: LocalEntropyCurve = local_entropy_curve(
             weights, patterns.train_patterns, patterns.train_labels, engine=engine
