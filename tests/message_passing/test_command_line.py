@@ -160,7 +160,7 @@ def test_an_engine_that_refuses_one_machine_measures_the_others(files, capsys, m
     rows = list(csv.DictReader((files / "out" / "curves.csv").open()))
     assert {row["machine"] for row in rows} == {"1"}
     monkeypatch.setattr(own_network, "measure", lambda *_: "too strange.")
-    with pytest.raises(SystemExit, match="there is no curve. Machine 0 has no curve by ep"):
+    with pytest.raises(SystemExit, match=r"there is no curve\. Machine 0 has no curve by ep"):
         main(arguments(files, engine="ep"))
 
 
