@@ -162,9 +162,7 @@ def predict(config: GaussianMixtureConfig) -> list[Row]:
             "overlap": state.overlap,
             "mean_margin": mean_margin_theory(state) if state.bias == 0 else None,
             "best_error": _best_error(state.overlap, config),
-            "local_energy": local_energy_theory(state, SIGMAS).tolist()
-            if state.bias == 0
-            else None,
+            "local_energy": None if state.bias else local_energy_theory(state, SIGMAS).tolist(),
             "stable": state.stable,
         }
 

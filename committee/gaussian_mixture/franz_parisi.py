@@ -198,7 +198,7 @@ class _Cavity:
 
     def observe(self, x: NDArray) -> tuple[float, float, float]:
         """φ, r and the overlap of the solutions' mean with the centre."""
-        V, a, mu, s, D = self.unpack(x)
+        V, _, mu, s, D = self.unpack(x)
         ref, tau = self.ref, self.tau
         log_phi, _, _, g2 = self.node(x)
         phi = -0.5 * (V / tau - 1.0 - np.log(V / tau)) - D / (2.0 * tau)

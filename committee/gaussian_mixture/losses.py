@@ -26,10 +26,16 @@ class Loss:
     where the curvature changes, for quadrature; ``steepest`` bounds |ℓ'| (inf if it has no bound).
     """
 
-    name: str
-    kinks: tuple[tuple[float, float, float], ...] = ()
-    knots: tuple[float, ...] | NDArray[np.float64] = ()
-    steepest: float = np.inf
+    name: ClassVar[str]
+    kinks: ClassVar[tuple[tuple[float, float, float], ...]] = ()
+
+    @property
+    def steepest(self) -> float:
+        return np.inf
+
+    @property
+    def knots(self) -> NDArray[np.float64]:
+        return np.zeros(0)
 
     def value(self, x: NDArray) -> NDArray[np.float64]:
         raise TypeError(f"{type(self).__name__} has no value.")
@@ -78,7 +84,10 @@ class Hinge(Loss):
 
     name = "hinge"
     kinks = ((1.0, -1.0, 0.0),)
-    steepest = 1.0
+
+    @property
+    def steepest(self) -> float:
+        return 1.0
 
     def value(self, x: NDArray) -> NDArray[np.float64]:
         return np.maximum(0.0, 1.0 - x)
@@ -93,15 +102,22 @@ class Hinge(Loss):
         return np.where(field > 1.0, field, np.minimum(field + D, 1.0))
 
 
-_LOGISTIC_KNOTS = np.array([0.0, 1.5, 3.0, 5.0, 7.5, 11.0, 16.0, 24.0, 40.0])
+_RIGHT = np.array([0.0, 1.5, 3.0, 5.0, 7.5, 11.0, 16.0, 24.0, 40.0])
+_LOGISTIC_KNOTS = np.concatenate([-_RIGHT[:0:-1], _RIGHT])
 
 
 class Logistic(Loss):
     """ℓ(x) = log(1 + e^(−x))."""
 
     name = "logistic"
-    knots = np.concatenate([-_LOGISTIC_KNOTS[:0:-1], _LOGISTIC_KNOTS])
-    steepest = 1.0
+
+    @property
+    def steepest(self) -> float:
+        return 1.0
+
+    @property
+    def knots(self) -> NDArray[np.float64]:
+        return _LOGISTIC_KNOTS
 
     def value(self, x: NDArray) -> NDArray[np.float64]:
         return np.logaddexp(0.0, -x)
@@ -123,14 +139,14 @@ class ErrorUnderNoise(Loss):
 
     sigma: float
 
-    name: ClassVar[str] = "error under noise"
+    name = "error under noise"
 
     @property
-    def knots(self) -> NDArray[np.float64]:  # type: ignore[override]
+    def knots(self) -> NDArray[np.float64]:
         return self.sigma * np.arange(-9.0, 9.5, 1.0)
 
     @property
-    def steepest(self) -> float:  # type: ignore[override]
+    def steepest(self) -> float:
         return float(1.0 / (self.sigma * np.sqrt(2.0 * np.pi)))
 
     @property
@@ -154,11 +170,14 @@ class NoisyHinge(Loss):
 
     width: float
 
-    name: ClassVar[str] = "hinge averaged over noise"
-    steepest: ClassVar[float] = 1.0
+    name = "hinge averaged over noise"
 
     @property
-    def knots(self) -> NDArray[np.float64]:  # type: ignore[override]
+    def steepest(self) -> float:
+        return 1.0
+
+    @property
+    def knots(self) -> NDArray[np.float64]:
         return 1.0 + self.width * np.arange(-9.0, 9.5, 1.0)
 
     def value(self, x: NDArray) -> NDArray[np.float64]:
@@ -182,20 +201,24 @@ class NoisyLogistic(Loss):
 
     width: float
 
-    name: ClassVar[str] = "logistic averaged over noise"
-    steepest: ClassVar[float] = 1.0
+    name = "logistic averaged over noise"
+
+    @property
+    def steepest(self) -> float:
+        return 1.0
 
     @cached_property
-    def rule(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def rule(self) -> tuple[NDArray, NDArray]:
         """Nodes and weights of the average over z."""
         step = min(0.5, 0.7 / self.width)  # exp(−2π²/0.7) < 1e-12, and exp(−2π²/0.5²) as well
         half = int(np.ceil(8.0 / step))
-        z = step * np.arange(-half, half + 1)
-        return z, step * _density(z)
+        z = step * np.arange(-half, half + 1, dtype=float)
+        weight: NDArray[np.float64] = step * _density(z)
+        return z, weight
 
     @property
-    def knots(self) -> NDArray[np.float64]:  # type: ignore[override]
-        return np.hypot(1.0, self.width / 2.0) * Logistic.knots
+    def knots(self) -> NDArray[np.float64]:
+        return np.hypot(1.0, self.width / 2.0) * _LOGISTIC_KNOTS
 
     def value(self, x: NDArray) -> NDArray[np.float64]:
         z, weight = self.rule

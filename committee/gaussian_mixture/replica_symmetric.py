@@ -93,7 +93,7 @@ def _why_no_minimiser(loss: str, alpha: float, delta: float, rho: float, trained
             ""
             if alpha > 1
             else (
-                f"without a ridge, the square loss has no unique minimiser at alpha = {alpha:g} ≤ 1: "
+                f"without a ridge, the square loss has no unique minimiser at alpha = {alpha:g}: "
                 "there are fewer patterns than weights."
             )
         )
