@@ -1,0 +1,188 @@
+"""Flatness of a minimum by its local energy ([P21] eq. 4): training error under weight noise.
+
+    δE(σ) = ⟨E(w∘(1 + σz))⟩_z − E(w),   z_ki i.i.d. standard Gaussian,
+
+the mean training error of the machine with multiplicative noise on its weights, minus its own.
+Low is flat. For the committee the average over z is known in closed form: given a pattern, the
+K pre-activations are independent Gaussians with mean ``w_k·x`` and standard deviation
+``σ ‖w_k∘x‖``, so each hidden unit is right with a known probability, and the number of right
+ones is Poisson-binomial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
+
+from committee.machine import error_rate, predict_from_preactivations
+from message_passing.validation import check_labels, check_patterns, check_weights
+
+DEFAULT_SIGMAS = np.linspace(0.0, 1.5, 16)
+SAMPLES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class LocalEnergyProfile:
+    """Local energy as a function of the intensity of the noise; of one machine or of several.
+
+    Attributes
+    ----------
+    sigma : (S,)
+        Noise intensities, relative to each weight.
+    local_energy : (..., S)
+        δE(σ), a difference of error rates.
+    standard_error : (..., S)
+        Of ``local_energy``, from the samples of z; zero where it was computed exactly. All σ
+        share their samples, so neighbouring values have correlated errors.
+    reference_error : (...)
+        E(w), the error rate without noise.
+    samples : int
+        Number of noise vectors z; 0 if the average over z was taken exactly.
+    """
+
+    sigma: NDArray[np.float64]
+    local_energy: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
+    reference_error: NDArray[np.float64]
+    samples: int
+
+    def at(self, sigma: float) -> NDArray[np.float64]:
+        """δE (...) at one σ, interpolated linearly between the computed ones."""
+        if not self.sigma[0] <= sigma <= self.sigma[-1]:
+            raise ValueError(
+                f"sigma is {sigma}; a number in [{self.sigma[0]:g}, {self.sigma[-1]:g}], where "
+                "the profile was computed, was expected."
+            )
+        right = int(np.clip(np.searchsorted(self.sigma, sigma), 1, len(self.sigma) - 1))
+        left = right - 1
+        part = (sigma - self.sigma[left]) / (self.sigma[right] - self.sigma[left])
+        return (1 - part) * self.local_energy[..., left] + part * self.local_energy[..., right]
+
+
+def local_energy(
+    weights: ArrayLike,
+    patterns: ArrayLike,
+    labels: ArrayLike,
+    sigmas: ArrayLike = DEFAULT_SIGMAS,
+    samples: int | None = None,
+    seed: int = 0,
+) -> LocalEnergyProfile:
+    """Local energy δE(σ) of machines under multiplicative weight noise ([P21] eq. 4).
+
+    Parameters
+    ----------
+    weights : (..., K, N)
+        One machine or several; the norm of the rows does not matter.
+    patterns, labels : (P, N), (P,)
+    sigmas : (S,)
+        Noise intensities ≥ 0, increasing.
+    samples : int, optional
+        By default the average over the noise is exact. With a number, so many noise vectors
+        are drawn for each machine (the same ones for all σ), as in the paper.
+    seed : int
+        Of those noise vectors; each machine has its own.
+
+    Raises
+    ------
+    ValueError
+        Even K, shapes that do not fit, labels other than ±1, NaN, negative or unordered
+        sigmas, fewer than two samples.
+    """
+    weights = check_weights(weights)
+    patterns = check_patterns(patterns, weights.shape[-1])
+    labels = check_labels(labels, len(patterns))
+    sigmas = _check_sigmas(sigmas)
+    if samples is not None and samples < 2:
+        raise ValueError(f"samples is {samples}; at least 2, or None (exact), was expected.")
+
+    machines = weights.reshape(-1, *weights.shape[-2:])
+    errors = np.zeros((2, len(machines), len(sigmas)))  # mean, standard error
+    for i, child in enumerate(np.random.SeedSequence(seed).spawn(len(machines))):
+        if samples is None:
+            errors[0, i] = exact_noisy_errors(machines[i], patterns, labels, sigmas)
+        else:
+            rng = np.random.default_rng(child)
+            drawn = sampled_noisy_errors(machines[i], patterns, labels, sigmas, samples, rng)
+            errors[:, i] = drawn.mean(axis=0), drawn.std(axis=0, ddof=1) / np.sqrt(samples)
+    reference = np.asarray(error_rate(weights, patterns, labels))
+    mean, standard_error = errors.reshape(2, *weights.shape[:-2], len(sigmas))
+    return LocalEnergyProfile(
+        sigma=sigmas,
+        local_energy=mean - reference[..., None],
+        standard_error=standard_error,
+        reference_error=reference,
+        samples=samples or 0,
+    )
+
+
+def exact_noisy_errors(
+    weights: NDArray[np.float64],
+    patterns: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    sigmas: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Mean error rate (S,) of a machine (K, N) under noise, averaged over z exactly.
+
+    ``p_k = Φ(y w_k·x / (σ ‖w_k∘x‖))`` is the probability that hidden unit k is right; the
+    pattern is wrong when fewer than (K+1)/2 are.
+    """
+    K = len(weights)
+    fields = weights @ patterns.T
+    scales = sigmas[:, None, None] * np.sqrt(weights**2 @ patterns.T**2)
+    certain = scales == 0
+    margins = labels * fields / np.where(certain, 1.0, scales)
+    without_noise = np.where(fields >= 0, 1.0, -1.0) == labels
+    right = np.where(certain, without_noise, ndtr(margins))
+    return poisson_binomial(np.moveaxis(right, 1, 0))[: (K + 1) // 2].sum(axis=0).mean(axis=-1)
+
+
+def poisson_binomial(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distribution (K+1, ...) of the number of successes of K trials with chances (K, ...)."""
+    K = len(probabilities)
+    distribution = np.zeros((K + 1, *probabilities.shape[1:]))
+    distribution[0] = 1.0
+    for k, p in enumerate(probabilities):
+        for n in range(k + 1, 0, -1):
+            distribution[n] = (1 - p) * distribution[n] + p * distribution[n - 1]
+        distribution[0] *= 1 - p
+    return distribution
+
+
+def sampled_noisy_errors(
+    weights: NDArray[np.float64],
+    patterns: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    sigmas: NDArray[np.float64],
+    samples: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Error rates (samples, S) of w∘(1+σz), the same z for all σ.
+
+    The pre-activations are ``w_k·x + σ (w_k∘z_k)·x``: one product serves all σ.
+    """
+    K, N = weights.shape
+    fields = weights @ patterns.T
+    # Single precision moves a threshold by 1e-7 of its size: no error rate notices.
+    inputs = np.ascontiguousarray(patterns.T, dtype=np.float32)
+    small = weights.astype(np.float32)
+    errors = np.empty((samples, len(sigmas)))
+    for first in range(0, samples, SAMPLES_AT_ONCE):
+        count = min(SAMPLES_AT_ONCE, samples - first)
+        noise = small * rng.standard_normal((count, K, N), dtype=np.float32)
+        shifts = (noise.reshape(-1, N) @ inputs).reshape(count, K, -1)
+        for s, sigma in enumerate(sigmas):
+            predictions = predict_from_preactivations(fields + sigma * shifts)
+            errors[first : first + count, s] = np.mean(predictions != labels, axis=-1)
+    return errors
+
+
+def _check_sigmas(sigmas: ArrayLike) -> NDArray[np.float64]:
+    array = np.atleast_1d(np.asarray(sigmas, dtype=np.float64))
+    if array.ndim != 1 or not len(array) or not np.all(np.isfinite(array)) or array[0] < 0:
+        raise ValueError(f"sigmas is {sigmas!r}; a list of numbers ≥ 0 was expected.")
+    if np.any(np.diff(array) <= 0):
+        raise ValueError(f"sigmas is {sigmas!r}; strictly increasing numbers were expected.")
+    return array

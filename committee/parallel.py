@@ -1,0 +1,158 @@
+"""Independent tasks on all cores of this machine, or on a Dask cluster.
+
+The results do not depend on where or in which order the tasks run, so a task must carry its own
+random seed. Linear algebra runs on one thread in every task: the tasks fill the cores, and
+sums have the same order of rounding everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import joblib
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+CONNECTION_TIMEOUT = 30  # seconds
+
+
+def run_tasks(
+    function: Callable[..., Any],
+    tasks: Sequence[Any],
+    *,
+    common: tuple = (),
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool | None = None,
+    description: str | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """Yield ``(index, function(*common, tasks[index]))`` in the order of completion.
+
+    Parameters
+    ----------
+    function : callable
+        At the top level of a module, so that processes can import it.
+    tasks : sequence
+        One argument each; anything that can be pickled.
+    common : tuple
+        Arguments that all tasks share; a cluster keeps one copy on each worker.
+    workers : int, optional
+        Processes on this machine; all usable cores by default. With 1 everything runs in this
+        process.
+    scheduler : str, optional
+        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; ``workers`` is then the
+        cluster's business. Tasks of a worker that dies run again on another.
+    progress : bool, optional
+        Show a bar with the time left.
+    description : str, optional
+        Text in front of the bar.
+
+    Raises
+    ------
+    ValueError
+        ``workers`` below 1.
+    ImportError, OSError
+        No ``distributed`` package, or no scheduler at that address.
+    Exception
+        Whatever a task raises; results that were yielded before are not lost.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; a positive number of processes was expected.")
+    if scheduler is not None:
+        completed = _on_cluster(function, tasks, common, scheduler)
+    elif (processes := min(workers or usable_cores(), len(tasks))) <= 1:
+        completed = _in_this_process(function, tasks, common)
+    else:
+        completed = _in_processes(function, tasks, common, processes)
+    return _with_bar(completed, len(tasks), progress, description)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use (affinity and container limits respected)."""
+    return int(joblib.cpu_count())
+
+
+def _with_bar(
+    completed: Iterator[tuple[int, Any]],
+    total: int,
+    progress: bool | None,
+    description: str | None,
+) -> Iterator[tuple[int, Any]]:
+    with tqdm(
+        total=total, desc=description, disable=not progress, smoothing=0.1, dynamic_ncols=True
+    ) as bar:
+        try:
+            for pair in completed:
+                bar.update()
+                yield pair
+        finally:
+            completed.close()  # type: ignore[attr-defined]
+
+
+def _in_this_process(
+    function: Callable[..., Any], tasks: Sequence[Any], common: tuple
+) -> Iterator[tuple[int, Any]]:
+    for index, task in enumerate(tasks):
+        with threadpool_limits(limits=1):
+            result = function(*common, task)
+        yield index, result
+
+
+def _in_processes(
+    function: Callable[..., Any], tasks: Sequence[Any], common: tuple, processes: int
+) -> Iterator[tuple[int, Any]]:
+    # No memory maps: they are read-only, and compiled kernels would be compiled anew for them.
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        parallel = joblib.Parallel(
+            n_jobs=processes,
+            return_as="generator_unordered",
+            batch_size=1,
+            max_nbytes=None,
+        )
+        yield from parallel(
+            joblib.delayed(_run_one)(function, common, index, task)
+            for index, task in enumerate(tasks)
+        )
+
+
+def _on_cluster(
+    function: Callable[..., Any], tasks: Sequence[Any], common: tuple, scheduler: str
+) -> Iterator[tuple[int, Any]]:
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise ImportError(
+            "A scheduler was given, but Dask is not installed: "
+            'python -m pip install "wide-flat-minima[cluster]".'
+        ) from error
+    try:
+        client = Client(scheduler, timeout=CONNECTION_TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"No Dask scheduler answers at scheduler = {scheduler!r}: start one with "
+            "`dask scheduler` and give its address, such as tcp://127.0.0.1:8786."
+        ) from error
+    with client:
+        # A task, not scattered data: the cluster can make it again when its holder dies.
+        shared = client.submit(_identity, common, pure=False)
+        futures = [
+            client.submit(_run_one, function, shared, index, task, pure=False)
+            for index, task in enumerate(tasks)
+        ]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+                future.release()
+        finally:
+            client.cancel(futures)
+
+
+def _run_one(function: Callable[..., Any], common: tuple, index: int, task: Any) -> tuple[int, Any]:
+    """Run a task in a worker process, which stays on one thread from then on."""
+    threadpool_limits(limits=1)
+    return index, function(*common, task)
+
+
+def _identity(value: Any) -> Any:
+    return value

@@ -1,0 +1,160 @@
+"""Compiled kernel of the majority node; see :mod:`message_passing.output_node`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+SQRT_HALF = math.sqrt(0.5)
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+# Below this probability sums of products lose digits to underflow: continue with logarithms.
+SMALLEST_LINEAR = 1e-150
+
+
+@njit(cache=True)
+def normal_cdf(z: float) -> float:
+    return 0.5 * math.erfc(-z * SQRT_HALF)
+
+
+@njit(cache=True)
+def log_normal_cdf(z: float) -> float:
+    """log Φ(z), by the continued fraction of Mills' ratio in the far left tail."""
+    if z > -15.0:
+        return math.log(normal_cdf(z)) if z < 0.0 else math.log1p(-normal_cdf(-z))
+    ratio = -z
+    for n in range(30, 0, -1):
+        ratio = -z + n / ratio
+    return -0.5 * z * z - HALF_LOG_2PI - math.log(ratio)
+
+
+@njit(cache=True)
+def log_add(a: float, b: float) -> float:
+    if a < b:
+        a, b = b, a
+    if b == -math.inf:
+        return a
+    return a + math.log1p(math.exp(b - a))
+
+
+@njit(cache=True)
+def majority(
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    inverse_temperature: float,
+    log_z: NDArray[np.float64],
+    g: NDArray[np.float64],
+    dg: NDArray[np.float64],
+) -> None:
+    """Fill log Z_μ (P,), g and ∂g/∂ω (K, P) of the majority of signs of Gaussian fields."""
+    K, P = mean.shape
+    need = (K + 1) // 2
+    floor = math.exp(-inverse_temperature)
+    p = np.empty(K)
+    q = np.empty(K)
+    z = np.empty(K)
+    below = np.empty(K)  # P[the other units have exactly need − 1 correct]
+    prefix = np.empty((K + 1, K + 1))
+    suffix = np.empty((K + 1, K + 1))
+    for mu in range(P):
+        label = labels[mu]
+        for k in range(K):
+            if variance[k, mu] > 0.0:
+                z[k] = label * mean[k, mu] / math.sqrt(variance[k, mu])
+            else:  # a field that cannot fluctuate has a sign; zero counts as +1
+                sign = 1.0 if mean[k, mu] >= 0.0 else -1.0
+                z[k] = math.inf if sign == label else -math.inf
+            p[k] = normal_cdf(z[k])
+            q[k] = normal_cdf(-z[k])
+
+        # Distributions of the number of correct units among the first k and among the last K − k.
+        prefix[0, 0] = 1.0
+        for k in range(K):
+            prefix[k + 1, 0] = prefix[k, 0] * q[k]
+            for n in range(1, k + 1):
+                prefix[k + 1, n] = prefix[k, n] * q[k] + prefix[k, n - 1] * p[k]
+            prefix[k + 1, k + 1] = prefix[k, k] * p[k]
+        suffix[K, 0] = 1.0
+        for k in range(K - 1, -1, -1):
+            length = K - 1 - k
+            suffix[k, 0] = suffix[k + 1, 0] * q[k]
+            for n in range(1, length + 1):
+                suffix[k, n] = suffix[k + 1, n] * q[k] + suffix[k + 1, n - 1] * p[k]
+            suffix[k, length + 1] = suffix[k + 1, length] * p[k]
+        total = 0.0
+        for n in range(need, K + 1):
+            total += prefix[K, n]
+
+        if total > SMALLEST_LINEAR:
+            for k in range(K):
+                exact = 0.0
+                for n in range(max(0, need - K + k), min(k, need - 1) + 1):
+                    exact += prefix[k, n] * suffix[k + 1, need - 1 - n]
+                below[k] = exact
+            wrong = 0.0  # 1 − Z, without cancellation
+            for n in range(need):
+                wrong += prefix[K, n]
+            evidence = floor + (1.0 - floor) * total
+            log_z[mu] = math.log(evidence) if wrong > 0.5 else math.log1p((floor - 1.0) * wrong)
+            for k in range(K):
+                slope = 0.0
+                if variance[k, mu] > 0.0:
+                    density = math.exp(-0.5 * z[k] * z[k] - HALF_LOG_2PI)
+                    slope = (1.0 - floor) * below[k] * density / evidence
+                _derivatives(k, mu, label, slope, mean, variance, g, dg)
+            continue
+
+        # The same in logarithms.
+        for k in range(K):
+            p[k] = log_normal_cdf(z[k]) if z[k] != -math.inf else -math.inf
+            q[k] = log_normal_cdf(-z[k]) if z[k] != math.inf else -math.inf
+        prefix[0, 0] = 0.0
+        for k in range(K):
+            prefix[k + 1, 0] = prefix[k, 0] + q[k]
+            for n in range(1, k + 1):
+                prefix[k + 1, n] = log_add(prefix[k, n] + q[k], prefix[k, n - 1] + p[k])
+            prefix[k + 1, k + 1] = prefix[k, k] + p[k]
+        suffix[K, 0] = 0.0
+        for k in range(K - 1, -1, -1):
+            length = K - 1 - k
+            suffix[k, 0] = suffix[k + 1, 0] + q[k]
+            for n in range(1, length + 1):
+                suffix[k, n] = log_add(suffix[k + 1, n] + q[k], suffix[k + 1, n - 1] + p[k])
+            suffix[k, length + 1] = suffix[k + 1, length] + p[k]
+        total = -math.inf
+        for n in range(need, K + 1):
+            total = log_add(total, prefix[K, n])
+        evidence = log_add(-inverse_temperature, math.log1p(-floor) + total) if floor < 1.0 else 0.0
+        log_z[mu] = evidence
+        for k in range(K):
+            exact = -math.inf
+            for n in range(max(0, need - K + k), min(k, need - 1) + 1):
+                exact = log_add(exact, prefix[k, n] + suffix[k + 1, need - 1 - n])
+            slope = 0.0
+            if variance[k, mu] > 0.0 and floor < 1.0 and exact > -math.inf:
+                density = -0.5 * z[k] * z[k] - HALF_LOG_2PI
+                slope = math.exp(math.log1p(-floor) + exact + density - evidence)
+            _derivatives(k, mu, label, slope, mean, variance, g, dg)
+
+
+@njit(cache=True)
+def _derivatives(
+    k: int,
+    mu: int,
+    label: float,
+    slope: float,
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    g: NDArray[np.float64],
+    dg: NDArray[np.float64],
+) -> None:
+    """From slope = √V ∂log Z/∂(σω): g = ∂log Z/∂ω and ∂g/∂ω."""
+    if slope == 0.0:
+        g[k, mu] = 0.0
+        dg[k, mu] = 0.0
+        return
+    g[k, mu] = label * slope / math.sqrt(variance[k, mu])
+    dg[k, mu] = -g[k, mu] * (g[k, mu] + mean[k, mu] / variance[k, mu])

@@ -1,0 +1,153 @@
+"""What every engine works on: patterns with their geometry, and a reference machine among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from message_passing.validation import check_labels, check_patterns, check_weights
+
+
+class PatternGeometry:
+    """Patterns and what depends on them alone; made once, used for any number of machines.
+
+    Attributes
+    ----------
+    patterns : (P, N)
+        As given.
+    gram : (P, P)
+        G = X Xᵀ / N. A Gaussian of variance Δ around a row of weights gives that hidden unit's
+        pre-activations u = X w / √N the covariance Δ G.
+    factor : (P, R)
+        F with F Fᵀ = G, of the rank R ≤ min(P, N) of G; duplicate patterns or P > N make R < P.
+    squares : (P, N)
+        x² / N.
+    common_square : float or None
+        The common value of x² if it is the same for all inputs (1 for binary ±1 inputs).
+    """
+
+    def __init__(self, patterns: ArrayLike) -> None:
+        self.patterns = check_patterns(patterns)
+
+    @cached_property
+    def gram(self) -> NDArray[np.float64]:
+        return self.patterns @ self.patterns.T / self.patterns.shape[1]
+
+    @cached_property
+    def factor(self) -> NDArray[np.float64]:
+        values, vectors = np.linalg.eigh(self.gram)
+        kept = values > len(values) * np.finfo(float).eps * max(values[-1], 0.0)
+        return np.ascontiguousarray(vectors[:, kept] * np.sqrt(values[kept]))
+
+    @cached_property
+    def squares(self) -> NDArray[np.float64]:
+        return self.patterns**2 / self.patterns.shape[1]
+
+    @cached_property
+    def common_square(self) -> float | None:
+        first = float(self.patterns[0, 0] ** 2)
+        return first if np.all(self.patterns**2 == first) else None
+
+
+@dataclass(frozen=True)
+class ReferenceProblem:
+    """A reference machine on labelled patterns.
+
+    Attributes
+    ----------
+    geometry : PatternGeometry
+    labels : (P,)
+        σ in {±1}.
+    fields : (K, P)
+        Pre-activations w·x/√N of the reference, its rows rescaled to norm √N.
+    inputs : int
+        N.
+    """
+
+    geometry: PatternGeometry
+    labels: NDArray[np.float64]
+    fields: NDArray[np.float64]
+    inputs: int
+
+    @classmethod
+    def from_arrays(
+        cls, weights: ArrayLike, patterns: ArrayLike | PatternGeometry, labels: ArrayLike
+    ) -> ReferenceProblem:
+        """Check the arrays and compute the reference's pre-activations.
+
+        Raises ``ValueError`` for even K, shapes that do not fit, labels other than ±1, NaN.
+        """
+        weights = check_weights(weights)
+        if weights.ndim != 2:
+            raise ValueError(f"weights has shape {weights.shape}; one machine (K, N) was expected.")
+        geometry = patterns if isinstance(patterns, PatternGeometry) else PatternGeometry(patterns)
+        check_patterns(geometry.patterns, weights.shape[1])
+        labels = check_labels(labels, len(geometry.patterns))
+        # The sign of a field is that of the raw product (a zero stays a zero): rescale after it.
+        scale = 1.0 / np.linalg.norm(weights, axis=1, keepdims=True)
+        fields = (weights @ geometry.patterns.T) * scale
+        return cls(geometry, labels, fields, weights.shape[1])
+
+    @property
+    def hidden_units(self) -> int:
+        """K."""
+        return len(self.fields)
+
+    @property
+    def training_errors(self) -> int:
+        """Number of patterns that the reference itself gets wrong."""
+        positive = np.count_nonzero(self.fields >= 0, axis=0)
+        return int(np.sum(np.where(2 * positive > self.hidden_units, 1, -1) != self.labels))
+
+
+@dataclass(frozen=True)
+class LadderResult:
+    """What an engine found at each Δ of a ladder (arrays of equal length).
+
+    Attributes
+    ----------
+    variance : Δ
+    free_entropy : φ = log Z / (KN)
+    displacement : r = ⟨‖w′−w‖²⟩ / (KNΔ)
+    converged : bool
+    iterations : int
+    residual : float
+        What is left of the fixed-point equations, or a diagnostic of the chains (see the engine).
+    free_entropy_error, displacement_error : float
+        Standard errors; zero for the deterministic engines.
+    """
+
+    variance: NDArray[np.float64]
+    free_entropy: NDArray[np.float64]
+    displacement: NDArray[np.float64]
+    converged: NDArray[np.bool_]
+    iterations: NDArray[np.int64]
+    residual: NDArray[np.float64]
+    free_entropy_error: NDArray[np.float64]
+    displacement_error: NDArray[np.float64]
+
+    @classmethod
+    def from_points(
+        cls,
+        variances: ArrayLike,
+        points: Sequence[tuple[float, float, bool, int, float]],
+    ) -> LadderResult:
+        """From (φ, r, converged, iterations, residual) per point, without statistical error."""
+        phi, r, converged, iterations, residual = (
+            np.array(column) for column in zip(*points, strict=True)
+        )
+        zero = np.zeros(len(phi))
+        return cls(
+            np.asarray(variances, dtype=np.float64),
+            phi,
+            r,
+            converged,
+            iterations,
+            residual,
+            zero,
+            zero,
+        )

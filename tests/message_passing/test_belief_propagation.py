@@ -1,0 +1,82 @@
+"""Belief propagation against quadrature, plain sampling and its own identities."""
+
+import numpy as np
+import pytest
+from scipy.special import log_ndtr
+
+from message_passing import BeliefPropagation, local_entropy_curve
+from message_passing.problem import ReferenceProblem
+from tests.message_passing.machines import random_machine
+from tests.reference.plain_sampling import sample_solutions
+
+
+def test_one_pattern_on_a_perceptron_is_exact():
+    """K = P = 1: Z = Φ(|u|/√(Δ x·x/N)) whatever the inputs."""
+    weights, patterns, labels = random_machine(1, 50, 1, seed=0, real=True)
+    variances = np.array([0.05, 0.5, 3.0])
+    curve = local_entropy_curve(weights, patterns, labels, engine="bp", variances=variances)
+    field = abs(weights[0] @ patterns[0]) / np.linalg.norm(weights)
+    spread = np.sqrt(variances * np.sum(patterns**2) / 50)
+    # The dense messages neglect 1/N: the evidence itself is exact for one pattern at that order.
+    np.testing.assert_allclose(curve.free_entropy * 50, log_ndtr(field / spread), rtol=0.05)
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_agrees_with_plain_sampling_on_independent_inputs(real):
+    weights, patterns, labels = random_machine(3, 201, 30, seed=1, real=real)
+    variance = 0.1
+    curve = local_entropy_curve(weights, patterns, labels, engine="bp", variances=[variance])
+    log_z, error, r, r_error = sample_solutions(weights, patterns, labels, variance, 20000, seed=2)
+    size = 3 * 201
+    # BP's own error is of relative order 1/N.
+    assert curve.free_entropy[0] * size == pytest.approx(log_z, abs=3 * error + 0.02 * abs(log_z))
+    assert curve.displacement[0] == pytest.approx(r, abs=3 * r_error + 1e-3)
+    assert curve.converged.all()
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_derivative_of_the_free_entropy_is_the_displacement(real):
+    weights, patterns, labels = random_machine(5, 101, 40, seed=4, correlation=0.4, real=real)
+    variance, step = 0.4, 1e-3
+    engine = BeliefPropagation(tolerance=1e-10)
+    curve = local_entropy_curve(
+        weights, patterns, labels, engine=engine, variances=variance + step * np.arange(-1, 2)
+    )
+    slope = (curve.free_entropy[2] - curve.free_entropy[0]) / (2 * step)
+    assert slope == pytest.approx((curve.displacement[1] - 1) / (2 * variance), rel=1e-4)
+
+
+def test_fixed_point_solves_the_equations_in_weight_space():
+    """One undamped step of the equations as published leaves the fixed point where it is."""
+    weights, patterns, labels = random_machine(3, 41, 20, seed=5, real=True)
+    problem = ReferenceProblem.from_arrays(weights, patterns, labels)
+    engine, variance, N = BeliefPropagation(tolerance=1e-11), 0.5, 41
+    start = engine.initial_messages(problem)
+    messages, converged, _, _ = engine.solve(problem, variance, start)
+    assert converged
+    x = patterns / np.sqrt(N)
+    w = weights * np.sqrt(N) / np.linalg.norm(weights, axis=1, keepdims=True)
+    g, A = messages.gradient, messages.precision
+    s = 1 / (1 / variance + A)
+    m = w + variance * g @ x
+    V = s @ (x**2).T
+    moments = engine.node.moments(m @ x.T - V * g, V, labels)
+    np.testing.assert_allclose(moments.gradient, g, atol=1e-9)
+    np.testing.assert_allclose(-moments.curvature @ x**2, A, atol=1e-9)
+    np.testing.assert_allclose(s * (w / variance + g @ x + A * m), m, atol=1e-9)
+
+
+def test_failure_to_converge_is_said():
+    weights, patterns, labels = random_machine(3, 41, 60, seed=6, correlation=0.5)
+    with pytest.warns(UserWarning, match="did not converge at 1 of 1"):
+        curve = local_entropy_curve(
+            weights, patterns, labels, engine=BeliefPropagation(max_iterations=3), variances=[0.5]
+        )
+    assert not curve.converged[0] and curve.iterations[0] == 3 and curve.residual[0] > 1e-6
+
+
+def test_bad_configuration_is_named():
+    with pytest.raises(ValueError, match="damping is 1"):
+        BeliefPropagation(damping=1.0)
+    with pytest.raises(ValueError, match="tolerance is 0"):
+        BeliefPropagation(tolerance=0.0)

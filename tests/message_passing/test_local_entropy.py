@@ -1,0 +1,69 @@
+"""The curve: Legendre transform, limits, invariances, interpolation, bad input."""
+
+import numpy as np
+import pytest
+
+from message_passing import PatternGeometry, local_entropy_curve
+from tests.message_passing.machines import random_machine
+
+
+@pytest.fixture(scope="module")
+def machine():
+    return random_machine(3, 101, 30, seed=11, correlation=0.3)
+
+
+def test_local_entropy_is_negative_decreasing_and_vanishes_at_distance_zero(machine):
+    curve = local_entropy_curve(*machine, variances=[1e-6, 1e-3, 0.01, 0.1, 0.3, 0.6, 1.0])
+    assert np.all(curve.local_entropy <= 0)
+    assert np.all(np.diff(curve.local_entropy) < 0)
+    assert curve.local_entropy[0] == pytest.approx(0, abs=1e-4)
+    np.testing.assert_allclose(curve.distance, 0.5 * curve.displacement * curve.variance)
+
+
+def test_slope_of_the_curve_is_that_of_the_legendre_transform(machine):
+    variance, step = 0.3, 1e-3
+    curve = local_entropy_curve(*machine, variances=variance + step * np.arange(-1, 2))
+    slope = np.diff(curve.local_entropy)[[0, 1]].sum() / (curve.distance[2] - curve.distance[0])
+    assert slope == pytest.approx((1 - 1 / curve.displacement[1]) / variance, rel=1e-3)
+
+
+def test_default_ladder_covers_the_distances_of_the_paper(machine):
+    curve = local_entropy_curve(*machine)
+    assert len(curve.distance) == 12 and curve.converged.all()
+    assert curve.distance[0] <= 0.0051 and curve.distance[-1] >= 0.28
+
+
+def test_neither_the_norm_of_a_row_nor_the_order_of_the_units_matters(machine):
+    weights, patterns, labels = machine
+    curve = local_entropy_curve(weights, patterns, labels)
+    changed = (weights * np.array([[0.1], [3.0], [70.0]]))[[2, 0, 1]]
+    again = local_entropy_curve(changed, PatternGeometry(patterns), labels)
+    np.testing.assert_allclose(again.local_entropy, curve.local_entropy, rtol=1e-5)
+
+
+def test_interpolation_goes_through_the_points_and_the_origin(machine):
+    curve = local_entropy_curve(*machine, variances=np.geomspace(0.01, 0.6, 12))
+    np.testing.assert_allclose(curve.at(curve.distance), curve.local_entropy)
+    assert curve.at(0.0) == 0
+    fine = local_entropy_curve(*machine, variances=np.geomspace(0.011, 0.58, 9))
+    np.testing.assert_allclose(curve.at(fine.distance), fine.local_entropy, rtol=5e-3)
+    with pytest.raises(ValueError, match="the last point of this curve"):
+        curve.at(0.9)
+
+
+def test_bad_input_is_named(machine):
+    weights, patterns, labels = machine
+    with pytest.raises(ValueError, match="engine is 'bq'"):
+        local_entropy_curve(weights, patterns, labels, engine="bq")
+    with pytest.raises(ValueError, match="one machine"):
+        local_entropy_curve(weights[None], patterns, labels)
+    with pytest.raises(ValueError, match="variances is"):
+        local_entropy_curve(weights, patterns, labels, variances=[0.2, 0.1])
+    with pytest.raises(ValueError, match="patterns has N = 100"):
+        local_entropy_curve(weights, patterns[:, 1:], labels)
+    with pytest.raises(ValueError, match="labels contains 0"):
+        local_entropy_curve(weights, patterns, np.abs(labels) - 1)
+    with pytest.raises(ValueError, match="patterns contains nan"):
+        local_entropy_curve(weights, np.where(patterns > 0, np.nan, patterns), labels)
+    with pytest.raises(ValueError, match="make 30 training errors"):
+        local_entropy_curve(weights, patterns, -labels)

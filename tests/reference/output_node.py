@@ -1,0 +1,24 @@
+"""Slow twin of the majority node: the sum over all 2^K sign patterns, in logarithms."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from scipy.special import log_ndtr, logsumexp
+
+
+def log_evidence(mean, variance, labels, inverse_temperature=np.inf):
+    """log Z_μ (P,) of the majority of K signs of Gaussian fields (K, P)."""
+    K, P = mean.shape
+    result = np.empty(P)
+    for mu in range(P):
+        z = labels[mu] * mean[:, mu] / np.sqrt(variance[:, mu])
+        terms = []
+        for correct in product([True, False], repeat=K):
+            wrong = sum(correct) <= K // 2
+            energy = inverse_temperature if wrong else 0.0
+            signs = np.where(correct, 1.0, -1.0)
+            terms.append(-energy + np.sum(log_ndtr(signs * z)))
+        result[mu] = logsumexp(terms)
+    return result

@@ -1,0 +1,126 @@
+"""The algorithms of [P21], literally: float64, weight space, one loop after another.
+
+These twins take the same random streams as the package's training, so that trajectories can be
+compared step by step, and share nothing else with it but the random draws.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def streams(seed_sequence: np.random.SeedSequence, count: int) -> list[np.random.Generator]:
+    return [
+        np.random.default_rng(
+            np.random.SeedSequence(seed_sequence.entropy, spawn_key=(*seed_sequence.spawn_key, i))
+        )
+        for i in range(count)
+    ]
+
+
+def uniform_unit_rows(rng: np.random.Generator, K: int, N: int) -> np.ndarray:
+    return normalised(rng.uniform(-1.0, 1.0, (K, N)))
+
+
+def normalised(weights: np.ndarray) -> np.ndarray:
+    return weights / np.sqrt((weights**2).sum(axis=1, keepdims=True))
+
+
+def shuffled_minibatches(rng: np.random.Generator, P: int, size: int) -> list[np.ndarray]:
+    """A random partition, by Fisher and Yates; order inside a minibatch does not matter."""
+    order = np.arange(P)
+    for i in range(P - 1, 0, -1):
+        j = int(rng.random() * (i + 1))
+        order[i], order[j] = order[j], order[i]
+    return [order[start : start + size] for start in range(0, P, size)]
+
+
+def gradient(w, X, y, beta, omega):
+    """Sum over patterns of ∂f(σ·output, ω)/∂w."""
+    root = np.sqrt(len(w))
+    h = np.tanh(beta * (X @ w.T))  # (P, K)
+    out = h.sum(axis=1) / root
+    df = -y / (1.0 + np.exp(2.0 * omega * y * out))
+    return (df[:, None] * beta * (1.0 - h**2) / root).T @ X
+
+
+def errors(w, X, y):
+    outputs = np.where((w @ X.T >= 0).sum(axis=0) * 2 > len(w), 1.0, -1.0)
+    return int((outputs != y).sum())
+
+
+def mean_loss(w, X, y, beta, omega):
+    out = np.tanh(beta * (X @ w.T)).sum(axis=1) / np.sqrt(len(w))
+    return float(np.mean(np.log1p(np.exp(-2.0 * omega * y * out)) / (2.0 * omega)))
+
+
+def sgd(X, y, protocol, K, seed_sequence, dropout=0.0):
+    """Returns (weights, epochs, stopped)."""
+    rng, masks = streams(seed_sequence, 2)
+    w = uniform_unit_rows(rng, K, X.shape[1])
+    scale = 1.0 if protocol.reduction == "sum" else 1.0 / protocol.batch_size
+    for epoch in range(protocol.max_epochs):
+        beta, omega = float(protocol.beta(epoch)), float(protocol.omega(epoch))
+        for batch in shuffled_minibatches(rng, len(y), protocol.batch_size):
+            batch = np.sort(batch)
+            inputs = X[batch]
+            if dropout:
+                kept = masks.random(inputs.shape) >= dropout
+                inputs = inputs * kept / (1.0 - dropout)
+            w = normalised(w - protocol.lr * scale * gradient(w, inputs, y[batch], beta, omega))
+        if protocol.stop_at == "zero-errors":
+            stopped = errors(w, X, y) == 0
+        else:
+            stopped = mean_loss(w, X, y, beta, omega) < protocol.threshold
+        if stopped:
+            return w, epoch + 1, True
+    return w, protocol.max_epochs, False
+
+
+def replicated_sgd(X, y, protocol, K, seed_sequence):
+    """Algorithm 2. Returns (replicas, epochs, stopped)."""
+    rngs = streams(seed_sequence, protocol.replicas)
+    w = np.array([uniform_unit_rows(rng, K, X.shape[1]) for rng in rngs])
+    t = 0
+    for epoch in range(protocol.max_epochs):
+        beta, omega = float(protocol.beta(epoch)), float(protocol.omega(epoch))
+        gamma = protocol.elastic_scale * float(protocol.gamma(epoch))
+        batches = [shuffled_minibatches(rng, len(y), protocol.batch_size) for rng in rngs]
+        for step in range(len(batches[0])):
+            t += 1
+            centre = w.mean(axis=0)
+            for a in range(protocol.replicas):
+                batch = batches[a][step]
+                dw = gradient(w[a], X[batch], y[batch], beta, omega)
+                if t % protocol.coupling_period == 0:
+                    dw = dw + protocol.coupling_period * gamma * (w[a] - centre)
+                w[a] = normalised(w[a] - protocol.lr * dw)
+        if np.mean(((w - w.mean(axis=0)) ** 2).sum(axis=(1, 2))) < protocol.distance_threshold:
+            return w, epoch + 1, True
+    return w, protocol.max_epochs, False
+
+
+def entropy_sgd(X, y, protocol, K, seed_sequence):
+    """Algorithm 1 without noise (``protocol.noise == 0``). Returns (weights, epochs, stopped)."""
+    rng, _ = streams(seed_sequence, 2)
+    w = uniform_unit_rows(rng, K, X.shape[1])
+    L, alpha = protocol.inner_steps, protocol.averaging
+    outer_steps = -(-len(y) // protocol.batch_size)
+    for epoch in range(protocol.max_epochs):
+        beta, omega = float(protocol.beta(epoch)), float(protocol.omega(epoch))
+        gamma = protocol.elastic_scale * float(protocol.gamma(epoch))
+        queue = [
+            b for _ in range(L) for b in shuffled_minibatches(rng, len(y), protocol.batch_size)
+        ]
+        for _ in range(outer_steps):
+            inner, mu = w.copy(), w.copy()
+            for _ in range(L):
+                batch = queue.pop(0)
+                dw = gradient(inner, X[batch], y[batch], beta, omega) + gamma * (inner - w)
+                inner = normalised(inner - protocol.inner_lr * dw)
+                mu = alpha * mu + (1.0 - alpha) * inner
+            distance = ((w - mu) ** 2).sum()
+            w = normalised(w - protocol.lr * (w - mu))
+        if distance < protocol.distance_threshold:
+            return w, epoch + 1, True
+    return w, protocol.max_epochs, False
