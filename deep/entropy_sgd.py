@@ -23,7 +23,8 @@ from deep.base_optimizers import (
     check_same_shapes,
     parameter_shapes,
 )
-from deep.focusing import Focusing, Gamma
+from deep.focusing import AutomaticFocusing, Focusing, Gamma
+from deep.stability import warn_if_unstable
 from deep.tensor_list import TensorList
 
 
@@ -249,6 +250,15 @@ class EntropySGD(torch.optim.Optimizer):
         assert self._first_loss is not None
         self.focusing.measured(float(self._first_loss), 0.5 * float(sum(squares)))
         self._first_loss = None
+        self.check_stability()
+
+    def check_stability(self, outer_steps: int | None = None) -> bool:
+        """Whether η'γ is below the limit of an inner SGD, now and at ``outer_steps``; or warns."""
+        rule = self.focusing.rule
+        total = rule.total if isinstance(rule, AutomaticFocusing) else 0
+        gamma = max(self.focusing(time) for time in (0, outer_steps or total))
+        advice = "the inner loop may diverge. Give a smaller gamma."
+        return warn_if_unstable(self.inner, gamma, 1, "in the inner loop", advice) is None
 
     def _gaussian(self, p: Tensor) -> Tensor:
         generator = self._generators[p.device]

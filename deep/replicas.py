@@ -16,6 +16,18 @@ class ReplicaLostError(RuntimeError):
     """Another process of the run has died or hangs."""
 
 
+def guarded(operation: Callable[[], Any]) -> Any:
+    """Run a collective operation; a lost process becomes a ``ReplicaLostError``."""
+    try:
+        return operation()
+    except (RuntimeError, dist.DistBackendError) as error:
+        raise ReplicaLostError(
+            "another process of this run was lost while the replicas exchanged data "
+            f"({type(error).__name__}). Start the same command again: it resumes from the last "
+            "checkpoint."
+        ) from error
+
+
 def check_replicas(models: Sequence[nn.Module]) -> None:
     """The replicas are distinct modules with the same parameters on one device.
 
@@ -84,18 +96,7 @@ class Ensemble:
         return total
 
     def _all_reduce(self, tensor: Tensor) -> None:
-        self.guarded(lambda: dist.all_reduce(tensor, group=self.group))
-
-    def guarded(self, operation: Callable[[], Any]) -> Any:
-        """Run a collective operation; a lost process becomes a ``ReplicaLostError``."""
-        try:
-            return operation()
-        except (RuntimeError, dist.DistBackendError) as error:
-            raise ReplicaLostError(
-                "another process of this run was lost while the replicas were being coupled "
-                f"({type(error).__name__}). Start the same command again: it resumes from the "
-                "last checkpoint."
-            ) from error
+        guarded(lambda: dist.all_reduce(tensor, group=self.group))
 
 
 def floating_buffers(model: nn.Module) -> TensorList:

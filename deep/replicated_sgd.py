@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from deep.base_optimizers import (
 from deep.batch_norm import batch_statistics
 from deep.focusing import Focusing, Gamma
 from deep.replicas import Ensemble, check_replicas, floating_buffers
-from deep.stability import StabilityWarning, largest_stable_kick
+from deep.stability import warn_if_unstable
 from deep.tensor_list import TensorList
 
 
@@ -109,6 +108,7 @@ class ReplicatedSGD(torch.optim.Optimizer):
         # The groups are shared with the bases, so that schedulers drive all replicas at once.
         super().__init__(self._all_groups(), self.bases[0].defaults)
         self.steps_done = 0
+        self._showing_centre = False
 
     @property
     def replicas(self) -> int:
@@ -202,26 +202,23 @@ class ReplicatedSGD(torch.optim.Optimizer):
         step that is unstable with its ηK_cγ and the limit, and warns (``StabilityWarning``).
         The limit is known for SGD, with or without momentum; nothing is said of other bases.
         """
-        base = self.bases[0]
-        if self.coupling == "implicit" or not isinstance(base, torch.optim.SGD):
+        if self.coupling == "implicit":
             return None
+        advice = (
+            "the replicas may oscillate apart. Use coupling='implicit', a smaller gamma or a "
+            "shorter coupling_period."
+        )
         for step in range(self.coupling_period - 1, steps, self.coupling_period):
-            kick = self.coupling_period * self.focusing(step)
-            for group in base.param_groups:
-                eta = float(group["lr"]) if lr is None else lr(step)
-                limit = largest_stable_kick(
-                    float(group["momentum"]), bool(group["nesterov"]), self.coupling_period
-                )
-                if eta * kick > limit:
-                    warnings.warn(
-                        f"from step {step + 1} of {steps} on the elastic kick ηKγ = "
-                        f"{eta * kick:.3g} exceeds its limit of stability {limit:.3g}; the "
-                        "replicas may oscillate apart. Use coupling='implicit', a smaller "
-                        "gamma or a shorter coupling_period.",
-                        StabilityWarning,
-                        stacklevel=2,
-                    )
-                    return step, eta * kick, limit
+            excess = warn_if_unstable(
+                self.bases[0],
+                self.coupling_period * self.focusing(step),
+                self.coupling_period,
+                f"from step {step + 1} of {steps} on",
+                advice,
+                None if lr is None else lr(step),
+            )
+            if excess is not None:
+                return step, *excess
         return None
 
     # -- the centre ---------------------------------------------------------------------
@@ -232,6 +229,8 @@ class ReplicatedSGD(torch.optim.Optimizer):
 
         Restored afterwards. With several processes all of them must enter.
         """
+        if self._showing_centre:
+            raise RuntimeError("centre() was entered within centre(); leave the first one before.")
         model = self.models[0]
         places = TensorList(model.parameters()), floating_buffers(model)
         saved = [place.clone() for place in places]
@@ -239,9 +238,11 @@ class ReplicatedSGD(torch.optim.Optimizer):
             means = self._centre_values()
             for mean, place in zip(means, places, strict=True):
                 mean.copy_to(place)
+        self._showing_centre = True
         try:
             yield model
         finally:
+            self._showing_centre = False
             with torch.no_grad():
                 for values, place in zip(saved, places, strict=True):
                     values.copy_to(place)

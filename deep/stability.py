@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 
 class StabilityWarning(UserWarning):
@@ -43,3 +45,34 @@ def largest_stable_kick(momentum: float, nesterov: bool, coupling_period: int) -
         middle = 0.5 * (low + high)
         low, high = (middle, high) if radius(middle) <= 1 + 1e-12 else (low, middle)
     return low
+
+
+def warn_if_unstable(
+    base: torch.optim.Optimizer,
+    strength: float,
+    coupling_period: int,
+    when: str,
+    advice: str,
+    lr: float | None = None,
+) -> tuple[float, float] | None:
+    """Warn where η·strength exceeds the limit for a base; returns both, or None if it is stable.
+
+    ``lr`` is η (default: that of each group). The limit is known for SGD only; nothing is said
+    of other bases.
+    """
+    if not isinstance(base, torch.optim.SGD):
+        return None
+    for group in base.param_groups:
+        kick = strength * (float(group["lr"]) if lr is None else lr)
+        limit = largest_stable_kick(
+            float(group["momentum"]), bool(group["nesterov"]), coupling_period
+        )
+        if kick > limit:
+            warnings.warn(
+                f"{when} the elastic kick is {kick:.3g}, beyond its limit of stability "
+                f"{limit:.3g}; {advice}",
+                StabilityWarning,
+                stacklevel=4,
+            )
+            return kick, limit
+    return None

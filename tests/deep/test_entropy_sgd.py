@@ -12,6 +12,7 @@ from torch import nn
 
 from committee.schedules import Exponential
 from deep import AutomaticFocusing, EntropySGD
+from deep.stability import StabilityWarning
 from tests.deep.networks import CommitteeMachine, batch, loss, perceptron, sign_patterns
 from tests.reference import entropic_algorithms
 
@@ -148,6 +149,24 @@ def test_measures_gamma0_in_a_first_loop_without_elastic_term():
     )
     assert optimizer.focusing.gamma0 == pytest.approx(first_loss / distance, rel=1e-5)
     assert optimizer.gamma == pytest.approx(optimizer.focusing.gamma0 * 10 ** (1 / 5))
+
+
+def test_an_inner_loop_beyond_its_limit_is_announced():
+    """Vanilla steps with η'γ > 2 do run away, below 2 they do not, and the warning says so."""
+    for kick, stable in ((1.9, True), (2.1, False)):
+        weight = nn.Parameter(torch.ones(3))
+        optimizer = EntropySGD(
+            [weight], lr=1.0, inner_lr=0.1, inner_steps=300, gamma=kick / 0.1, noise=0.0
+        )
+        if stable:
+            assert optimizer.check_stability()
+        else:
+            with pytest.warns(StabilityWarning, match=r"is 2\.1, beyond its limit of stability 2;"):
+                assert not optimizer.check_stability()
+        for _ in range(299):
+            weight.grad = torch.full_like(weight, 1e-3)
+            optimizer.step()
+        assert ((weight - 1).abs().max() < 1e-3) == stable
 
 
 def test_frozen_and_unused_parameters_stay_where_they_are():

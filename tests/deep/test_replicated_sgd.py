@@ -187,7 +187,9 @@ def test_the_centre_has_mean_weights_and_statistics_and_is_taken_out():
             if value.is_floating_point():
                 mean = sum(state[key] for state in states) / 3
                 torch.testing.assert_close(value, mean, rtol=1e-6, atol=1e-7)
-        exported = optimizer.centre_model()
+        with pytest.raises(RuntimeError, match="entered within centre"), optimizer.centre():
+            pass
+    exported = optimizer.centre_model()
     for model, state in zip(models, states, strict=True):
         for key, value in model.state_dict().items():
             assert torch.equal(value, state[key])
