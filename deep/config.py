@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from committee.schedules import Cosine, Exponential
 from deep.focusing import AutomaticFocusing, Gamma
@@ -55,7 +57,7 @@ class TrainingConfig:
     """Pixels of zero padding around an image before the random crop; 0 for no crop."""
     flip: bool = True
     """Mirror images at random."""
-    seed: int = 0
+    seed: Annotated[int, tyro.conf.Suppress] = 0
     """Of the initial weights, minibatches, augmentation and noise."""
     snapshots: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75)
     """Fractions of the run after which the network is kept, for flatness along training."""
@@ -114,6 +116,16 @@ class TrainingConfig:
         """Optimizer steps of the run: minibatches per replica."""
         share = self.replicas if self.algorithm == "rsgd" else 1
         return max(1, round(self.passes * batches_per_pass / share))
+
+    def stretched(self, passes: float) -> TrainingConfig:
+        """The same run in more or fewer passes: drops at the same fractions of it."""
+        scale = passes / self.passes
+        return replace(
+            self,
+            passes=passes,
+            lr_drops=tuple(drop * scale for drop in self.lr_drops),
+            warmup_passes=self.warmup_passes * scale,
+        )
 
     def learning_rate(self, fraction: float) -> float:
         """η after a fraction of the run."""

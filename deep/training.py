@@ -42,6 +42,8 @@ class TrainingResult:
     model: nn.Module
     log: list[dict[str, Any]]
     result: dict[str, Any]
+    writer: bool = True
+    """Whether this process is the one that writes files."""
 
 
 def train(
@@ -140,7 +142,7 @@ def train(
         run.save(folder / "final.pt", log)
         if place.first:
             write_json(result_file, result)
-    return TrainingResult(folder, config, run.export(), log, result)
+    return TrainingResult(folder, config, run.export(), log, result, place.first)
 
 
 def _claim(folder: Path, config: TrainingConfig, place: Place) -> None:

@@ -20,6 +20,22 @@ CELLS = {
     "resnet110": resnet110.CELLS,
 }
 
+# Test errors in percent with their errors, [P21] Table 1, CIFAR-10.
+PUBLISHED: dict[tuple[str, str], tuple[float, float]] = {
+    ("smallconvnet", "sgd"): (16.5, 0.2),
+    ("smallconvnet", "rsgd"): (15.6, 0.3),
+    ("smallconvnet", "esgd"): (14.7, 0.3),
+    ("smallconvnet", "rsgd-xy"): (14.9, 0.2),
+    ("resnet18", "sgd"): (13.1, 0.3),
+    ("resnet18", "rsgd"): (12.4, 0.3),
+    ("resnet18", "esgd"): (12.1, 0.3),
+    ("resnet18", "rsgd-xy"): (11.8, 0.1),
+    ("resnet110", "sgd"): (6.4, 0.1),
+    ("resnet110", "rsgd"): (6.2, 0.2),
+    ("resnet110", "esgd"): (6.2, 0.1),
+    ("resnet110", "rsgd-xy"): (5.3, 0.1),
+}
+
 
 def recipe(dataset: str, model: str, algorithm: Algorithm, seed: int = 0) -> TrainingConfig:
     """The published settings of a model and algorithm, all of them for CIFAR-10.
