@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -39,6 +39,8 @@ class TrainCommand:
     """Folder for the runs: <runs>/<dataset>-<model>-<algorithm>/seed-<n>."""
     device: str = "auto"
     """auto, cpu, cuda."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """Number format of the network's passes; auto: bf16 on a GPU, float32 elsewhere."""
     data_folder: Path | None = None
     """Where the official archives are; else $WIDE_FLAT_MINIMA_DATA, the cache, a download."""
     compile: bool = False
@@ -101,7 +103,8 @@ def train_command(arguments: Sequence[str]) -> None:
     for seed in command.seeds:
         result = train(
             replace(config, seed=seed), folder / f"seed-{seed}", command.device,
-            data_folder=command.data_folder, compile_model=command.compile,
+            data_folder=command.data_folder, precision=command.precision,
+            compile_model=command.compile,
             checkpoint_every=command.checkpoint_every,
         )  # fmt: skip
         assert result is not None

@@ -39,6 +39,8 @@ class BenchmarkOptions:
     """Steps between couplings of rsgd."""
     device: str = "auto"
     """auto, cpu, cuda."""
+    precision: str = "auto"
+    """auto, float32, bf16."""
 
 
 def benchmark(options: BenchmarkOptions) -> list[dict[str, Any]]:
@@ -47,7 +49,7 @@ def benchmark(options: BenchmarkOptions) -> list[dict[str, Any]]:
     The overhead compares a step of Replicated-SGD with y plain steps and an outer step of
     Entropy-SGD with L plain steps. Memory is that of weights, gradients and optimizer state.
     """
-    place = Place(options.device)
+    place = Place(options.device, options.precision)
     runs = {
         "sgd": _Timed("sgd", options, place),
         "esgd": _Timed("esgd", options, place),
@@ -97,10 +99,9 @@ class _Timed:
         count = options.replicas if algorithm == "rsgd" else 1
         self.models = [build_model(options.model, 10).to(place.device) for _ in range(count)]
         self.images = torch.randn(options.batch_size, 3, 32, 32, device=place.device)
-        if place.gpu:
-            self.images = self.images.contiguous(memory_format=torch.channels_last)
-            for model in self.models:
-                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.images = self.images.contiguous(memory_format=torch.channels_last)
+        for model in self.models:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.labels = torch.randint(10, (options.batch_size,), device=place.device)
         self.optimizer: torch.optim.Optimizer
         if algorithm == "sgd":

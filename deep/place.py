@@ -11,15 +11,19 @@ from torch import Tensor
 
 from deep.replicas import guarded
 
+PRECISIONS = ("auto", "float32", "bf16")
+
 
 class Place:
     """The device of this process, and the process group where torchrun has started several.
 
-    ``device`` "auto" takes a GPU where there is one. Raises ``ValueError`` for a device that
-    cannot be used.
+    ``device`` "auto" takes a GPU where there is one; ``precision`` "auto" is bf16 autocast on a
+    GPU and float32 elsewhere. Raises ``ValueError`` for a device that cannot be used.
     """
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, device: str = "auto", precision: str = "auto") -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; one of {PRECISIONS} was expected.")
         self.group: Any | None = None
         self.gloo: Any | None = None  # for objects that live on the CPU
         self.rank, self.processes = 0, 1
@@ -42,10 +46,11 @@ class Place:
             raise ValueError(f"device is {device!r}, which cannot be used here: {error}") from error
         self.first = self.rank == 0
         self.gpu = self.device.type == "cuda"
+        self.bf16 = precision == "bf16" or (precision == "auto" and self.gpu)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """bf16 on a GPU, nothing elsewhere."""
-        return torch.autocast("cuda", torch.bfloat16) if self.gpu else nullcontext()
+        """The context of a forward pass: bf16 autocast or nothing."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def total(self, tensor: Tensor) -> Tensor:
         """Sum of a tensor over the processes."""

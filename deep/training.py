@@ -52,6 +52,7 @@ def train(
     device: str = "auto",
     data: ImageData | None = None,
     data_folder: str | Path | None = None,
+    precision: str = "auto",
     compile_model: bool = False,
     checkpoint_every: int = 1,
     stop_after: int | None = None,
@@ -62,8 +63,9 @@ def train(
     Parameters
     ----------
     device
-        "auto" takes a GPU where there is one. On a GPU: bf16 autocast, channels_last, fused
-        base optimizers.
+        "auto" takes a GPU where there is one. On a GPU: fused base optimizers.
+    precision
+        "float32", "bf16" (autocast), or "auto": bf16 on a GPU, float32 elsewhere.
     data
         Images; loaded by ``config.dataset`` (from ``data_folder``) if not given.
     compile_model
@@ -78,7 +80,7 @@ def train(
     is no longer finite.
     """
     folder = Path(folder)
-    place = Place(device)
+    place = Place(device, precision)
     if config.algorithm in ("sgd", "esgd") and place.group is not None:
         raise ValueError(
             f"algorithm is {config.algorithm!r} in {place.processes} processes; only replicas "

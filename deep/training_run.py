@@ -57,8 +57,7 @@ class TrainingRun:
         model = build_model(
             self.config.model, len(self.data.classes), **self.config.model_options
         ).to(self.place.device)
-        if self.place.gpu:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
@@ -115,8 +114,7 @@ class TrainingRun:
         loss = None
         for forward, model, batches in zip(self.forwards, self.models, self.batches, strict=True):
             images, labels = batches(step)
-            if self.place.gpu:
-                images = images.contiguous(memory_format=torch.channels_last)
+            images = images.contiguous(memory_format=torch.channels_last)
             model.train()
             with self.place.autocast():
                 output = forward(images)
@@ -205,6 +203,7 @@ class TrainingRun:
             "seconds": seconds,
             "data": self.data.name,
             "device": self.place.name(),
+            "precision": "bf16" if self.place.bf16 else "float32",
             "processes": self.place.processes,
             "machine": describe_machine(),
             "revision": git_revision(Path(__file__).parent),
