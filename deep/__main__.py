@@ -47,6 +47,8 @@ class TrainCommand:
     """Use torch.compile."""
     checkpoint_every: int = 1
     """Rows of the log from one checkpoint to the next."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too (the package must be installed)."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def train_command(arguments: Sequence[str]) -> None:
             replace(config, seed=seed), folder / f"seed-{seed}", command.device,
             data_folder=command.data_folder, precision=command.precision,
             compile_model=command.compile,
-            checkpoint_every=command.checkpoint_every,
+            checkpoint_every=command.checkpoint_every, tensorboard=command.tensorboard,
         )  # fmt: skip
         assert result is not None
         results.append(result)

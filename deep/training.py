@@ -56,6 +56,7 @@ def train(
     compile_model: bool = False,
     checkpoint_every: int = 1,
     stop_after: int | None = None,
+    tensorboard: bool = False,
     progress: bool = True,
 ) -> TrainingResult | None:
     """Train as ``config`` says, or continue, or return the finished run of ``folder``.
@@ -74,6 +75,8 @@ def train(
         Rows of the log from one checkpoint to the next.
     stop_after
         Stop, with a checkpoint, after so many steps in all (returns None).
+    tensorboard
+        Write the rows of the log to ``<folder>/tensorboard`` too (needs ``tensorboard``).
 
     Under torchrun the replicas are spread over the processes. Seeds torch's global generators.
     Raises ``ValueError`` for a folder that holds another run, ``DivergedError`` where the loss
@@ -98,6 +101,7 @@ def train(
     log, done, seconds = kept["log"], kept["step"], kept["seconds"]
     if done == 0:
         run.prepare()
+    board = _tensorboard(folder, done) if tensorboard and place.first else None
     started = time.perf_counter()
     bar = tqdm(
         total=run.steps, initial=done, unit="step", desc=folder.name,
@@ -125,6 +129,9 @@ def train(
                     run.save(folder / "snapshots" / f"passes-{log[-1]['passes']:06.1f}.pt", log)
                 if place.first:
                     write_csv(folder / "log.csv", log)
+                    if board is not None:
+                        for name, value in log[-1].items():
+                            board.add_scalar(name, value, end)
                 if not math.isfinite(log[-1]["train_loss"]):
                     raise DivergedError(
                         f"the training loss became {log[-1]['train_loss']} before step {end} "
@@ -137,6 +144,8 @@ def train(
             if end == stop_after and end < run.steps:
                 checkpoint(end)
                 return None
+    if board is not None:
+        board.close()
     if finished:
         result = json.loads(result_file.read_text())
     else:
@@ -145,6 +154,15 @@ def train(
         if place.first:
             write_json(result_file, result)
     return TrainingResult(folder, config, run.export(), log, result, place.first)
+
+
+def _tensorboard(folder: Path, step: int):  # type: ignore[no-untyped-def]
+    """A writer that replaces what an interrupted run wrote from ``step`` on."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("tensorboard is asked for, but the package is not installed.") from error
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
 
 def _claim(folder: Path, config: TrainingConfig, place: Place) -> None:
