@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
 
 from committee.machine import error_rate, predict_from_preactivations
+from message_passing.output_node import Majority
 from message_passing.validation import check_labels, check_patterns, check_weights
 
-DEFAULT_SIGMAS = np.linspace(0.0, 1.5, 16)
+DEFAULT_SIGMAS = np.linspace(0.0, 1.5, 31)
 SAMPLES_AT_ONCE = 64
 
 
@@ -126,29 +126,12 @@ def exact_noisy_errors(
 ) -> NDArray[np.float64]:
     """Mean error rate (S,) of a machine (K, N) under noise, averaged over z exactly.
 
-    ``p_k = Φ(y w_k·x / (σ ‖w_k∘x‖))`` is the probability that hidden unit k is right; the
-    pattern is wrong when fewer than (K+1)/2 are.
+    Given the pattern, ``u_k ~ N(w_k·x, σ² ‖w_k∘x‖²)``: the output node of message passing.
     """
-    K = len(weights)
-    fields = weights @ patterns.T
-    scales = sigmas[:, None, None] * np.sqrt(weights**2 @ patterns.T**2)
-    certain = scales == 0
-    margins = labels * fields / np.where(certain, 1.0, scales)
-    without_noise = np.where(fields >= 0, 1.0, -1.0) == labels
-    right = np.where(certain, without_noise, ndtr(margins))
-    return poisson_binomial(np.moveaxis(right, 1, 0))[: (K + 1) // 2].sum(axis=0).mean(axis=-1)
-
-
-def poisson_binomial(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distribution (K+1, ...) of the number of successes of K trials with chances (K, ...)."""
-    K = len(probabilities)
-    distribution = np.zeros((K + 1, *probabilities.shape[1:]))
-    distribution[0] = 1.0
-    for k, p in enumerate(probabilities):
-        for n in range(k + 1, 0, -1):
-            distribution[n] = (1 - p) * distribution[n] + p * distribution[n - 1]
-        distribution[0] *= 1 - p
-    return distribution
+    fields, unit_variance = weights @ patterns.T, weights**2 @ patterns.T**2
+    node = Majority()
+    log_right = [node.moments(fields, s**2 * unit_variance, labels).log_evidence for s in sigmas]
+    return -np.expm1(log_right).mean(axis=-1)
 
 
 def sampled_noisy_errors(

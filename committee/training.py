@@ -7,18 +7,16 @@ restart i is the same machine whatever the number of restarts or of workers.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from committee import _kernels
+from committee.algorithms import RotatedPatterns, run_esgd, run_rsgd, run_sgd
 from committee.machine import error_rate, loss_per_pattern, unit_rows
-from committee.parallel import run_tasks
 from committee.patterns import PatternSet
 from committee.protocols import PROTOCOLS, SGD, EntropySGD, Protocol, ReplicatedSGD
-
-# Epochs per call of a kernel: long enough to hide the call, short enough to interrupt.
-CHUNK = 64
+from message_passing.parallel import run_tasks
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ def train(
     seed: int = 0,
     max_epochs: int | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     dropout: float = 0.0,
     progress: bool = False,
 ) -> TrainedEnsemble:
@@ -95,6 +94,8 @@ def train(
         Replaces the protocol's ``max_epochs``.
     workers : int, optional
         Processes; all cores by default.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers train instead.
     dropout : float
         Probability that an input is set to zero in a training step (the others are divided by
         1 − dropout). Plain SGD only.
@@ -109,16 +110,19 @@ def train(
     protocol = resolve_protocol(protocol, max_epochs)
     if restarts < 1:
         raise ValueError(f"restarts is {restarts}; a positive integer was expected.")
-    seeds = np.random.SeedSequence(seed).spawn(restarts)
     _check_machine(hidden_units, dropout, protocol)
-    tasks = [(patterns, protocol, hidden_units, child, dropout) for child in seeds]
-    machines: list[TrainedMachine | None] = [None] * restarts
-    description = f"training {protocol.name}" if progress else None
-    for index, machine in run_tasks(
-        _train_task, tasks, workers=workers, progress=progress, description=description
-    ):
-        machines[index] = machine
-    return collect(machines, protocol)  # type: ignore[arg-type]
+    machines: dict[int, TrainedMachine] = dict(
+        run_tasks(
+            partial(train_restart, dropout=dropout),
+            np.random.SeedSequence(seed).spawn(restarts),
+            common=(patterns, protocol, hidden_units),
+            workers=workers,
+            scheduler=scheduler,
+            progress=progress,
+            description=f"training {protocol.name}",
+        )
+    )
+    return collect([machines[restart] for restart in range(restarts)], protocol)
 
 
 def collect(machines: list[TrainedMachine], protocol: Protocol) -> TrainedEnsemble:
@@ -147,13 +151,13 @@ def train_restart(
 ) -> TrainedMachine:
     """Train one machine; the random stream is that of ``seed_sequence`` alone."""
     _check_machine(hidden_units, dropout, protocol)
-    inputs = _RotatedPatterns(patterns, protocol, rotate=dropout == 0)
+    inputs = RotatedPatterns(patterns, protocol, rotate=dropout == 0)
     if isinstance(protocol, ReplicatedSGD):
-        weights, epochs, stopped = _run_rsgd(inputs, protocol, hidden_units, seed_sequence)
+        weights, epochs, stopped = run_rsgd(inputs, protocol, hidden_units, seed_sequence)
     elif isinstance(protocol, EntropySGD):
-        weights, epochs, stopped = _run_esgd(inputs, protocol, hidden_units, seed_sequence)
+        weights, epochs, stopped = run_esgd(inputs, protocol, hidden_units, seed_sequence)
     else:
-        weights, epochs, stopped = _run_sgd(inputs, protocol, hidden_units, seed_sequence, dropout)
+        weights, epochs, stopped = run_sgd(inputs, protocol, hidden_units, seed_sequence, dropout)
     weights = unit_rows(weights @ inputs.rotation.T)
     last = max(epochs - 1, 0)
     loss = loss_per_pattern(
@@ -173,10 +177,6 @@ def train_restart(
     )
 
 
-def _train_task(task: tuple) -> TrainedMachine:
-    return train_restart(*task)
-
-
 def _check_machine(hidden_units: int, dropout: float, protocol: Protocol) -> None:
     if hidden_units < 1 or hidden_units % 2 == 0:
         raise ValueError(f"hidden_units is {hidden_units}; an odd positive number was expected.")
@@ -184,175 +184,3 @@ def _check_machine(hidden_units: int, dropout: float, protocol: Protocol) -> Non
         raise ValueError(f"dropout is {dropout}; a probability in [0, 1) was expected.")
     if dropout > 0 and not isinstance(protocol, SGD):
         raise ValueError(f"dropout is {dropout} with {protocol.name}; it goes with SGD only.")
-
-
-class _RotatedPatterns:
-    """The training patterns as the kernels want them (see ``_kernels.py``).
-
-    ``rotation`` is orthogonal (N, N): rotated patterns are ``patterns @ rotation``, lower
-    triangular, rotated weights ``weights @ rotation``.
-    """
-
-    def __init__(self, patterns: PatternSet, protocol: Protocol, rotate: bool) -> None:
-        self.P, self.N = P, N = patterns.train_patterns.shape
-        if rotate:
-            self.rotation, upper = np.linalg.qr(patterns.train_patterns.T, mode="complete")
-            rows, lengths = upper.T, np.minimum(np.arange(P) + 1, N)
-        else:
-            self.rotation = np.eye(N)
-            rows, lengths = patterns.train_patterns, np.full(P, N)
-        self.rows = np.zeros((P + 1, N), np.float32)
-        self.rows[:P] = rows
-        self.lengths = np.append(lengths, 0)
-        self.labels = np.append(patterns.train_labels, 0.0).astype(np.float32)
-        self.patterns = patterns
-        self.size = min(protocol.batch_size, P)
-        self.steps = -(-P // self.size)
-        self.width = -(-self.size // 4) * 4
-        self.scale = np.float32(1.0 if protocol.reduction == "sum" else 1.0 / self.size)
-
-    def start(self, K: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Uniform weights with unit rows, rotated."""
-        weights = unit_rows(rng.uniform(-1.0, 1.0, (K, self.N)))
-        return np.ascontiguousarray(weights @ self.rotation, dtype=np.float32)
-
-    def draw(self, rng: np.random.Generator, passes: int) -> NDArray[np.int64]:
-        """Minibatches of so many passes over the patterns, (passes, steps, width)."""
-        batches = np.empty((passes, self.steps, self.width), np.int64)
-        for one in batches:
-            _kernels.draw_minibatches(rng, one, self.P, self.size)
-        return batches
-
-
-def _streams(seed_sequence: np.random.SeedSequence, count: int) -> list[np.random.Generator]:
-    """Generators of the first ``count`` children; unlike ``spawn``, the same at every call."""
-    return [
-        np.random.default_rng(
-            np.random.SeedSequence(
-                seed_sequence.entropy, spawn_key=(*seed_sequence.spawn_key, child)
-            )
-        )
-        for child in range(count)
-    ]
-
-
-def _chunks(protocol: Protocol, length: int):  # type: ignore[no-untyped-def]
-    for first in range(0, protocol.max_epochs, length):
-        yield np.arange(first, min(first + length, protocol.max_epochs))
-
-
-def _run_sgd(
-    inputs: _RotatedPatterns,
-    protocol: SGD,
-    K: int,
-    seed_sequence: np.random.SeedSequence,
-    dropout: float,
-) -> tuple[NDArray, int, bool]:
-    rng, masks = _streams(seed_sequence, 2)
-    weights = inputs.start(K, rng)
-    threshold = -1.0 if protocol.stop_at == "zero-errors" else protocol.threshold
-    offender = np.zeros(1, np.int64)
-    for epochs in _chunks(protocol, CHUNK):
-        remaining = epochs
-        batches = inputs.draw(rng, len(epochs))
-        while remaining.size:
-            done, stopped = _kernels.sgd_epochs(
-                weights,
-                inputs.rows,
-                inputs.lengths,
-                inputs.labels,
-                batches[len(epochs) - len(remaining) :],
-                np.float32(protocol.lr),
-                protocol.beta(remaining),
-                protocol.omega(remaining),
-                inputs.scale,
-                threshold,
-                offender,
-                dropout,
-                masks,
-            )
-            # The kernel judges rounded float32 patterns; the rule holds for the true ones.
-            if stopped and _rule_holds(inputs, protocol, weights, int(remaining[done - 1])):
-                return weights, int(remaining[done - 1]) + 1, True
-            remaining = remaining[done:]
-    return weights, protocol.max_epochs, False
-
-
-def _rule_holds(inputs: _RotatedPatterns, protocol: SGD, weights: NDArray, epoch: int) -> bool:
-    weights = unit_rows(weights @ inputs.rotation.T)
-    patterns, labels = inputs.patterns.train_patterns, inputs.patterns.train_labels
-    if protocol.stop_at == "zero-errors":
-        return error_rate(weights, patterns, labels) == 0
-    beta, omega = float(protocol.beta(epoch)), float(protocol.omega(epoch))
-    loss = loss_per_pattern(weights, patterns, labels, beta, omega).mean()
-    return bool(loss < protocol.threshold)
-
-
-def _run_rsgd(
-    inputs: _RotatedPatterns,
-    protocol: ReplicatedSGD,
-    K: int,
-    seed_sequence: np.random.SeedSequence,
-) -> tuple[NDArray, int, bool]:
-    streams = _streams(seed_sequence, protocol.replicas)
-    replicas = np.stack([inputs.start(K, rng) for rng in streams])
-    period = protocol.coupling_period
-    done, stopped, epoch = 0, False, 0
-    for epochs in _chunks(protocol, CHUNK):
-        batches = np.stack([inputs.draw(rng, len(epochs)) for rng in streams], axis=1)
-        coupling = period * protocol.elastic_scale * protocol.gamma(epochs)
-        done, stopped, _ = _kernels.rsgd_epochs(
-            replicas,
-            inputs.rows,
-            inputs.lengths,
-            inputs.labels,
-            batches,
-            np.float32(protocol.lr),
-            protocol.beta(epochs),
-            protocol.omega(epochs),
-            inputs.scale,
-            coupling,
-            period,
-            epoch * inputs.steps,
-            protocol.distance_threshold,
-        )
-        epoch += done
-        if stopped:
-            break
-    return replicas.mean(axis=0, dtype=np.float64), epoch, stopped
-
-
-def _run_esgd(
-    inputs: _RotatedPatterns,
-    protocol: EntropySGD,
-    K: int,
-    seed_sequence: np.random.SeedSequence,
-) -> tuple[NDArray, int, bool]:
-    rng, langevin = _streams(seed_sequence, 2)
-    weights = inputs.start(K, rng)
-    L = protocol.inner_steps
-    # The kernel makes two normals of 64 random bits.
-    shape = (1, inputs.steps, L, -(-K * inputs.N // 2) if protocol.noise > 0 else 0)
-    for epochs in _chunks(protocol, 1):
-        batches = inputs.draw(rng, L).reshape(1, inputs.steps, L, inputs.width)
-        bits = langevin.bit_generator.random_raw(int(np.prod(shape))).reshape(shape)
-        _, stopped, _ = _kernels.esgd_epochs(
-            weights,
-            inputs.rows,
-            inputs.lengths,
-            inputs.labels,
-            batches,
-            bits,
-            np.float32(protocol.lr),
-            np.float32(protocol.inner_lr),
-            np.float32(protocol.noise),
-            np.float32(protocol.averaging),
-            protocol.beta(epochs),
-            protocol.omega(epochs),
-            inputs.scale,
-            protocol.elastic_scale * protocol.gamma(epochs),
-            protocol.distance_threshold,
-        )
-        if stopped:
-            return weights, int(epochs[0]) + 1, True
-    return weights, protocol.max_epochs, False

@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 
 from message_passing.belief_propagation import BeliefPropagation
+from message_passing.expectation_propagation import ExpectationPropagation
+from message_passing.monte_carlo import MonteCarlo
 from message_passing.problem import LadderResult, PatternGeometry, ReferenceProblem
 
 #: Distances of the default ladder (twelve points).
@@ -30,7 +32,11 @@ class Engine(Protocol):
     def ladder(self, problem: ReferenceProblem, variances: NDArray[np.float64]) -> LadderResult: ...
 
 
-ENGINES: dict[str, type] = {"bp": BeliefPropagation}
+ENGINES: dict[str, type] = {
+    "bp": BeliefPropagation,
+    "ep": ExpectationPropagation,
+    "mc": MonteCarlo,
+}
 
 
 @dataclass(frozen=True)
@@ -133,15 +139,10 @@ def local_entropy_curve(
     ------
     ValueError
         Even K, shapes that do not fit, NaN, labels other than ±1, an unknown engine, variances
-        that are not positive and increasing, a reference that itself makes training errors.
+        that are not positive and increasing.
     """
     solver = resolve_engine(engine)
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
-    if problem.training_errors:
-        raise ValueError(
-            f"weights make {problem.training_errors} training errors on patterns; "
-            "local entropy is defined here around a machine that makes none."
-        )
     if variances is None:
         ladder = _default_variances(problem)
     else:

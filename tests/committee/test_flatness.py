@@ -8,7 +8,6 @@ from scipy.stats import norm
 
 from committee.flatness import (
     local_energy,
-    poisson_binomial,
     sampled_noisy_errors,
 )
 from committee.machine import error_rate
@@ -126,11 +125,6 @@ def test_interpolation() -> None:
     assert profile.at(0.75) == pytest.approx(middle)
     with pytest.raises(ValueError, match=r"sigma is 2\.0; a number in \[0, 1\.5\]"):
         profile.at(2.0)
-
-
-def test_poisson_binomial() -> None:
-    np.testing.assert_allclose(poisson_binomial(np.array([0.5, 0.5])), [0.25, 0.5, 0.25])
-    np.testing.assert_allclose(poisson_binomial(np.array([0.1, 1.0])), [0.0, 0.9, 0.1])
 
 
 @pytest.mark.parametrize(

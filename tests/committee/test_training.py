@@ -49,7 +49,7 @@ def test_sgd_kernel_follows_its_twin(K, N, reduction):
 
 
 def test_zero_error_rule_stops_at_the_same_epoch_as_the_twin():
-    patterns = pattern_set()
+    patterns = pattern_set(P=40)
     protocol = short("sgd-fast", 500, lr=2e-3)
     machine = train_restart(patterns, protocol, 3, SEED)
     w, epochs, stopped = literal.sgd(

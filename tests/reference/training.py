@@ -29,8 +29,9 @@ def normalised(weights: np.ndarray) -> np.ndarray:
 def shuffled_minibatches(rng: np.random.Generator, P: int, size: int) -> list[np.ndarray]:
     """A random partition, by Fisher and Yates; order inside a minibatch does not matter."""
     order = np.arange(P)
+    bits = rng.bit_generator.random_raw(P)
     for i in range(P - 1, 0, -1):
-        j = int(rng.random() * (i + 1))
+        j = ((int(bits[i]) >> 32) * (i + 1)) >> 32
         order[i], order[j] = order[j], order[i]
     return [order[start : start + size] for start in range(0, P, size)]
 

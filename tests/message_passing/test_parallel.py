@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from committee.parallel import run_tasks
-
-ROOT = Path(__file__).parents[2]
+from message_passing.parallel import run_tasks
+from tests.cluster import Cluster
 
 
 def draw(offset: float, seed: np.random.SeedSequence) -> tuple[float, int]:
@@ -86,57 +80,9 @@ def test_bad_input() -> None:
 
 def test_no_scheduler_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    monkeypatch.setattr("committee.parallel.CONNECTION_TIMEOUT", 1)
+    monkeypatch.setattr("message_passing.parallel.CONNECTION_TIMEOUT", 1)
     with pytest.raises(OSError, match=r"No Dask scheduler answers at .*tcp://127.0.0.1:9"):
         list(run_tasks(abs, [1], scheduler="tcp://127.0.0.1:9"))
-
-
-class Cluster:
-    """A Dask scheduler and two workers, each its own process, on the loopback address."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes: list[subprocess.Popen] = []
-        log = self.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0")
-        self.address = self.wait_for(log, r"Scheduler at:\s+(tcp://127\.0\.0\.1:\d+)")
-        for name in ("one", "two"):
-            options = ("--nthreads", "1", "--no-nanny", "--name", name)
-            log = self.start(name, "worker", self.address, *options)
-            self.wait_for(log, r"(Registered to)")
-
-    def start(self, name: str, *command: str) -> Path:
-        log = self.folder / f"{name}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *command, "--no-dashboard"],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        self.processes.append(process)
-        return log
-
-    def wait_for(self, log: Path, pattern: str) -> str:
-        for _ in range(600):
-            if found := re.search(pattern, log.read_text()):
-                return found.group(1)
-            time.sleep(0.1)
-        raise RuntimeError(f"{pattern} did not appear: {log.read_text()}")
-
-    def stop(self) -> None:
-        for process in self.processes:
-            process.kill()
-        for process in self.processes:
-            process.wait()
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    cluster = Cluster(tmp_path)
-    yield cluster
-    cluster.stop()
 
 
 def test_nothing_is_lost_when_a_cluster_worker_is_killed(cluster: Cluster) -> None:
@@ -145,11 +91,9 @@ def test_nothing_is_lost_when_a_cluster_worker_is_killed(cluster: Cluster) -> No
     for pair in run_tasks(slow_draw, seeds, common=(1.0,), scheduler=cluster.address):
         completed.append(pair)
         if len(completed) == 5:
-            victim = cluster.processes[-1]
-            victim.send_signal(signal.SIGKILL)
-            victim.wait()
+            victim = cluster.kill_a_worker()
     assert sorted(index for index, _ in completed) == list(range(16))
     assert values(iter(completed)) == values(run_tasks(draw, seeds, common=(1.0,), workers=1))
     workers = {process for _, (_, process) in completed}
-    assert victim.pid in workers  # it had taken part
+    assert victim in workers  # it had taken part
     assert len(workers) == 2

@@ -1,0 +1,79 @@
+"""``python -m committee COMMAND``: the experiments of the paper from the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from committee import benchmark, sensitivity
+from committee.benchmark import BenchmarkConfig
+from committee.experiments import Experiment, ExperimentConfig, Figure1Config, Figure6Config
+from committee.figures import plot_results
+from committee.gaussian_mixture import command as gaussian_mixture
+from committee.gaussian_mixture.experiment import GaussianMixtureConfig
+from committee.sensitivity import SensitivityConfig
+from committee.tables import closing_table, correlation_table, write_tables
+from message_passing.storage import save_figure
+
+INTERRUPTED = 130
+
+
+def draw_figure(config: ExperimentConfig) -> None:
+    """Compute what is missing, write tables and the figure, print the closing table."""
+    try:
+        experiment = Experiment.prepare(config)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"Error: {error}") from error
+    print(f"Data: {experiment.patterns.description}", flush=True)
+    results = experiment.run(progress=True)
+    correlations = write_tables(results, config.out)
+    figures = save_figure(plot_results(results), config.out / "figure")
+    main_engine = results.engines[0] if results.engines else None
+    print(f"\n{closing_table(results)}\n")
+    print(f"Correlations over the runs\n{correlation_table(correlations, main_engine)}\n")
+    print(f"Written: {', '.join(map(str, figures))} and tables in {config.out}")
+
+
+def tell_errors(run: Callable[[Any], object]) -> Callable[[Any], None]:
+    """The command with errors of its input as one sentence."""
+
+    def told(config: Any) -> None:
+        try:
+            run(config)
+        except (ValueError, OSError) as error:
+            raise SystemExit(f"{type(config).__name__}: {error}") from error
+
+    return told
+
+
+# Each command: its options, a frozen dataclass, and what is done with them.
+COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
+    "figure1": (Figure1Config, draw_figure),
+    "figure6": (Figure6Config, draw_figure),
+    "sensitivity": (SensitivityConfig, tell_errors(sensitivity.run)),
+    "gaussian-mixture": (GaussianMixtureConfig, tell_errors(gaussian_mixture.run)),
+    "benchmark": (BenchmarkConfig, benchmark.run),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line and run its command."""
+    config = tyro.extras.subcommand_cli_from_dict(
+        {name: options for name, (options, _) in COMMANDS.items()},
+        prog="python -m committee",
+        description="Committee machines and wide flat minima: the experiments of the paper.",
+        args=arguments,
+    )
+    run = next(run for options, run in COMMANDS.values() if type(config) is options)
+    try:
+        run(config)
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""From a protocol to the kernel that runs it: one restart of SGD, Replicated-SGD, Entropy-SGD.
+
+Each ``run_…`` returns (weights in rotated inputs, epochs, stopping rule met).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from committee._kernels_epochs import esgd_epochs, rsgd_epochs, sgd_epochs
+from committee._kernels_minibatch import draw_minibatches
+from committee.machine import error_rate, loss_per_pattern, unit_rows
+from committee.patterns import PatternSet
+from committee.protocols import SGD, EntropySGD, Protocol, ReplicatedSGD
+
+# Epochs per call of a kernel: long enough to hide the call, short enough to interrupt.
+CHUNK = 64
+
+
+class RotatedPatterns:
+    """The training patterns as the kernels want them (see ``_kernels_minibatch.py``).
+
+    ``rotation`` is orthogonal (N, N): rotated patterns are ``patterns @ rotation``, lower
+    triangular, rotated weights ``weights @ rotation``.
+    """
+
+    def __init__(self, patterns: PatternSet, protocol: Protocol, rotate: bool) -> None:
+        self.P, self.N = P, N = patterns.train_patterns.shape
+        if rotate:
+            self.rotation, upper = np.linalg.qr(patterns.train_patterns.T, mode="complete")
+            rows, lengths = upper.T, np.minimum(np.arange(P) + 1, N)
+        else:
+            self.rotation = np.eye(N)
+            rows, lengths = patterns.train_patterns, np.full(P, N)
+        self.rows = np.zeros((P + 1, N), np.float32)
+        self.rows[:P] = rows
+        self.lengths = np.append(lengths, 0)
+        self.labels = np.append(patterns.train_labels, 0.0).astype(np.float32)
+        self.patterns = patterns
+        self.size = min(protocol.batch_size, P)
+        self.steps = -(-P // self.size)
+        self.width = -(-self.size // 4) * 4
+        self.scale = np.float32(1.0 if protocol.reduction == "sum" else 1.0 / self.size)
+
+    def start(self, K: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Uniform weights with unit rows, rotated."""
+        weights = unit_rows(rng.uniform(-1.0, 1.0, (K, self.N)))
+        return np.ascontiguousarray(weights @ self.rotation, dtype=np.float32)
+
+    def draw(self, rng: np.random.Generator, passes: int) -> NDArray[np.int64]:
+        """Minibatches of so many passes over the patterns, (passes, steps, width)."""
+        batches = np.empty((passes, self.steps, self.width), np.int64)
+        bits = rng.bit_generator.random_raw(passes * self.P).reshape(passes, self.P)
+        draw_minibatches(bits, batches, self.P, self.size)
+        return batches
+
+
+def _streams(seed_sequence: np.random.SeedSequence, count: int) -> list[np.random.Generator]:
+    """Generators of the first ``count`` children; unlike ``spawn``, the same at every call."""
+    return [
+        np.random.default_rng(
+            np.random.SeedSequence(
+                seed_sequence.entropy, spawn_key=(*seed_sequence.spawn_key, child)
+            )
+        )
+        for child in range(count)
+    ]
+
+
+def _chunks(protocol: Protocol, length: int) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, protocol.max_epochs, length):
+        yield np.arange(first, min(first + length, protocol.max_epochs))
+
+
+def run_sgd(
+    inputs: RotatedPatterns,
+    protocol: SGD,
+    K: int,
+    seed_sequence: np.random.SeedSequence,
+    dropout: float,
+) -> tuple[NDArray, int, bool]:
+    rng, masks = _streams(seed_sequence, 2)
+    weights = inputs.start(K, rng)
+    threshold = -1.0 if protocol.stop_at == "zero-errors" else protocol.threshold
+    offender = np.zeros(1, np.int64)
+    for epochs in _chunks(protocol, CHUNK):
+        remaining = epochs
+        batches = inputs.draw(rng, len(epochs))
+        while remaining.size:
+            done, stopped = sgd_epochs(
+                weights,
+                inputs.rows,
+                inputs.lengths,
+                inputs.labels,
+                batches[len(epochs) - len(remaining) :],
+                np.float32(protocol.lr),
+                protocol.beta(remaining),
+                protocol.omega(remaining),
+                inputs.scale,
+                threshold,
+                offender,
+                dropout,
+                masks,
+            )
+            # The kernel judges rounded float32 patterns; the rule holds for the true ones.
+            if stopped and _rule_holds(inputs, protocol, weights, int(remaining[done - 1])):
+                return weights, int(remaining[done - 1]) + 1, True
+            remaining = remaining[done:]
+    return weights, protocol.max_epochs, False
+
+
+def _rule_holds(inputs: RotatedPatterns, protocol: SGD, weights: NDArray, epoch: int) -> bool:
+    weights = unit_rows(weights @ inputs.rotation.T)
+    patterns, labels = inputs.patterns.train_patterns, inputs.patterns.train_labels
+    if protocol.stop_at == "zero-errors":
+        return error_rate(weights, patterns, labels) == 0
+    beta, omega = float(protocol.beta(epoch)), float(protocol.omega(epoch))
+    loss = loss_per_pattern(weights, patterns, labels, beta, omega).mean()
+    return bool(loss < protocol.threshold)
+
+
+def run_rsgd(
+    inputs: RotatedPatterns,
+    protocol: ReplicatedSGD,
+    K: int,
+    seed_sequence: np.random.SeedSequence,
+) -> tuple[NDArray, int, bool]:
+    streams = _streams(seed_sequence, protocol.replicas)
+    replicas = np.stack([inputs.start(K, rng) for rng in streams])
+    period = protocol.coupling_period
+    done, stopped, epoch = 0, False, 0
+    for epochs in _chunks(protocol, CHUNK):
+        batches = np.stack([inputs.draw(rng, len(epochs)) for rng in streams], axis=1)
+        coupling = period * protocol.elastic_scale * protocol.gamma(epochs)
+        done, stopped, _ = rsgd_epochs(
+            replicas,
+            inputs.rows,
+            inputs.lengths,
+            inputs.labels,
+            batches,
+            np.float32(protocol.lr),
+            protocol.beta(epochs),
+            protocol.omega(epochs),
+            inputs.scale,
+            coupling,
+            period,
+            epoch * inputs.steps,
+            protocol.distance_threshold,
+        )
+        epoch += done
+        if stopped:
+            break
+    return replicas.mean(axis=0, dtype=np.float64), epoch, stopped
+
+
+def run_esgd(
+    inputs: RotatedPatterns,
+    protocol: EntropySGD,
+    K: int,
+    seed_sequence: np.random.SeedSequence,
+) -> tuple[NDArray, int, bool]:
+    rng, langevin = _streams(seed_sequence, 2)
+    weights = inputs.start(K, rng)
+    L = protocol.inner_steps
+    # The kernel makes two normals of 64 random bits.
+    shape = (1, inputs.steps, L, -(-K * inputs.N // 2) if protocol.noise > 0 else 0)
+    for epochs in _chunks(protocol, 1):
+        batches = inputs.draw(rng, L).reshape(1, inputs.steps, L, inputs.width)
+        bits = langevin.bit_generator.random_raw(int(np.prod(shape))).reshape(shape)
+        _, stopped, _ = esgd_epochs(
+            weights,
+            inputs.rows,
+            inputs.lengths,
+            inputs.labels,
+            batches,
+            bits,
+            np.float32(protocol.lr),
+            np.float32(protocol.inner_lr),
+            np.float32(protocol.noise),
+            np.float32(protocol.averaging),
+            protocol.beta(epochs),
+            protocol.omega(epochs),
+            inputs.scale,
+            protocol.elastic_scale * protocol.gamma(epochs),
+            protocol.distance_threshold,
+        )
+        if stopped:
+            return weights, int(epochs[0]) + 1, True
+    return weights, protocol.max_epochs, False

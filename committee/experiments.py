@@ -1,0 +1,300 @@
+"""Figures 1 and 6 of [P21] as data: train every restart, measure it, store it, resume.
+
+The unit of work is one trained machine, or one local entropy curve. A unit is computed in a
+worker, and stored by this process as one file that is either whole or not there: an experiment
+that is interrupted loses at most the units in progress, and ends with the same files.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast, get_args
+
+import numpy as np
+
+from committee.datasets import load_patterns
+from committee.flatness import local_energy
+from committee.patterns import PatternSet
+from committee.protocols import EntropySGD, Protocol, ReplicatedSGD
+from committee.results import ExperimentFolder, ExperimentResults, load_results
+from committee.training import TrainedMachine, resolve_protocol, train_restart
+from message_passing.local_entropy import (
+    ENGINES,
+    LocalEntropyCurve,
+    local_entropy_curve,
+    resolve_engine,
+)
+from message_passing.parallel import run_tasks
+from message_passing.run_folder import as_json
+from message_passing.storage import arrays_of
+
+Algorithm = Literal["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"]
+DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teacher"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One curve of a figure: a protocol, with dropout or without."""
+
+    name: str
+    protocol: Protocol
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class ExperimentConfig(ABC):
+    """What Figures 1 and 6 have in common."""
+
+    title: ClassVar[str]
+
+    out: Path = Path("results")
+    """Folder of the results. Running again with the same folder resumes."""
+    restarts: int = 50
+    """Independent machines of each algorithm. More can be added to the same folder later."""
+    data: DataName = "auto"
+    """Training and test patterns. auto: Fashion-MNIST where it can be had, else the hidden
+    manifold (made from the seed, no download)."""
+    data_dir: Path | None = None
+    """Folder with the four files of Fashion-MNIST. Default: the environment variable
+    WIDE_FLAT_MINIMA_DATA, the user's cache, a download."""
+    size: int = 500
+    """Training patterns."""
+    balanced: bool = False
+    """Draw the same number of training patterns from each class."""
+    seed: int = 0
+    """Of the draw of the patterns and of all restarts."""
+    hidden_units: int = 9
+    """Hidden units K, an odd number."""
+    max_epochs: int | None = None
+    """Epochs after which training gives up. Default: the protocol's."""
+    engines: tuple[str, ...] = tuple(ENGINES)
+    """Estimates of the local entropy: bp, belief propagation as published; ep, expectation
+    propagation; mc, Monte Carlo, the slowest and the only one with error bars of its own."""
+    workers: int | None = None
+    """Processes on this machine. Default: one on each core."""
+    scheduler: str | None = None
+    """Address of a Dask scheduler (tcp://host:port) whose workers compute instead."""
+
+    def __post_init__(self) -> None:
+        for name in ("restarts", "size", "workers", "max_epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; a positive integer was expected.")
+        if self.hidden_units < 1 or self.hidden_units % 2 == 0:
+            raise ValueError(
+                f"hidden_units is {self.hidden_units}; an odd positive number was expected."
+            )
+        for engine in self.engines:
+            resolve_engine(engine)
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
+
+    @abstractmethod
+    def variants(self) -> list[Variant]:
+        """The curves of the figure."""
+
+
+@dataclass(frozen=True)
+class Figure1Config(ExperimentConfig):
+    """Figure 1: local entropy, local energy and test error of five algorithms."""
+
+    title = "Committee machines trained by SGD and entropic algorithms"
+
+    out: Path = Path("results/figure1")
+    """Folder of the results. Running again with the same folder resumes."""
+    algorithms: tuple[Algorithm, ...] = get_args(Algorithm)
+    """Protocols to compare."""
+
+    def variants(self) -> list[Variant]:
+        """One per algorithm."""
+        return [Variant(a, resolve_protocol(a, self.max_epochs)) for a in self.algorithms]
+
+
+@dataclass(frozen=True)
+class Figure6Config(ExperimentConfig):
+    """Figure 6: the same three panels for SGD fast with dropout on the inputs."""
+
+    title = "Committee machines trained by SGD fast with dropout"
+
+    out: Path = Path("results/figure6")
+    """Folder of the results. Running again with the same folder resumes."""
+    dropout: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3)
+    """Probabilities that an input is dropped in a training step. Those of the paper are not
+    published: these show the effect, and training still ends without errors (it seldom does
+    from 0.4 on)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for p in self.dropout:
+            if not 0 <= p < 1:
+                raise ValueError(f"dropout contains {p}; probabilities in [0, 1) were expected.")
+
+    def variants(self) -> list[Variant]:
+        """One per dropout probability."""
+        protocol = resolve_protocol("sgd-fast", self.max_epochs)
+        return [Variant(f"dropout {p:g}", protocol, p) for p in self.dropout]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A prepared experiment: checked, patterns at hand, folder open. ``run`` it."""
+
+    config: ExperimentConfig
+    patterns: PatternSet
+    folder: ExperimentFolder
+
+    @classmethod
+    def prepare(cls, config: ExperimentConfig) -> Experiment:
+        """Check everything, load the patterns and open the folder, before any long work.
+
+        Raises
+        ------
+        ValueError
+            A corrupt file, impossible settings, or a folder with results of other settings.
+        DataUnavailableError
+            The patterns cannot be had.
+        """
+        variants = config.variants()
+        if len({variant.name for variant in variants}) != len(variants) or not variants:
+            names = ", ".join(variant.name for variant in variants)
+            raise ValueError(
+                f"the curves of the figure are [{names}]; different ones, at least "
+                "one, were expected."
+            )
+        folder = ExperimentFolder(config.out)
+        patterns = folder.load_patterns()
+        name = patterns.name if patterns and config.data == "auto" else config.data
+        folder.check(_settings(config, name))
+        if patterns is None:
+            patterns = load_patterns(
+                config.data, config.size, config.seed, config.data_dir, config.balanced
+            )
+            folder.store_patterns(patterns)
+        about = {"name": patterns.name, "description": patterns.description}
+        folder.store_config(config.title, _settings(config, patterns.name), patterns=about)
+        return cls(config, patterns, folder)
+
+    def run(self, progress: bool = False) -> ExperimentResults:
+        """Compute what is missing in the folder; return all that the configuration names."""
+        self._train(progress)
+        self._measure(progress)
+        return load_results(
+            self.config.out,
+            restarts=self.config.restarts,
+            variants=[variant.name for variant in self.config.variants()],
+        )
+
+    def _train(self, progress: bool) -> None:
+        seeds = np.random.SeedSequence(self.config.seed).spawn(self.config.restarts)
+        units = [
+            (variant, restart)
+            for restart in range(self.config.restarts)
+            for variant in sorted(self.config.variants(), key=_cost, reverse=True)
+            if not self.folder.machine(variant.name, restart).exists()
+        ]
+        tasks = [(variant, seeds[restart]) for variant, restart in units]
+        work = partial(train_and_profile, hidden_units=self.config.hidden_units)
+        for index, arrays in self._compute(work, tasks, "training", progress):
+            variant, restart = units[index]
+            self.folder.store(self.folder.machine(variant.name, restart), arrays)
+
+    def _measure(self, progress: bool) -> None:
+        units, tasks = [], []
+        for restart in range(self.config.restarts):
+            for variant in self.config.variants():
+                machine = self.folder.load(self.folder.machine(variant.name, restart))
+                if machine["train_error"] > 0:
+                    continue
+                for engine in self.config.engines:
+                    path = self.folder.curve(variant.name, restart, engine)
+                    if not path.exists():
+                        units.append(path)
+                        seed = _engine_seed(self.config.seed, variant.name, restart)
+                        tasks.append((machine["weights"], engine, seed))
+        for index, arrays in self._compute(measure_local_entropy, tasks, "local entropy", progress):
+            self.folder.store(units[index], arrays)
+
+    def _compute(self, work: Any, tasks: list, description: str, progress: bool) -> Any:
+        return run_tasks(
+            work,
+            tasks,
+            common=(self.patterns,),
+            workers=self.config.workers,
+            scheduler=self.config.scheduler,
+            progress=progress and bool(tasks),
+            description=description,
+        )
+
+
+def train_and_profile(
+    patterns: PatternSet,
+    task: tuple[Variant, np.random.SeedSequence],
+    hidden_units: int,
+) -> dict[str, np.ndarray]:
+    """Unit of work: train one machine, take its local energy; arrays to be stored."""
+    variant, seed_sequence = task
+    machine: TrainedMachine = train_restart(
+        patterns, cast(Any, variant.protocol), hidden_units, seed_sequence, variant.dropout
+    )
+    profile = local_energy(machine.weights, patterns.train_patterns, patterns.train_labels)
+    return {**arrays_of(machine), "sigma": profile.sigma, "local_energy": profile.local_energy}
+
+
+def measure_local_entropy(
+    patterns: PatternSet, task: tuple[np.ndarray, str, int]
+) -> dict[str, np.ndarray]:
+    """Unit of work: one local entropy curve of one machine; arrays to be stored."""
+    weights, name, seed = task
+    engine: Any = resolve_engine(name)
+    if is_dataclass(engine) and any(field.name == "seed" for field in fields(engine)):
+        engine = replace(engine, seed=seed)  # type: ignore[type-var]
+    with warnings.catch_warnings():
+        # Points that did not converge are marked in the result and counted in the summary.
+        warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
+        curve: LocalEntropyCurve = local_entropy_curve(
+            weights, patterns.train_patterns, patterns.train_labels, engine=engine
+        )
+    return arrays_of(replace(curve, engine=name))
+
+
+def run_experiment(config: ExperimentConfig, progress: bool = False) -> ExperimentResults:
+    """Train, measure and store what a figure needs, as far as it is not there yet.
+
+    >>> results = run_experiment(Figure1Config(restarts=3, out=Path("results/small")))
+
+    Plot with ``committee.figures.plot_results``; read stored results again with
+    ``committee.results.load_results``.
+    """
+    return Experiment.prepare(config).run(progress)
+
+
+def _cost(variant: Variant) -> float:
+    """Passes over the patterns at most: the longest work starts first."""
+    protocol = variant.protocol
+    if isinstance(protocol, ReplicatedSGD):
+        return protocol.max_epochs * protocol.replicas
+    if isinstance(protocol, EntropySGD):
+        return protocol.max_epochs * protocol.inner_steps
+    return protocol.max_epochs
+
+
+def _settings(config: ExperimentConfig, data: str) -> dict[str, Any]:
+    """Everything that decides the numbers, in JSON's types."""
+    names = ("size", "balanced", "seed", "hidden_units")
+    return {
+        "data": data,
+        **{name: getattr(config, name) for name in names},
+        "variants": {variant.name: as_json(variant) for variant in config.variants()},
+        "engines": {name: as_json(resolve_engine(name)) for name in config.engines},
+    }
+
+
+def _engine_seed(seed: int, variant: str, restart: int) -> int:
+    """Seed of an engine that samples, for one machine."""
+    key = (restart, zlib.crc32(variant.encode()))
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])

@@ -1,0 +1,274 @@
+"""Engine "ep": expectation propagation on the pre-activations.
+
+The offsets v_k = (w′_k − w_k)·X̃ᵀ of one hidden unit over the patterns are Gaussian with
+covariance C = ΔG, G = x̃x̃ᵀ, exactly, correlations between the inputs included. The output node
+of pattern μ is replaced by Gaussian sites exp(ν_kμ v − ½ λ_kμ v²), one per hidden unit:
+
+    posterior   Σ_k = (C⁻¹ + Λ_k)⁻¹,   m_k = Σ_k ν_k,
+    cavity      V = 1/(1/Σ_μμ − λ),    c = V (m/Σ_μμ − ν),
+    site        λ ← −∂g/(1 + V ∂g),    ν ← g/(1 + V ∂g) + λ c,   g, ∂g of the node at (u + c, V),
+
+    log Z = Σ_μ log Z_μ + ½ Σ_k [ν_k·m_k − log det(1 + Λ_k C)]
+            + ½ Σ_kμ [log(1 + λV) + c²/V − (c/V + ν)²/(1/V + λ)],
+    KN r  = KN + Σ_k [(ν_k − Λ_k m_k)·m_k − Σ_μ λ_kμ Σ_μμ].
+
+Precisions λ may be negative (and are, wherever a unit's being wrong is compensated by others);
+a posterior that is not positive, or a cavity variance that is not, makes the step smaller. What
+is approximated is the independence of the units within a pattern, and each site's Gaussian form.
+Sources: [M01], [RW06] ch. 3.6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cholesky, lu_factor, lu_solve, solve_triangular
+
+from message_passing.output_node import Majority, OutputNode
+from message_passing.problem import LadderResult, ReferenceProblem, Solution
+from message_passing.training_errors import solve_with_errors
+
+#: Sites with |λ|Σ_μμ below this do not enter the factorisation (they change r by less than it).
+NEGLIGIBLE_PRECISION = 1e-11
+#: Past sweeps that Anderson mixing combines.
+MEMORY = 5
+#: A sweep that multiplies the residual by more than this is undone.
+LARGEST_GROWTH = 5.0
+#: With smaller steps than this, give up.
+SMALLEST_STEP = 1e-4
+
+
+@dataclass(frozen=True)
+class ExpectationPropagation:
+    """Configuration of the engine "ep".
+
+    Attributes
+    ----------
+    damping : float
+        Weight of the old sites in each sweep; raised automatically, towards 1, while the
+        iteration does not contract or leaves the positive matrices, and lowered again.
+    tolerance : float
+        Converged when no normalised site parameter (Vλ, √V ν) would change by more, undamped.
+        The evidence is stationary: its error is of the order of the square.
+    max_sweeps : int
+        Per point of the ladder.
+    node : OutputNode
+        The second layer.
+    """
+
+    damping: float = 0.3
+    tolerance: float = 1e-4
+    max_sweeps: int = 500
+    node: OutputNode = field(default_factory=Majority)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.damping < 1:
+            raise ValueError(f"damping is {self.damping}; a number in [0, 1) was expected.")
+        if not self.tolerance > 0:
+            raise ValueError(f"tolerance is {self.tolerance}; a positive number was expected.")
+        if self.max_sweeps < 1:
+            raise ValueError(f"max_sweeps is {self.max_sweeps}; at least 1 was expected.")
+
+    def ladder(self, problem: ReferenceProblem, variances: NDArray[np.float64]) -> LadderResult:
+        """Solve for increasing Δ, each point starting from the two before it."""
+        solved: list[tuple[float, Sites]] = []
+        node, solutions = self.node, []
+        for variance in map(float, variances):
+            starts = [sites for _, sites in solved[-1:]]
+            if len(solved) > 1:
+                # Extrapolated, linearly in log Δ; if that is not valid, from the last point.
+                (before, older), (last, newer) = solved[-2:]
+                ratio = np.log(variance / last) / np.log(last / before)
+                starts.insert(0, newer.towards(older, -float(ratio)))
+            solve = partial(self.solve, problem, variance)
+            if problem.training_errors:
+                starts, solution, node = solve_with_errors(
+                    solve, starts, node, problem.training_errors, problem.size
+                )
+            else:
+                starts, solution = solve(starts, node)
+            solved.append((variance, starts[0]))
+            solutions.append(solution)
+        return LadderResult.from_solutions(variances, solutions)
+
+    def solve(
+        self, problem: ReferenceProblem, variance: float, starts: list[Sites], node: OutputNode
+    ) -> tuple[list[Sites], Solution]:
+        """Sites at Δ (the best ones met), from the first valid start, and what they say."""
+        # Sites that are zero are always valid: the last resort.
+        starts = [*starts, Sites(np.zeros_like(problem.fields), np.zeros_like(problem.fields))]
+        sites, state = _first_valid(node, problem, variance, starts)
+        best, history = (sites, state), [(sites, state.update)]
+        damping, sweeps = self.damping, 1
+        while sweeps < self.max_sweeps and best[1].residual >= self.tolerance:
+            proposal = accelerated_step(history, variance, 1 - damping)
+            trial = _evaluate(node, problem, variance, proposal)
+            sweeps += 1
+            if trial is None or trial.residual > LARGEST_GROWTH * best[1].residual:
+                # Back to the best sites, forget the others, and take smaller steps.
+                damping = 1 - 0.5 * (1 - damping)
+                history = [(best[0], best[1].update)]
+                if 1 - damping < SMALLEST_STEP:
+                    break
+                continue
+            history = [*history[1 - MEMORY :], (proposal, trial.update)]
+            if trial.residual < best[1].residual:
+                best = (proposal, trial)
+                damping = max(self.damping, 1 - 1.1 * (1 - damping))
+        sites, state = best
+        return [sites], Solution(
+            state.log_z / problem.size,
+            1 + state.displacement / problem.size,
+            state.residual < self.tolerance,
+            sweeps,
+            state.residual,
+            state.log_evidence,
+        )
+
+
+class Sites(NamedTuple):
+    """Natural parameters λ and ν, each (K, P), of the sites."""
+
+    precision: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+    def towards(self, other: Sites, step: float) -> Sites:
+        """self + step · (other − self)."""
+        return Sites(
+            self.precision + step * (other.precision - self.precision),
+            self.shift + step * (other.shift - self.shift),
+        )
+
+
+def accelerated_step(history: list[tuple[Sites, Sites]], variance: float, step: float) -> Sites:
+    """Anderson mixing: the next sites from past pairs (sites, what they should become).
+
+    Of all affine combinations of the past sites, take the one whose combined change is smallest,
+    and make a damped step from there. One pair makes the plain damped step.
+    """
+    points = np.array([_flat(sites, variance) for sites, _ in history])
+    changes = np.array([_flat(update, variance) for _, update in history]) - points
+    point, change = points[-1], changes[-1]
+    if len(history) > 1:
+        differences = changes[-1] - changes[:-1]
+        inner = differences @ differences.T
+        inner[np.diag_indices_from(inner)] *= 1 + 1e-10
+        weights = np.linalg.lstsq(inner, differences @ change, rcond=1e-12)[0]
+        point = point - weights @ (points[-1] - points[:-1])
+        change = change - weights @ differences
+    flat = point + step * change
+    half, shape = len(flat) // 2, history[-1][0].precision.shape
+    return Sites(
+        flat[:half].reshape(shape) / variance, flat[half:].reshape(shape) / np.sqrt(variance)
+    )
+
+
+def _flat(sites: Sites, variance: float) -> NDArray[np.float64]:
+    """Dimensionless λΔ and ν√Δ in one vector."""
+    return np.concatenate(
+        [variance * sites.precision.ravel(), np.sqrt(variance) * sites.shift.ravel()]
+    )
+
+
+class _State(NamedTuple):
+    update: Sites
+    residual: float
+    log_z: float
+    displacement: float  # KN (r − 1)
+    log_evidence: NDArray[np.float64]
+
+
+def _first_valid(
+    node: OutputNode, problem: ReferenceProblem, variance: float, starts: list[Sites]
+) -> tuple[Sites, _State]:
+    for sites in starts:
+        state = _evaluate(node, problem, variance, sites)
+        if state is not None:
+            return sites, state
+    raise ArithmeticError(f"no valid sites at variance {variance}, not even zero ones.")
+
+
+def _evaluate(
+    node: OutputNode, problem: ReferenceProblem, variance: float, sites: Sites
+) -> _State | None:
+    """What the sites imply and what they should become; None where they are not a distribution."""
+    lam, nu = sites
+    diagonal, mean = np.empty_like(lam), np.empty_like(lam)
+    log_det = 0.0
+    for k in range(len(lam)):
+        posterior = gaussian_posterior(problem, variance, lam[k], nu[k])
+        if posterior is None:
+            return None
+        diagonal[k], mean[k], part = posterior
+        log_det += part
+    shrink = 1.0 - lam * diagonal
+    if not np.all(shrink > 0):
+        return None
+    V = diagonal / shrink
+    c = (mean - nu * diagonal) / shrink
+    moments = node.moments(problem.fields + c, V, problem.labels)
+    left = 1.0 + V * moments.curvature  # tilted variance over cavity variance, > 0
+    if not (np.all(left > 0) and np.all(np.isfinite(moments.log_evidence))):
+        return None
+    new_lam = -moments.curvature / left
+    update = Sites(new_lam, moments.gradient / left + new_lam * c)
+    scale = np.sqrt(V)
+    # ν is compared at the cavity mean: there a change of λ alone moves nothing.
+    residual = max(
+        np.abs(V * (new_lam - lam)).max(),
+        np.abs(scale * (update.shift - nu)).max(),
+    )
+    broadened = 1.0 + lam * V
+    log_z = (
+        np.sum(moments.log_evidence)
+        + 0.5 * np.sum(nu * mean)
+        - 0.5 * log_det
+        # ½ Σ [log(1 + λV) + c²/V − (c/V + ν)²/(1/V + λ)], without dividing by V
+        + 0.5 * np.sum(np.log(broadened) + (lam * c**2 - 2 * c * nu - V * nu**2) / broadened)
+    )
+    displacement = np.sum((nu - lam * mean) * mean) - np.sum(lam * diagonal)
+    return _State(update, float(residual), float(log_z), float(displacement), moments.log_evidence)
+
+
+def gaussian_posterior(
+    problem: ReferenceProblem, variance: float, lam: NDArray[np.float64], nu: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
+    """Diagonal of Σ = (C⁻¹ + Λ)⁻¹, m = Σν and log det(1 + ΛC), for C = ΔG; None if Σ is invalid.
+
+    C may be singular. With few sites that matter, only these are factorised,
+    Σ = C − C_a (1 + Λ_a C_aa)⁻¹ Λ_a C_aᵀ; with many, 1 + Δ FᵀΛF, of the rank of G = FFᵀ.
+    """
+    geometry = problem.geometry
+    gram, factor = geometry.gram, geometry.factor
+    prior = variance * np.diag(gram)
+    active = np.flatnonzero(np.abs(lam) * prior > NEGLIGIBLE_PRECISION)
+    if len(active) == 0:
+        return prior, variance * (gram @ nu), 0.0
+    if len(active) < 0.5 * factor.shape[1]:
+        columns = variance * gram[:, active]
+        inner = np.eye(len(active)) + lam[active, None] * columns[active]
+        lu = lu_factor(inner, check_finite=False)
+        pivots = np.diag(lu[0])
+        swaps = np.count_nonzero(lu[1] != np.arange(len(active)))
+        if np.any(pivots == 0) or (np.count_nonzero(pivots < 0) + swaps) % 2:
+            return None
+        prior_mean = variance * (gram @ nu)
+        right = np.column_stack([lam[active, None] * columns.T, lam[active] * prior_mean[active]])
+        solved = lu_solve(lu, right, check_finite=False, overwrite_b=True)
+        diagonal = prior - np.einsum("pa,ap->p", columns, solved[:, :-1])
+        if not np.all(diagonal[prior > 0] > 0):
+            return None
+        return diagonal, prior_mean - columns @ solved[:, -1], np.sum(np.log(np.abs(pivots)))
+    inner = np.eye(factor.shape[1]) + variance * (factor.T * lam) @ factor
+    try:
+        root = cholesky(inner, lower=True, check_finite=False)
+    except LinAlgError:
+        return None
+    half = solve_triangular(root, factor.T, lower=True, check_finite=False)  # (R, P)
+    diagonal = variance * np.einsum("rp,rp->p", half, half)
+    mean = variance * (half.T @ (half @ nu))
+    return diagonal, mean, 2 * np.sum(np.log(np.diag(root)))

@@ -1,0 +1,196 @@
+"""Tables, figures and the command line."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+
+from committee.__main__ import main
+from committee.figures import (
+    plot_local_energy,
+    plot_local_entropy,
+    plot_results,
+    plot_test_errors,
+)
+from committee.tables import closing_table, correlation_table, summarise, write_tables
+from tests.cluster import ROOT
+from tests.committee.made_up_results import TWO, curve, results, variant
+
+matplotlib.use("Agg")
+
+
+def labels(ax: matplotlib.axes.Axes) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+# Tables
+
+
+def test_summary_by_hand() -> None:
+    sharp, flat = summarise(TWO)
+    assert (sharp["restarts"], sharp["stopped"], sharp["solved"], sharp["epochs"]) == (3, 3, 3, 200)
+    assert sharp["test_error"] == pytest.approx(0.08)
+    assert sharp["test_error_se"] == pytest.approx(0.01 / np.sqrt(3))
+    assert sharp["local_energy_1"] == pytest.approx(0.12)
+    assert sharp["local_entropy_bp_0.1"] == pytest.approx(-0.02 * np.sqrt(0.1), rel=1e-3)
+    # the run with a training error counts, but not for the local entropy
+    assert (flat["restarts"], flat["solved"], flat["local_entropy_bp_0.3_n"]) == (3, 2, 2)
+    assert flat["local_entropy_bp_0.3"] == pytest.approx(-0.0015 * np.sqrt(0.3), rel=1e-3)
+    assert flat["local_energy_1"] == pytest.approx(0.03)
+
+
+def test_written_tables(tmp_path: Path) -> None:
+    correlations = write_tables(TWO, tmp_path)
+    with (tmp_path / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["algorithm"] for row in rows] == ["sharp", "flat", "constant answer"]
+    assert float(rows[2]["test_error"]) == 0.109
+    with (tmp_path / "runs.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 6
+    with (tmp_path / "comparisons.csv").open() as file:
+        assert {row["quantity"] for row in csv.DictReader(file)} >= {"test error"}
+    assert (tmp_path / "correlations.csv").exists()
+    text = correlation_table(correlations, "bp")
+    assert "within algorithms" in text and "Spearman" in text
+
+
+def test_closing_table() -> None:
+    text = closing_table(TWO)
+    flat = next(line for line in text.splitlines() if line.startswith("flat"))
+    assert flat.split()[1:5] == ["2/3", "2/3", "200", "5.00"]
+    assert "Constant answer: test error 10.90 %" in text
+    assert "Fashion-MNIST, made up" in text
+
+
+def test_tables_without_any_curve(tmp_path: Path) -> None:
+    unsolved = results(variant("lost", [0.2], [0.1], [0.0], [0.1], engines=()))
+    write_tables(unsolved, tmp_path)
+    assert not (tmp_path / "comparisons.csv").exists()
+    assert "lost" in closing_table(unsolved)
+    plot_results(unsolved)
+
+
+# Figures
+
+
+def test_local_entropy_panel() -> None:
+    ax = plot_local_entropy(TWO)
+    assert labels(ax) == ["sharp (n = 3)", "flat (n = 2)", "belief propagation"]
+    d, mean = ax.get_lines()[0].get_data()
+    np.testing.assert_allclose(mean[20:], -0.02 * np.sqrt(d[20:]), rtol=1e-3)
+    assert d[-1] == pytest.approx(0.3)
+    # band: mean ± standard error
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    half = 0.01 / np.sqrt(3) * np.sqrt(0.3)
+    assert band.min() == pytest.approx(mean[-1] - half, rel=1e-3)
+
+
+def test_a_mean_ends_where_the_first_curve_ends() -> None:
+    short = variant("a", [0.1, 0.1], [0.1, 0.1], [-0.01, -0.01])
+    short = replace(short, curves={"bp": {0: curve(-0.01), 1: curve(-0.01, last=0.201)}})
+    ax = plot_local_entropy(results(short))
+    assert ax.get_lines()[0].get_xdata()[-1] == pytest.approx(0.2)
+
+
+def test_the_most_trustworthy_engine_is_solid() -> None:
+    both = results(variant("a", [0.1] * 2, [0.1] * 2, [-0.1] * 2, engines=("bp", "mc")))
+    ax = plot_local_entropy(both)
+    styles = {line.get_label(): line.get_linestyle() for line in ax.get_lines()}
+    assert styles["Monte Carlo"] == "-" and styles["belief propagation"] == "--"
+    assert len(ax.collections) == 1  # one band only
+    ax = plot_local_entropy(both, engines=["bp"])
+    assert labels(ax) == ["a (n = 2)", "belief propagation"]
+
+
+def test_other_panels() -> None:
+    ax = plot_local_energy(TWO)
+    assert labels(ax) == ["sharp (n = 3)", "flat (n = 3)"]
+    np.testing.assert_allclose(ax.get_lines()[1].get_ydata(), 0.03 * np.linspace(0, 1.5, 4))
+    ax = plot_test_errors(TWO)
+    assert "constant answer (10.9 %)" in labels(ax) and "with training errors" in labels(ax)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["sharp\n(n = 3)", "flat\n(n = 3)"]
+    values = sorted(np.concatenate([line.get_ydata() for line in ax.get_lines()[:1]]))
+    np.testing.assert_allclose(values, [7, 8, 9])
+
+
+def test_plots_use_the_axes_given() -> None:
+    figure = plot_results(TWO)
+    assert "fashion-mnist" in figure.get_suptitle() and "$P=500$" in figure.get_suptitle()
+    assert len(figure.axes) == 3
+    for plot in (plot_local_energy, plot_test_errors, plot_local_entropy):
+        assert plot(TWO, ax=figure.axes[0]) is figure.axes[0]
+
+
+# The command line
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "committee", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_explains_every_option() -> None:
+    listing = command("--help", COLUMNS="100")
+    assert listing.returncode == 0 and "figure1" in listing.stdout and "figure6" in listing.stdout
+    for figure, own in (("figure1", "--algorithms"), ("figure6", "--dropout")):
+        text = command(figure, "--help", COLUMNS="100").stdout
+        for option in ("--restarts", "--data", "--data-dir", "--out", "--seed", "--engines", own):
+            assert f"{option} " in text
+        assert text.count("(default:") == text.count("│ --")
+
+
+def test_figure1_from_the_command_line(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--restarts", "2", "--data", "hidden-manifold", "--size", "40", "--engines", "bp"]
+    options += ["--algorithms", "sgd-fast", "sgd-slow", "--max-epochs", "1500", "--workers", "1"]
+    options += ["--hidden-units", "3", "--out", str(out)]
+    done = command("figure1", *options)
+    assert done.returncode == 0, done.stderr
+    assert "training: 100%" in done.stderr and "local entropy: 100%" in done.stderr
+    assert "Data: hidden manifold" in done.stdout
+    assert "Constant answer: test error" in done.stdout
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"config.json", "summary.csv", "figure.png", "figure.pdf", "patterns.npz"}
+    assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+    again = command("figure1", *options)
+    assert again.returncode == 0 and "training" not in again.stderr  # nothing left to do
+    refused = command("figure1", *options, "--seed", "1")
+    assert refused.returncode == 1
+    assert "holds results of other settings: seed is 0 there and 1 here" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_wrong_options_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for options, message in (
+        (["--data", "mnist"], "mnist"),
+        (["--restarts", "many"], "many"),
+        (["--algorithms", "adam"], "adam"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(["figure1", *options])
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="directory is"):
+        main(["figure1", "--data-dir", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main(["figure6", "--restarts", "0"])
+    assert "restarts is 0; a positive integer was expected" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
