@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from committee import _float32, _kernels
+from committee import _float32, _kernels_epochs
 from committee.schedules import Exponential
 from deep import EntropySGD, ReplicatedSGD
 
@@ -66,7 +66,7 @@ def test_replicated_sgd():
     gammas = Exponential(0.05, 0.2)(time)
 
     kernel = start.astype(np.float32)
-    _kernels.rsgd_epochs(
+    _kernels_epochs.rsgd_epochs(
         kernel, *arrays, batches, np.float32(lr), betas, omegas, np.float32(1.0),
         period * gammas, period, 0, 0.0,
     )  # fmt: skip
@@ -102,7 +102,7 @@ def test_entropy_sgd_with_its_noise():
     gammas = Exponential(1.0, 0.1)(time)
 
     kernel = start.astype(np.float32)
-    _kernels.esgd_epochs(
+    _kernels_epochs.esgd_epochs(
         kernel, *arrays, batches, bits, np.float32(lr), np.float32(inner_lr), np.float32(noise),
         np.float32(averaging), betas, omegas, np.float32(1.0), gammas, 0.0,
     )  # fmt: skip

@@ -119,7 +119,7 @@ def rows_error(rows):
 
 def test_training_learns(tmp_path):
     """The training patterns are learnt after a few seconds, and the replicas collapse."""
-    for algorithm in ALGORITHMS:
+    for algorithm in ("sgd", "rsgd", "esgd"):
         lr = 0.5 if algorithm == "esgd" else 0.02
         config = small(
             algorithm, passes=90, lr=lr, lr_drops=(), padding=0, flip=False, gamma=1.0,
