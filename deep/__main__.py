@@ -33,6 +33,8 @@ class TrainCommand:
     """
 
     config: Annotated[TrainingConfig, tyro.conf.arg(name="")]
+    model_options: dict[str, str] = field(default_factory=dict)
+    """Options of the model by name and value, e.g. stem cifar."""
     seeds: tuple[int, ...] = (0,)
     """Seeds, one run each."""
     runs: Path = Path("runs")
@@ -98,9 +100,11 @@ def train_command(arguments: Sequence[str]) -> None:
         TrainCommand, prog="python -m deep train", args=arguments,
         default=TrainCommand(config=published),
     )  # fmt: skip
-    config = command.config
+    options = {k: int(v) if v.isdigit() else v for k, v in command.model_options.items()}
+    config = replace(command.config, model_options=options)
     dataset = Path(config.dataset).name.split(".")[0]
-    folder = command.runs / f"{dataset}-{config.model}-{config.algorithm}"
+    network = "-".join([config.model, *(f"{k}-{v}" for k, v in options.items())])
+    folder = command.runs / f"{dataset}-{network}-{config.algorithm}"
     results = []
     for seed in command.seeds:
         result = train(

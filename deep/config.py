@@ -29,7 +29,7 @@ class TrainingConfig:
     """cifar10, cifar100, synthetic, or the path of an image-folder archive."""
     model: str = "smallconvnet"
     """smallconvnet, resnet18 or resnet110."""
-    model_options: dict[str, Any] = field(default_factory=dict)
+    model_options: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
     """Options of the model, e.g. stem cifar."""
     algorithm: Algorithm = "sgd"
     """sgd; rsgd: replicas share the passes; esgd; rsgd-xy: each replica makes all passes."""

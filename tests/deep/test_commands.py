@@ -54,6 +54,15 @@ def test_train_sums_up_and_continues(runs, capsys):
     assert f"n = 2: test error {mean:.2f} ± " in printed and "published for CIFAR-10" in printed
 
 
+def test_options_of_the_model(tmp_path, capsys):
+    arguments = [*SETTINGS, "--runs", str(tmp_path), "--model-options", "hidden", "7"]
+    assert main(["train", *arguments]) == 0
+    network = networks_of(tmp_path / "synthetic-smallconvnet-hidden-7-sgd/seed-0")[-1]
+    assert network.model.classifier[0].out_features == 7
+    assert main(["train", *arguments[:-2], "stem", "cifar"]) == 1
+    assert "smallconvnet has no option 'stem'" in capsys.readouterr().err
+
+
 def test_flatness_of_runs_is_measured_once(runs, tmp_path, monkeypatch):
     folders = [str(runs / f"synthetic-smallconvnet-{a}/seed-0") for a in ("sgd", "rsgd")]
     output = tmp_path / "flatness"
