@@ -21,11 +21,11 @@ import torch
 import tyro
 from threadpoolctl import threadpool_limits
 
-from committee.parallel import usable_cores
 from committee.patterns import PatternSet
 from committee.protocols import PROTOCOLS, SGD, EntropySGD, Protocol, ReplicatedSGD
 from committee.training import train
 from message_passing.hardware import describe_machine
+from message_passing.parallel import usable_cores
 from message_passing.storage import write_csv
 
 

@@ -7,7 +7,6 @@ that is interrupted loses at most the units in progress, and ends with the same 
 
 from __future__ import annotations
 
-import math
 import warnings
 import zlib
 from abc import ABC, abstractmethod
@@ -20,10 +19,9 @@ import numpy as np
 
 from committee.datasets import load_patterns
 from committee.flatness import local_energy
-from committee.parallel import run_tasks
 from committee.patterns import PatternSet
 from committee.protocols import EntropySGD, Protocol, ReplicatedSGD
-from committee.results import ExperimentFolder, ExperimentResults, arrays_of, load_results
+from committee.results import ExperimentFolder, ExperimentResults, load_results
 from committee.training import TrainedMachine, resolve_protocol, train_restart
 from message_passing.local_entropy import (
     ENGINES,
@@ -31,6 +29,9 @@ from message_passing.local_entropy import (
     local_entropy_curve,
     resolve_engine,
 )
+from message_passing.parallel import run_tasks
+from message_passing.run_folder import as_json
+from message_passing.storage import arrays_of
 
 Algorithm = Literal["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"]
 DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teacher"]
@@ -174,7 +175,8 @@ class Experiment:
                 config.data, config.size, config.seed, config.data_dir, config.balanced
             )
             folder.store_patterns(patterns)
-        folder.store_config(config.title, _settings(config, patterns.name), patterns)
+        about = {"name": patterns.name, "description": patterns.description}
+        folder.store_config(config.title, _settings(config, patterns.name), patterns=about)
         return cls(config, patterns, folder)
 
     def run(self, progress: bool = False) -> ExperimentResults:
@@ -252,7 +254,7 @@ def measure_local_entropy(
     if is_dataclass(engine) and any(field.name == "seed" for field in fields(engine)):
         engine = replace(engine, seed=seed)  # type: ignore[type-var]
     with warnings.catch_warnings():
-        # Points that did not converge are marked in the result and counted in the summary.
+        # Points that did not converge are marked in the result; what is shown ends before them.
         warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
         curve: LocalEntropyCurve = local_entropy_curve(
             weights, patterns.train_patterns, patterns.train_labels, engine=engine
@@ -287,8 +289,8 @@ def _settings(config: ExperimentConfig, data: str) -> dict[str, Any]:
     return {
         "data": data,
         **{name: getattr(config, name) for name in names},
-        "variants": {variant.name: _as_json(variant) for variant in config.variants()},
-        "engines": {name: _as_json(resolve_engine(name)) for name in config.engines},
+        "variants": {variant.name: as_json(variant) for variant in config.variants()},
+        "engines": {name: as_json(resolve_engine(name)) for name in config.engines},
     }
 
 
@@ -296,11 +298,3 @@ def _engine_seed(seed: int, variant: str, restart: int) -> int:
     """Seed of an engine that samples, for one machine."""
     key = (restart, zlib.crc32(variant.encode()))
     return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])
-
-
-def _as_json(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"kind": type(value).__name__, **{k: _as_json(v) for k, v in vars(value).items()}}
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no infinity
-    return value

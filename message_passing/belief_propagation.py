@@ -21,12 +21,14 @@ overstates |log Z| by up to a factor of two. Sources: [P21] App. B.1, [B20].
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from message_passing.output_node import Majority, OutputNode
-from message_passing.problem import LadderResult, ReferenceProblem
+from message_passing.problem import LadderResult, ReferenceProblem, Solution
+from message_passing.training_errors import solve_with_errors
 
 #: A try that needs more iterations than this is better off with smaller steps.
 ITERATIONS_PER_TRY = 400
@@ -64,15 +66,18 @@ class BeliefPropagation:
 
     def ladder(self, problem: ReferenceProblem, variances: NDArray[np.float64]) -> LadderResult:
         """Solve for increasing Δ, each point starting from the one before."""
-        messages = self.initial_messages(problem)
-        points = []
-        for variance in variances:
-            messages, converged, iterations, residual = self.solve(
-                problem, float(variance), messages
-            )
-            phi, r = self._free_entropy(problem, float(variance), messages)
-            points.append((phi, r, converged, iterations, residual))
-        return LadderResult.from_points(variances, points)
+        messages, node = self.initial_messages(problem), self.node
+        solutions = []
+        for variance in map(float, variances):
+            solve = partial(self.solve, problem, variance)
+            if problem.training_errors:
+                messages, solution, node = solve_with_errors(
+                    solve, messages, node, problem.training_errors, problem.size
+                )
+            else:
+                messages, solution = solve(messages, node)
+            solutions.append(solution)
+        return LadderResult.from_solutions(variances, solutions)
 
     def initial_messages(self, problem: ReferenceProblem) -> Messages:
         """Those of Δ → 0: no pattern pulls."""
@@ -81,33 +86,40 @@ class BeliefPropagation:
         return Messages(zero, zero, np.zeros((len(zero), 1 if common else problem.inputs)))
 
     def solve(
-        self, problem: ReferenceProblem, variance: float, start: Messages
-    ) -> tuple[Messages, bool, int, float]:
-        """Messages at Δ (the best ones met, if it does not converge), iterations, residual."""
+        self, problem: ReferenceProblem, variance: float, start: Messages, node: OutputNode
+    ) -> tuple[Messages, Solution]:
+        """Messages at Δ (the best ones met, if it does not converge), and what they say."""
         best, best_residual = start, np.inf
         damping, used = self.damping, 0
         while used < self.max_iterations:
             messages, first = start, np.inf
             for attempt in range(ITERATIONS_PER_TRY):
                 used += 1
-                messages, residual, before = self._iterate(problem, variance, messages, damping)
+                messages, residual, before = self._iterate(
+                    problem, variance, messages, node, damping
+                )
                 if residual < best_residual:
                     best, best_residual = before, residual
                 if residual < self.tolerance:
-                    return best, True, used, residual
+                    return best, _solution(problem, variance, best, node, True, used, residual)
                 first = residual if attempt == 0 else first
                 if used == self.max_iterations or not residual < 1e3 * max(first, 1.0):
                     break
             damping = 1 - 0.5 * (1 - damping)
-        return best, False, used, best_residual
+        return best, _solution(problem, variance, best, node, False, used, best_residual)
 
     def _iterate(
-        self, problem: ReferenceProblem, variance: float, old: Messages, damping: float
+        self,
+        problem: ReferenceProblem,
+        variance: float,
+        old: Messages,
+        node: OutputNode,
+        damping: float,
     ) -> tuple[Messages, float, Messages]:
         """One damped step: the new messages, the residual of the old ones, the old ones."""
         V = _field_variance(problem, variance, old.precision)
         cavity = problem.fields + variance * (old.mean @ problem.geometry.gram) - V * old.gradient
-        moments = self.node.moments(cavity, V, problem.labels)
+        moments = node.moments(cavity, V, problem.labels)
         precision = _precision(problem, -moments.curvature)
         scale = np.sqrt(V)
         residual = max(
@@ -129,31 +141,6 @@ class BeliefPropagation:
             precision=old.precision + step * (precision - old.precision),
         )
         return new, float(residual), old
-
-    def _free_entropy(
-        self,
-        problem: ReferenceProblem,
-        variance: float,
-        messages: Messages,
-    ) -> tuple[float, float]:
-        """φ and r of messages."""
-        g, precision = messages.gradient, messages.precision
-        gram, N, K = problem.geometry.gram, problem.inputs, problem.hidden_units
-        V = _field_variance(problem, variance, precision)
-        projected = g @ gram
-        moments = self.node.moments(
-            problem.fields + variance * projected - V * g, V, problem.labels
-        )
-        shift = variance * np.sum(g * projected)  # ‖m − w‖²/Δ
-        shrink = 1.0 / (1.0 + variance * precision)  # s/Δ: (K, N), or (K, 1) if common
-        weight = N / precision.shape[1]
-        log_z = (
-            -0.5 * weight * np.sum(shrink - 1 - np.log(shrink))
-            - 0.5 * shift
-            + np.sum(moments.log_evidence)
-            + 0.5 * np.sum(V * g**2)
-        )
-        return log_z / (K * N), (weight * np.sum(shrink) + shift) / (K * N)
 
 
 @dataclass(frozen=True)
@@ -182,3 +169,37 @@ def _field_variance(
     if common is not None:
         return np.broadcast_to(common * s, problem.fields.shape)
     return s @ problem.geometry.squares.T
+
+
+def _solution(
+    problem: ReferenceProblem,
+    variance: float,
+    messages: Messages,
+    node: OutputNode,
+    converged: bool,
+    iterations: int,
+    residual: float,
+) -> Solution:
+    """φ and r of messages."""
+    g, precision = messages.gradient, messages.precision
+    V = _field_variance(problem, variance, precision)
+    projected = g @ problem.geometry.gram
+    moments = node.moments(problem.fields + variance * projected - V * g, V, problem.labels)
+    shift = variance * np.sum(g * projected)  # ‖m − w‖²/Δ
+    shrink = 1.0 / (1.0 + variance * precision)  # s/Δ: (K, N), or (K, 1) if common
+    weight = problem.inputs / precision.shape[1]
+    log_z = (
+        -0.5 * weight * np.sum(shrink - 1 - np.log(shrink))
+        - 0.5 * shift
+        + np.sum(moments.log_evidence)
+        + 0.5 * np.sum(V * g**2)
+    )
+    displacement = float(weight * np.sum(shrink) + shift) / problem.size
+    return Solution(
+        float(log_z) / problem.size,
+        displacement,
+        converged,
+        iterations,
+        residual,
+        moments.log_evidence,
+    )

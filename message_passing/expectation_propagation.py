@@ -21,6 +21,7 @@ Sources: [M01], [RW06] ch. 3.6.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +29,17 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, lu_factor, lu_solve, solve_triangular
 
 from message_passing.output_node import Majority, OutputNode
-from message_passing.problem import LadderResult, ReferenceProblem
+from message_passing.problem import LadderResult, ReferenceProblem, Solution
+from message_passing.training_errors import solve_with_errors
 
 #: Sites with |λ|Σ_μμ below this do not enter the factorisation (they change r by less than it).
 NEGLIGIBLE_PRECISION = 1e-11
+#: Past sweeps that Anderson mixing combines.
+MEMORY = 5
+#: A sweep that multiplies the residual by more than this is undone.
+LARGEST_GROWTH = 5.0
+#: With smaller steps than this, give up.
+SMALLEST_STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class ExpectationPropagation:
         The second layer.
     """
 
-    damping: float = 0.2
+    damping: float = 0.3
     tolerance: float = 1e-4
     max_sweeps: int = 500
     node: OutputNode = field(default_factory=Majority)
@@ -68,7 +76,7 @@ class ExpectationPropagation:
     def ladder(self, problem: ReferenceProblem, variances: NDArray[np.float64]) -> LadderResult:
         """Solve for increasing Δ, each point starting from the two before it."""
         solved: list[tuple[float, Sites]] = []
-        points = []
+        node, solutions = self.node, []
         for variance in map(float, variances):
             starts = [sites for _, sites in solved[-1:]]
             if len(solved) > 1:
@@ -76,48 +84,49 @@ class ExpectationPropagation:
                 (before, older), (last, newer) = solved[-2:]
                 ratio = np.log(variance / last) / np.log(last / before)
                 starts.insert(0, newer.towards(older, -float(ratio)))
-            sites, point = self.solve(problem, variance, starts)
-            solved.append((variance, sites))
-            points.append(point)
-        return LadderResult.from_points(variances, points)
+            solve = partial(self.solve, problem, variance)
+            if problem.training_errors:
+                starts, solution, node = solve_with_errors(
+                    solve, starts, node, problem.training_errors, problem.size
+                )
+            else:
+                starts, solution = solve(starts, node)
+            solved.append((variance, starts[0]))
+            solutions.append(solution)
+        return LadderResult.from_solutions(variances, solutions)
 
     def solve(
-        self, problem: ReferenceProblem, variance: float, starts: list[Sites]
-    ) -> tuple[Sites, tuple[float, float, bool, int, float]]:
-        """Sites at Δ (the best ones met), and (φ, r, converged, sweeps, residual)."""
+        self, problem: ReferenceProblem, variance: float, starts: list[Sites], node: OutputNode
+    ) -> tuple[list[Sites], Solution]:
+        """Sites at Δ (the best ones met), from the first valid start, and what they say."""
         # Sites that are zero are always valid: the last resort.
         starts = [*starts, Sites(np.zeros_like(problem.fields), np.zeros_like(problem.fields))]
-        sites, state = _first_valid(self.node, problem, variance, starts)
-        best = (sites, state)
-        damping, since_best = self.damping, 0
-        sweeps = 1
+        sites, state = _first_valid(node, problem, variance, starts)
+        best, history = (sites, state), [(sites, state.update)]
+        damping, sweeps = self.damping, 1
         while sweeps < self.max_sweeps and best[1].residual >= self.tolerance:
-            proposal = sites.towards(state.update, 1 - damping)
-            trial = _evaluate(self.node, problem, variance, proposal)
+            proposal = accelerated_step(history, variance, 1 - damping)
+            trial = _evaluate(node, problem, variance, proposal)
             sweeps += 1
-            if trial is None or trial.residual > 3 * best[1].residual:
+            if trial is None or trial.residual > LARGEST_GROWTH * best[1].residual:
+                # Back to the best sites, forget the others, and take smaller steps.
                 damping = 1 - 0.5 * (1 - damping)
-                sites, state = best
-                since_best = 0
-                if 1 - damping < 1e-4:
+                history = [(best[0], best[1].update)]
+                if 1 - damping < SMALLEST_STEP:
                     break
                 continue
-            sites, state = proposal, trial
-            since_best += 1
+            history = [*history[1 - MEMORY :], (proposal, trial.update)]
             if trial.residual < best[1].residual:
-                best, since_best = (sites, state), 0
+                best = (proposal, trial)
                 damping = max(self.damping, 1 - 1.1 * (1 - damping))
-            elif since_best >= 5:
-                damping, since_best = 1 - 0.6 * (1 - damping), 0
         sites, state = best
-        size = problem.hidden_units * problem.inputs
-        converged = state.residual < self.tolerance
-        return sites, (
-            state.log_evidence / size,
-            1 + state.displacement / size,
-            converged,
+        return [sites], Solution(
+            state.log_z / problem.size,
+            1 + state.displacement / problem.size,
+            state.residual < self.tolerance,
             sweeps,
             state.residual,
+            state.log_evidence,
         )
 
 
@@ -135,11 +144,42 @@ class Sites(NamedTuple):
         )
 
 
+def accelerated_step(history: list[tuple[Sites, Sites]], variance: float, step: float) -> Sites:
+    """Anderson mixing: the next sites from past pairs (sites, what they should become).
+
+    Of all affine combinations of the past sites, take the one whose combined change is smallest,
+    and make a damped step from there. One pair makes the plain damped step.
+    """
+    points = np.array([_flat(sites, variance) for sites, _ in history])
+    changes = np.array([_flat(update, variance) for _, update in history]) - points
+    point, change = points[-1], changes[-1]
+    if len(history) > 1:
+        differences = changes[-1] - changes[:-1]
+        inner = differences @ differences.T
+        inner[np.diag_indices_from(inner)] *= 1 + 1e-10
+        weights = np.linalg.lstsq(inner, differences @ change, rcond=1e-12)[0]
+        point = point - weights @ (points[-1] - points[:-1])
+        change = change - weights @ differences
+    flat = point + step * change
+    half, shape = len(flat) // 2, history[-1][0].precision.shape
+    return Sites(
+        flat[:half].reshape(shape) / variance, flat[half:].reshape(shape) / np.sqrt(variance)
+    )
+
+
+def _flat(sites: Sites, variance: float) -> NDArray[np.float64]:
+    """Dimensionless λΔ and ν√Δ in one vector."""
+    return np.concatenate(
+        [variance * sites.precision.ravel(), np.sqrt(variance) * sites.shift.ravel()]
+    )
+
+
 class _State(NamedTuple):
     update: Sites
     residual: float
-    log_evidence: float
+    log_z: float
     displacement: float  # KN (r − 1)
+    log_evidence: NDArray[np.float64]
 
 
 def _first_valid(
@@ -191,7 +231,7 @@ def _evaluate(
         + 0.5 * np.sum(np.log(broadened) + (lam * c**2 - 2 * c * nu - V * nu**2) / broadened)
     )
     displacement = np.sum((nu - lam * mean) * mean) - np.sum(lam * diagonal)
-    return _State(update, float(residual), float(log_z), float(displacement))
+    return _State(update, float(residual), float(log_z), float(displacement), moments.log_evidence)
 
 
 def gaussian_posterior(

@@ -139,15 +139,10 @@ def local_entropy_curve(
     ------
     ValueError
         Even K, shapes that do not fit, NaN, labels other than ±1, an unknown engine, variances
-        that are not positive and increasing, a reference that itself makes training errors.
+        that are not positive and increasing.
     """
     solver = resolve_engine(engine)
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
-    if problem.training_errors and not isinstance(solver, MonteCarlo):
-        raise ValueError(
-            f"weights make {problem.training_errors} training errors on patterns; "
-            "the engine mc counts the configurations with at most as many, the others cannot."
-        )
     if variances is None:
         ladder = _default_variances(problem)
     else:

@@ -30,6 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from message_passing import _kernels_monte_carlo as kernels
 from message_passing.problem import LadderResult, ReferenceProblem
@@ -45,7 +47,10 @@ CANDIDATES = 12
 #: The smallest fraction of states that must survive a step of the ladder.
 SMALLEST_SURVIVAL = 0.25
 #: Chains whose halves differ by more standard errors than this have not settled.
-LARGEST_DRIFT = 6.0
+LARGEST_DRIFT = 5.0
+#: Burn-in is repeated while |z|² still drifts by more standard errors than this, so many times.
+SMALLEST_DRIFT = 1.0
+MOST_BURN_INS = 25
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class MonteCarlo:
     """Configuration of the engine "mc".
 
     A point is ``converged`` when no mean over the chains differs between the first and the second
-    half of the steps, on any rung so far, by more than six standard errors, and states survived
+    half of the steps, on any rung so far, by more than five standard errors, and states survived
     every step of the ladder; ``residual`` is the largest such difference in standard errors.
     ``iterations`` counts draws, or slice steps since the last point, over all chains.
 
@@ -64,7 +69,8 @@ class MonteCarlo:
     chains : int
         Independent blocks; standard errors are known to a relative 1/√(2(chains − 1)).
     steps, burn_in : int
-        Slice steps of each chain on each rung, counted and not.
+        Slice steps (each over all units) of each chain on each rung, counted and not; the burn-in
+        is repeated while the chains still drift.
     seed : int
         Same seed, same result.
     """
@@ -203,10 +209,12 @@ class _Climb:
             goal = targets[len(points)] if variance < targets[len(points)] else None
             if goal is None and len(points) + 1 < len(targets):
                 goal = targets[len(points) + 1]
-            ahead = self._burn_in(variance, goal)
+            ahead, settling = self._burn_in(variance, goal)
             scales = np.sqrt(np.array([ahead, before or variance]) / variance)
-            survivals, squares = self._run(variance, self.settings.steps, scales)
-            steps += (self.settings.steps + self.settings.burn_in) * len(self.rngs)
+            halves, squared = self._run(variance, self.settings.steps, scales)
+            steps += settling + self.settings.steps * len(self.rngs)
+            self.drift = max(self.drift, drift(squared), *(drift(halves[:, :, s]) for s in (0, 1)))
+            survivals, squares = halves.mean(axis=1), squared.mean(axis=1)
             if before:
                 self.log_z = self.log_z + self._log_mean(forward) - self._log_mean(survivals[:, 1])
             forward = survivals[:, 0]
@@ -219,27 +227,27 @@ class _Climb:
             self.white *= np.sqrt(variance / ahead)
             before, variance = variance, ahead
 
-    def _burn_in(self, variance: float, goal: float | None) -> float:
-        """Let the chains settle at Δ and choose the next rung; Δ itself if there is no goal."""
+    def _burn_in(self, variance: float, goal: float | None) -> tuple[float, int]:
+        """Let the chains settle at Δ and choose the next rung (Δ itself without a goal); steps."""
+        candidates = np.array([variance])
+        if goal is not None:
+            parts = np.arange(1, CANDIDATES + 1) / CANDIDATES
+            candidates = np.append(variance * (goal / variance) ** parts[:-1], goal)
+        scales = np.sqrt(candidates / variance)
         steps = self.settings.burn_in
-        if goal is None:
-            self._run(variance, steps, np.ones(0), counted=False)
-            return variance
-        self._run(variance, steps - steps // 2, np.ones(0), counted=False)
-        candidates = variance * (goal / variance) ** (np.arange(1, CANDIDATES + 1) / CANDIDATES)
-        candidates[-1] = goal
-        survivals, _ = self._run(
-            variance, steps // 2, np.sqrt(candidates / variance), counted=False
-        )
-        good = np.flatnonzero(survivals.mean(axis=0) >= SMALLEST_SURVIVAL)
-        if len(good):
-            return float(candidates[good[-1]])
-        return variance * (candidates[0] / variance) ** 0.25
+        repeats, settled = 0, False
+        while not settled and repeats < MOST_BURN_INS:
+            survivals, squares = self._run(variance, steps, scales)
+            repeats, settled = repeats + 1, drift(squares) < SMALLEST_DRIFT
+        good = np.flatnonzero(survivals[:, 1].mean(axis=0) >= SMALLEST_SURVIVAL)
+        ahead = candidates[good[-1]] if len(good) else variance * scales[0] ** 0.5
+        return float(ahead), repeats * steps * len(self.rngs)
 
     def _run(
-        self, variance: float, steps: int, scales: NDArray[np.float64], counted: bool = True
+        self, variance: float, steps: int, scales: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Steps of every chain: fractions surviving each scale (chains, S), mean |z|² (chains,)."""
+        """Steps of every chain: fractions that survive each scale (chains, 2, S) and mean |z|²
+        (chains, 2), of the two halves of the steps."""
         survivals = np.zeros((len(self.rngs), 2, len(scales)))
         squares = np.zeros((len(self.rngs), 2))
         for chain, rng in enumerate(self.rngs):
@@ -256,14 +264,8 @@ class _Climb:
                 survivals[chain],
                 squares[chain],
             )
-        halves = np.array([steps - steps // 2, steps // 2])
-        if counted:
-            means = np.concatenate([survivals, squares[:, :, None]], axis=2) / halves[:, None]
-            change = means[:, 1] - means[:, 0]
-            error = change.std(axis=0, ddof=1) / np.sqrt(len(change))
-            moved = error > 0
-            self.drift = max(self.drift, *(np.abs(change.mean(axis=0)[moved]) / error[moved]), 0.0)
-        return survivals.sum(axis=1) / steps, squares.sum(axis=1) / steps
+        halves = np.array([[(steps + 1) // 2, steps // 2]])
+        return survivals / halves[:, :, None], squares / halves
 
     def _log_mean(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
         """log of the mean over all blocks, and over all but each."""
@@ -285,6 +287,18 @@ class _Climb:
 def with_and_without(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over all blocks, followed by the means over all blocks but one, for each."""
     return np.concatenate([[blocks.mean()], (blocks.sum() - blocks) / (len(blocks) - 1)])
+
+
+def drift(halves: NDArray[np.float64]) -> float:
+    """Change between two halves (chains, 2), in standard errors over the chains.
+
+    Student's t is turned into the deviation of a Gaussian that is as improbable.
+    """
+    change = halves[:, 1] - halves[:, 0]
+    error = change.std(ddof=1) / np.sqrt(len(change))
+    if error == 0:
+        return 0.0
+    return float(-norm.ppf(student_t.sf(abs(change.mean()) / error, len(change) - 1)))
 
 
 def jackknife(values: NDArray[np.float64]) -> tuple[float, float]:

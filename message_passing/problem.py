@@ -1,10 +1,11 @@
-"""What every engine works on: patterns with their geometry, and a reference machine among them."""
+"""What engines work on, patterns and a reference machine among them, and what they return."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -98,6 +99,11 @@ class ReferenceProblem:
         return len(self.fields)
 
     @property
+    def size(self) -> int:
+        """K N, the number of weights."""
+        return self.hidden_units * self.inputs
+
+    @property
     def training_errors(self) -> int:
         """Number of patterns that the reference itself gets wrong."""
         positive = np.count_nonzero(self.fields >= 0, axis=0)
@@ -131,23 +137,28 @@ class LadderResult:
     displacement_error: NDArray[np.float64]
 
     @classmethod
-    def from_points(
-        cls,
-        variances: ArrayLike,
-        points: Sequence[tuple[float, float, bool, int, float]],
-    ) -> LadderResult:
-        """From (φ, r, converged, iterations, residual) per point, without statistical error."""
-        phi, r, converged, iterations, residual = (
-            np.array(column) for column in zip(*points, strict=True)
-        )
-        zero = np.zeros(len(phi))
+    def from_solutions(cls, variances: ArrayLike, solutions: Sequence[Solution]) -> LadderResult:
+        """Of a deterministic engine: no statistical error."""
+        fields = ("free_entropy", "displacement", "converged", "iterations", "residual")
+        columns = {field: np.array([getattr(s, field) for s in solutions]) for field in fields}
+        zero = np.zeros(len(solutions))
         return cls(
-            np.asarray(variances, dtype=np.float64),
-            phi,
-            r,
-            converged,
-            iterations,
-            residual,
-            zero,
-            zero,
+            variance=np.asarray(variances, dtype=np.float64),
+            free_entropy_error=zero,
+            displacement_error=zero,
+            **columns,
         )
+
+
+class Solution(NamedTuple):
+    """What a deterministic engine found at one Δ; the first five as in :class:`LadderResult`.
+
+    ``log_evidence`` (P,) is log Z_μ of each pattern.
+    """
+
+    free_entropy: float
+    displacement: float
+    converged: bool
+    iterations: int
+    residual: float
+    log_evidence: NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from committee.parallel import run_tasks
+from message_passing.parallel import run_tasks
 from message_passing.storage import write_csv, write_json
 
 from .bayes import (

@@ -21,7 +21,7 @@ from committee.experiments import Figure1Config, Figure6Config, run_experiment
 from committee.results import load_results
 from message_passing.local_entropy import ENGINES, local_entropy_curve
 from message_passing.problem import LadderResult, ReferenceProblem
-from tests.committee.cluster import ROOT, Cluster
+from tests.cluster import ROOT, Cluster
 
 ALGORITHMS = ("sgd-fast", "sgd-slow")
 
@@ -224,8 +224,17 @@ class NoisyEngine:
     seed: int = 0
 
     def ladder(self, problem: ReferenceProblem, variances: np.ndarray) -> LadderResult:
-        phi = -1.0 / (2.0 + self.seed)
-        return LadderResult.from_points(variances, [(phi, 1.0, True, 1, 0.0) for _ in variances])
+        ones = np.ones(len(variances))
+        return LadderResult(
+            variance=variances,
+            free_entropy=-ones / (2.0 + self.seed),
+            displacement=ones,
+            converged=ones > 0,
+            iterations=ones.astype(np.int64),
+            residual=0 * ones,
+            free_entropy_error=0 * ones,
+            displacement_error=0 * ones,
+        )
 
 
 def test_engines_that_sample_get_a_seed_for_each_machine(

@@ -10,14 +10,13 @@ from tests.message_passing.machines import random_machine
 from tests.reference.plain_sampling import sample_solutions
 
 
-def test_one_pattern_on_a_perceptron_is_exact():
-    """K = P = 1: Z = Φ(|u|/√(Δ x·x/N)) whatever the inputs."""
+def test_one_pattern_on_a_perceptron():
+    """K = P = 1: Z = Φ(|u|/√(Δ x·x/N)), up to the 1/N that dense messages neglect."""
     weights, patterns, labels = random_machine(1, 50, 1, seed=0, real=True)
     variances = np.array([0.05, 0.5, 3.0])
     curve = local_entropy_curve(weights, patterns, labels, engine="bp", variances=variances)
     field = abs(weights[0] @ patterns[0]) / np.linalg.norm(weights)
     spread = np.sqrt(variances * np.sum(patterns**2) / 50)
-    # The dense messages neglect 1/N: the evidence itself is exact for one pattern at that order.
     np.testing.assert_allclose(curve.free_entropy * 50, log_ndtr(field / spread), rtol=0.05)
 
 
@@ -52,8 +51,8 @@ def test_fixed_point_solves_the_equations_in_weight_space():
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
     engine, variance, N = BeliefPropagation(tolerance=1e-11), 0.5, 41
     start = engine.initial_messages(problem)
-    messages, converged, _, _ = engine.solve(problem, variance, start)
-    assert converged
+    messages, solution = engine.solve(problem, variance, start, engine.node)
+    assert solution.converged
     x = patterns / np.sqrt(N)
     w = weights * np.sqrt(N) / np.linalg.norm(weights, axis=1, keepdims=True)
     g, A = messages.gradient, messages.precision

@@ -1,0 +1,112 @@
+"""Expectation propagation where it is exact, against its identities, and near its limits."""
+
+import numpy as np
+import pytest
+
+from message_passing import ExpectationPropagation, local_entropy_curve
+from message_passing.expectation_propagation import gaussian_posterior
+from message_passing.problem import ReferenceProblem
+from tests.message_passing.machines import random_machine
+from tests.message_passing.test_monte_carlo import exact_free_entropy, orthogonal_machine
+from tests.reference.plain_sampling import sample_solutions
+
+
+@pytest.mark.parametrize("K", [1, 3, 9])
+def test_exact_for_orthogonal_patterns(K):
+    machine = orthogonal_machine(K, 32, seed=1)
+    variances = np.array([0.01, 0.1, 1.0, 10.0])
+    engine = ExpectationPropagation(tolerance=1e-9)
+    curve = local_entropy_curve(*machine, engine=engine, variances=variances)
+    np.testing.assert_allclose(
+        curve.free_entropy, exact_free_entropy(*machine, variances), rtol=1e-7
+    )
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_derivative_of_the_free_entropy_is_the_displacement(real):
+    machine = random_machine(5, 31, 40, seed=4, correlation=0.4, real=real)
+    variance, step = 0.4, 1e-3
+    curve = local_entropy_curve(
+        *machine,
+        engine=ExpectationPropagation(tolerance=1e-9),
+        variances=variance + step * np.arange(-1, 2),
+    )
+    slope = (curve.free_entropy[2] - curve.free_entropy[0]) / (2 * step)
+    assert slope == pytest.approx((curve.displacement[1] - 1) / (2 * variance), rel=1e-4)
+
+
+def test_closer_than_bp_to_sampling_on_correlated_inputs():
+    machine = random_machine(3, 101, 60, seed=3, correlation=0.6)
+    variances = [0.1, 0.5]
+    ep, bp, mc = (
+        local_entropy_curve(*machine, engine=engine, variances=variances)
+        for engine in ("ep", "bp", "mc")
+    )
+    np.testing.assert_allclose(ep.free_entropy, mc.free_entropy, rtol=0.1)
+    assert ep.displacement[1] == pytest.approx(
+        mc.displacement[1], abs=0.01 + 8 * mc.distance_error[1] / 0.5
+    )
+    gap = np.abs([ep.free_entropy - mc.free_entropy, bp.free_entropy - mc.free_entropy])
+    assert np.all(gap[0] < gap[1] - 2 * mc.standard_error)
+
+
+def test_equals_bp_on_independent_inputs_as_n_grows():
+    gaps = []
+    for N in (50, 200, 800):
+        machine = random_machine(3, N, N // 2, seed=N)
+        ep, bp = (
+            local_entropy_curve(*machine, engine=engine, variances=[0.3]) for engine in ("ep", "bp")
+        )
+        gaps.append(abs(bp.free_entropy[0] / ep.free_entropy[0] - 1))
+    assert gaps[2] < 0.01 and gaps[2] < gaps[0]
+
+
+@pytest.mark.parametrize("active", [3, 40])
+def test_posterior_equals_the_direct_formula(active):
+    """Few sites take one route, many the other; negative precisions are welcome in both."""
+    machine = random_machine(1, 60, 40, seed=5, correlation=0.3)
+    problem = ReferenceProblem.from_arrays(*machine)
+    rng = np.random.default_rng(1)
+    lam = np.zeros(40)
+    lam[:active] = rng.uniform(-0.2, 2.0, active)
+    nu = np.where(lam != 0, rng.standard_normal(40), 0.0)
+    diagonal, mean, log_det = gaussian_posterior(problem, 0.3, lam, nu)
+    C = 0.3 * problem.geometry.gram
+    inner = np.eye(40) + lam[:, None] * C
+    sigma = C @ np.linalg.inv(inner)
+    np.testing.assert_allclose(diagonal, np.diag(sigma), rtol=1e-8)
+    np.testing.assert_allclose(mean, sigma @ nu, rtol=1e-7, atol=1e-10)
+    assert log_det == pytest.approx(np.linalg.slogdet(inner)[1])
+    lam[:active] = -100.0
+    assert gaussian_posterior(problem, 0.3, lam, nu) is None
+
+
+@pytest.mark.parametrize("engine", ["bp", "ep"])
+@pytest.mark.parametrize("errors", [1, 4])
+def test_a_reference_with_errors_counts_machines_with_at_most_as_many(engine, errors):
+    weights, patterns, labels = random_machine(3, 101, 40, seed=2)
+    labels = labels.copy()
+    labels[:errors] *= -1
+    curve = local_entropy_curve(weights, patterns, labels, engine=engine, variances=[0.05, 0.1])
+    log_z, error, r, r_error = sample_solutions(
+        weights, patterns, labels, 0.1, 20000, seed=5, errors=errors
+    )
+    assert curve.converged.all()
+    assert curve.free_entropy[1] * 303 == pytest.approx(log_z, abs=3 * error + 0.15)
+    assert curve.displacement[1] == pytest.approx(r, abs=4 * r_error + 2e-3)
+
+
+def test_failure_to_converge_is_said():
+    machine = random_machine(3, 41, 60, seed=6, correlation=0.5)
+    with pytest.warns(UserWarning, match="did not converge at 1 of 1"):
+        curve = local_entropy_curve(
+            *machine, engine=ExpectationPropagation(max_sweeps=3), variances=[0.5]
+        )
+    assert not curve.converged[0] and curve.iterations[0] == 3 and curve.residual[0] > 1e-4
+
+
+def test_bad_configuration_is_named():
+    with pytest.raises(ValueError, match="damping is 1"):
+        ExpectationPropagation(damping=1.0)
+    with pytest.raises(ValueError, match="max_sweeps is 0"):
+        ExpectationPropagation(max_sweeps=0)
