@@ -102,9 +102,8 @@ def train_command(arguments: Sequence[str]) -> None:
     )  # fmt: skip
     options = {k: int(v) if v.isdigit() else v for k, v in command.model_options.items()}
     config = replace(command.config, model_options=options)
-    dataset = Path(config.dataset).name.split(".")[0]
     network = "-".join([config.model, *(f"{k}-{v}" for k, v in options.items())])
-    folder = command.runs / f"{dataset}-{network}-{config.algorithm}"
+    folder = command.runs / f"{dataset_name(config)}-{network}-{config.algorithm}"
     results = []
     for seed in command.seeds:
         result = train(
@@ -117,6 +116,11 @@ def train_command(arguments: Sequence[str]) -> None:
         results.append(result)
     if results[0].writer:
         _sum_up(folder, results)
+
+
+def dataset_name(config: TrainingConfig) -> str:
+    """Name of the data set, without the folder and the suffixes of an archive."""
+    return Path(config.dataset).name.split(".")[0]
 
 
 def _sum_up(folder: Path, results: list[TrainingResult]) -> None:
@@ -143,7 +147,7 @@ def _sum_up(folder: Path, results: list[TrainingResult]) -> None:
         f"{config.passes:g} passes, n = {len(errors)}: "
         f"test error {statistics.mean(errors):.2f}{spread} %"
     )
-    if (config.model, config.algorithm) in PUBLISHED:
+    if dataset_name(config).startswith("cifar10") and (config.model, config.algorithm) in PUBLISHED:
         value, error = PUBLISHED[config.model, config.algorithm]
         print(f"published for CIFAR-10 (the original images): {value} ± {error} %")
 
