@@ -269,8 +269,8 @@ def _value(group: list[LocalEntropyCurve], distance: float) -> str:
 def _settings(config: CurveConfig, network: Network) -> dict[str, Any]:
     """Everything that decides the numbers; arrays by their fingerprints."""
     return {
-        "weights": _fingerprint(network.weights),
-        "patterns": _fingerprint(network.patterns, network.labels),
+        "weights_fingerprint": _fingerprint(network.weights),
+        "patterns_fingerprint": _fingerprint(network.patterns, network.labels),
         "variances": None if config.variances is None else list(config.variances),
         "engines": {name: as_json(seeded_engine(name, config.seed)) for name in config.engines},
     }
