@@ -73,7 +73,7 @@ def test_new_axes_are_made_where_none_are_given(curve):
 
     ax = plot_curves({"mc": [curve], "unheard-of": [replace(curve, engine="unheard-of")]})
     assert {text.get_text() for text in ax.get_legend().get_texts()} >= {
-        "Monte Carlo",
-        "unheard-of",
+        "Monte Carlo ± standard error",
+        "unheard-of ± standard error",
     }
     plt.close(ax.figure)
