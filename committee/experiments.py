@@ -7,10 +7,9 @@ that is interrupted loses at most the units in progress, and ends with the same 
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast, get_args
@@ -23,12 +22,8 @@ from committee.patterns import PatternSet
 from committee.protocols import EntropySGD, Protocol, ReplicatedSGD
 from committee.results import ExperimentFolder, ExperimentResults, load_results
 from committee.training import TrainedMachine, resolve_protocol, train_restart
-from message_passing.local_entropy import (
-    ENGINES,
-    LocalEntropyCurve,
-    local_entropy_curve,
-    resolve_engine,
-)
+from message_passing.local_entropy import ENGINES, resolve_engine
+from message_passing.own_network import curve_arrays
 from message_passing.parallel import run_tasks
 from message_passing.run_folder import as_json
 from message_passing.storage import arrays_of
@@ -208,8 +203,6 @@ class Experiment:
         for restart in range(self.config.restarts):
             for variant in self.config.variants():
                 machine = self.folder.load(self.folder.machine(variant.name, restart))
-                if machine["train_error"] > 0:
-                    continue
                 for engine in self.config.engines:
                     path = self.folder.curve(variant.name, restart, engine)
                     if not path.exists():
@@ -250,16 +243,7 @@ def measure_local_entropy(
 ) -> dict[str, np.ndarray]:
     """Unit of work: one local entropy curve of one machine; arrays to be stored."""
     weights, name, seed = task
-    engine: Any = resolve_engine(name)
-    if is_dataclass(engine) and any(field.name == "seed" for field in fields(engine)):
-        engine = replace(engine, seed=seed)  # type: ignore[type-var]
-    with warnings.catch_warnings():
-        # Points that did not converge are marked in the result; what is shown ends before them.
-        warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
-        curve: LocalEntropyCurve = local_entropy_curve(
-            weights, patterns.train_patterns, patterns.train_labels, engine=engine
-        )
-    return arrays_of(replace(curve, engine=name))
+    return curve_arrays(weights, patterns.train_patterns, patterns.train_labels, name, seed)
 
 
 def run_experiment(config: ExperimentConfig, progress: bool = False) -> ExperimentResults:

@@ -24,9 +24,9 @@ from message_passing.storage import write_csv
 def summarise(results: ExperimentResults) -> list[dict[str, Any]]:
     """One row per algorithm: counts, means, standard errors over the restarts.
 
-    ``solved`` counts runs without training errors; only these have a local entropy, and ``n``
-    of a local entropy counts those whose curve converged as far as that distance. Test error
-    and local energy are over all runs.
+    ``solved`` counts runs without training errors. The local entropy of the others counts the
+    configurations with at most as many errors (eq. 3 of [P21]); ``n`` of a local entropy counts
+    the runs whose curve converged as far as that distance.
     """
     return [_summary(variant, results.engines) for variant in results.variants.values()]
 
@@ -80,7 +80,7 @@ def closing_table(results: ExperimentResults) -> str:
     return (
         f"{results.data_description}\n\n{_align([header, *rows])}\n\n"
         f"Constant answer: test error {constant:.2f} %. Means ± standard errors over restarts; "
-        "Φ over those without training errors."
+        "Φ counts\nthe configurations with at most the training errors of the run itself."
     )
 
 

@@ -26,7 +26,8 @@ def draw_curves(config: CurveConfig) -> None:
     for machine in np.flatnonzero(run.training_errors):
         print(f"Machine {machine} makes {run.training_errors[machine]} training errors.")
     curves, refused = run.run(progress=True)
-    print("\n".join(refused))
+    if refused:
+        print("\n".join(refused))
     table = write_curves_csv(curves, config.out / "curves.csv")
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     ax = plot_curves({e: list(group.values()) for e, group in curves.items()}, figure.subplots())

@@ -64,7 +64,8 @@ def plot_curves(curves: Mapping[str, Sequence[LocalEntropyCurve]], ax: Axes | No
         name = ENGINE_NAMES.get(engine, engine)
         style = ENGINE_STYLES.get(engine, {"color": f"C{i}"})
         if len(group) == 1:
-            plot_curve(group[0], ax, label=name, **style)
+            error = " ± standard error" if np.any(group[0].standard_error > 0) else ""
+            plot_curve(group[0], ax, label=name + error, **style)
         elif group:
             _plot_mean(ax, group, f"{name}: mean of n = {len(group)}", style)
     ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)

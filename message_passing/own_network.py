@@ -180,17 +180,31 @@ def measure(
 
     The reason, if the engine refuses the machine: the others still get their curves.
     """
-    weights, name, seed = task
+    weights, engine, seed = task
+    try:
+        return curve_arrays(weights, patterns, labels, engine, seed, variances)
+    except ValueError as error:
+        return str(error)
+
+
+def curve_arrays(
+    weights: NDArray[np.float64],
+    patterns: NDArray[np.float64] | PatternGeometry,
+    labels: NDArray[np.float64],
+    engine: str,
+    seed: int,
+    variances: tuple[float, ...] | None = None,
+) -> dict[str, np.ndarray]:
+    """The curve of one machine by the engine of that name, as arrays to be stored.
+
+    Does not warn of points that did not converge: they are marked in the arrays.
+    """
     with warnings.catch_warnings():
-        # Points that did not converge are marked in the results, and counted at the end.
         warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
-        try:
-            curve = local_entropy_curve(
-                weights, patterns, labels, engine=seeded_engine(name, seed), variances=variances
-            )
-        except ValueError as error:
-            return str(error)
-    return arrays_of(replace(curve, engine=name))
+        curve = local_entropy_curve(
+            weights, patterns, labels, engine=seeded_engine(engine, seed), variances=variances
+        )
+    return arrays_of(replace(curve, engine=engine))
 
 
 def seeded_engine(name: str, seed: int) -> Engine:
@@ -255,8 +269,8 @@ def _value(group: list[LocalEntropyCurve], distance: float) -> str:
 def _settings(config: CurveConfig, network: Network) -> dict[str, Any]:
     """Everything that decides the numbers; arrays by their fingerprints."""
     return {
-        "weights": _fingerprint(network.weights),
-        "patterns": _fingerprint(network.patterns, network.labels),
+        "weights_fingerprint": _fingerprint(network.weights),
+        "patterns_fingerprint": _fingerprint(network.patterns, network.labels),
         "variances": None if config.variances is None else list(config.variances),
         "engines": {name: as_json(seeded_engine(name, config.seed)) for name in config.engines},
     }

@@ -97,7 +97,7 @@ def test_other_input_or_settings_in_the_same_folder_are_refused(files):
         main([*arguments(files)[:-2], "0.3"])
     data = dict(np.load(files / "patterns.npz"))
     np.savez(files / "patterns.npz", patterns=data["patterns"][1:], labels=data["labels"][1:])
-    with pytest.raises(SystemExit, match="holds results of other settings: patterns is"):
+    with pytest.raises(SystemExit, match="holds results of other settings: patterns_fingerprint"):
         main(arguments(files))
     assert len(list((files / "out" / "curves").iterdir())) == 2
 
