@@ -42,8 +42,7 @@ class VariantResults:
     profile : LocalEnergyProfile
         ``local_energy`` (R, S).
     curves : dict of dict
-        ``curves[engine][restart]`` is a ``LocalEntropyCurve``; restarts with training errors
-        have none.
+        ``curves[engine][restart]`` is a ``LocalEntropyCurve``.
     """
 
     name: str

@@ -5,7 +5,7 @@ each estimator its replica-symmetric theory. Symbols: α = P/N patterns per inpu
 variance of the clouds, ρ (``rho``) fraction of labels +1, λ (``ridge``), R (``overlap``).
 """
 
-from .bayes import (
+from committee.gaussian_mixture.bayes import (
     bayes_error,
     bayes_overlap,
     best_bias,
@@ -15,20 +15,25 @@ from .bayes import (
     oracle_error,
     overlap_error,
 )
-from .estimators import LinearClassifier, fit, hebb
-from .flatness import local_energy, local_energy_theory, mean_margin_theory, normalised_margins
-from .franz_parisi import FranzParisiCurve, franz_parisi
-from .maximum_flatness import (
+from committee.gaussian_mixture.estimators import LinearClassifier, fit, hebb
+from committee.gaussian_mixture.flatness import (
+    local_energy,
+    local_energy_theory,
+    mean_margin_theory,
+    normalised_margins,
+)
+from committee.gaussian_mixture.franz_parisi import FranzParisiCurve, franz_parisi
+from committee.gaussian_mixture.maximum_flatness import (
     max_flat_classifier,
     max_flat_loss,
     max_flat_loss_theory,
     max_flat_theory,
 )
-from .replica_symmetric import replica_symmetric
-from .samples import MixtureSample, sample
-from .separability import separability_threshold
-from .square import square_closed_form
-from .state import ConvergenceWarning, ReplicaSymmetricState
+from committee.gaussian_mixture.replica_symmetric import replica_symmetric
+from committee.gaussian_mixture.samples import MixtureSample, sample
+from committee.gaussian_mixture.separability import separability_threshold
+from committee.gaussian_mixture.square import square_closed_form
+from committee.gaussian_mixture.state import ConvergenceWarning, ReplicaSymmetricState
 
 __all__ = [
     "ConvergenceWarning",

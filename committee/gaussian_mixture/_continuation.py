@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, root
 
-from .fields import Fields, training_fields
-from .losses import Loss, averaged_over_noise
-from .state import TOLERANCE, ReplicaSymmetricState, make_state, no_state
+from committee.gaussian_mixture.fields import Fields, training_fields
+from committee.gaussian_mixture.losses import Loss, averaged_over_noise
+from committee.gaussian_mixture.state import TOLERANCE, ReplicaSymmetricState, make_state, no_state
 
 
 class Equations:

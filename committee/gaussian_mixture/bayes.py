@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from .samples import check_parameters
+from committee.gaussian_mixture.samples import check_parameters
 
 
 def overlap_error(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from committee.gaussian_mixture.bayes import bayes_error, oracle_error
+from committee.gaussian_mixture.experiment import GaussianMixtureConfig, compute, summarise
+from committee.gaussian_mixture.figure import plot_gaussian_mixture
 from message_passing.storage import save_figure
-
-from .bayes import bayes_error, oracle_error
-from .experiment import GaussianMixtureConfig, compute, summarise
-from .figure import plot_gaussian_mixture
 
 
 def run(config: GaussianMixtureConfig) -> list[Path]:

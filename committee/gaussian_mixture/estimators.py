@@ -10,12 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
 
+from committee.gaussian_mixture._hinge import minimise_hinge
+from committee.gaussian_mixture.bayes import overlap_error
+from committee.gaussian_mixture.losses import LossName, get_loss
+from committee.gaussian_mixture.state import ConvergenceWarning
 from message_passing.validation import check_labels, check_patterns
-
-from ._hinge import minimise_hinge
-from .bayes import overlap_error
-from .losses import LossName, get_loss
-from .state import ConvergenceWarning
 
 
 @dataclass(frozen=True)

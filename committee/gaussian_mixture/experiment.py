@@ -10,28 +10,32 @@ from typing import Any
 
 import numpy as np
 
-from message_passing.parallel import run_tasks
-from message_passing.storage import write_csv, write_json
-
-from .bayes import (
+from committee.gaussian_mixture.bayes import (
     bayes_error,
     bayes_overlap,
     best_bias,
     hebb_local_energy,
     overlap_error,
 )
-from .estimators import LinearClassifier, fit, hebb
-from .flatness import local_energy, local_energy_theory, mean_margin_theory, normalised_margins
-from .losses import LOSSES
-from .maximum_flatness import (
+from committee.gaussian_mixture.estimators import LinearClassifier, fit, hebb
+from committee.gaussian_mixture.flatness import (
+    local_energy,
+    local_energy_theory,
+    mean_margin_theory,
+    normalised_margins,
+)
+from committee.gaussian_mixture.losses import LOSSES
+from committee.gaussian_mixture.maximum_flatness import (
     max_flat_classifier,
     max_flat_loss,
     max_flat_loss_theory,
     max_flat_theory,
 )
-from .replica_symmetric import replica_symmetric
-from .samples import check_parameters, sample
-from .state import ConvergenceWarning, ReplicaSymmetricState
+from committee.gaussian_mixture.replica_symmetric import replica_symmetric
+from committee.gaussian_mixture.samples import check_parameters, sample
+from committee.gaussian_mixture.state import ConvergenceWarning, ReplicaSymmetricState
+from message_passing.parallel import run_tasks
+from message_passing.storage import write_csv, write_json
 
 RIDGES = tuple(float(x) for x in np.geomspace(1e-2, 1e2, 9))
 NOISES = (4.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35)

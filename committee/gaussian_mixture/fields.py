@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from .losses import Loss
+from committee.gaussian_mixture.losses import Loss
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 _LEVELS = np.linspace(-9.0, 9.0, 13)  # panels of 1.5 standard deviations of h

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .bayes import bayes_error, bayes_overlap, best_bias, overlap_error
-from .experiment import SIGMAS, GaussianMixtureConfig
+from committee.gaussian_mixture.bayes import bayes_error, bayes_overlap, best_bias, overlap_error
+from committee.gaussian_mixture.experiment import SIGMAS, GaussianMixtureConfig
 
 Results = dict[str, list[dict[str, Any]]]
 

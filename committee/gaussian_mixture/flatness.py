@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
+from committee.gaussian_mixture.estimators import LinearClassifier
+from committee.gaussian_mixture.state import ReplicaSymmetricState
 from message_passing.validation import check_labels, check_patterns
-
-from .estimators import LinearClassifier
-from .state import ReplicaSymmetricState
 
 
 def normalised_margins(

@@ -40,8 +40,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import root
 from scipy.special import log_ndtr
 
-from .fields import Fields
-from .state import TOLERANCE, ConvergenceWarning, ReplicaSymmetricState
+from committee.gaussian_mixture.fields import Fields
+from committee.gaussian_mixture.state import TOLERANCE, ConvergenceWarning, ReplicaSymmetricState
 
 _Z, _ZW = np.polynomial.hermite_e.hermegauss(64)
 _ZW = _ZW / _ZW.sum()

@@ -17,14 +17,13 @@ from scipy.linalg import solve
 from scipy.optimize import minimize, root
 from scipy.special import ndtr
 
+from committee.gaussian_mixture.estimators import LinearClassifier, hebb
+from committee.gaussian_mixture.fields import training_fields
+from committee.gaussian_mixture.losses import ErrorUnderNoise, LossName, NoisyLogistic, get_loss
+from committee.gaussian_mixture.replica_symmetric import replica_symmetric
+from committee.gaussian_mixture.samples import check_parameters
+from committee.gaussian_mixture.state import TOLERANCE, ReplicaSymmetricState, make_state, no_state
 from message_passing.validation import check_labels, check_patterns
-
-from .estimators import LinearClassifier, hebb
-from .fields import training_fields
-from .losses import ErrorUnderNoise, LossName, NoisyLogistic, get_loss
-from .replica_symmetric import replica_symmetric
-from .samples import check_parameters
-from .state import TOLERANCE, ReplicaSymmetricState, make_state, no_state
 
 
 def max_flat_classifier(

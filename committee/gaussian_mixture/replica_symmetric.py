@@ -22,11 +22,11 @@ from typing import Literal
 
 import numpy as np
 
-from ._continuation import Equations
-from .losses import LossName, get_loss
-from .samples import check_parameters
-from .separability import separability_threshold
-from .state import ReplicaSymmetricState
+from committee.gaussian_mixture._continuation import Equations
+from committee.gaussian_mixture.losses import LossName, get_loss
+from committee.gaussian_mixture.samples import check_parameters
+from committee.gaussian_mixture.separability import separability_threshold
+from committee.gaussian_mixture.state import ReplicaSymmetricState
 
 
 def replica_symmetric(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
-from .samples import check_parameters
+from committee.gaussian_mixture.samples import check_parameters
 
 
 def separability_threshold(delta: float, rho: float = 0.5, bias: bool = False) -> float:

@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from .losses import get_loss
-from .samples import check_parameters
-from .state import ReplicaSymmetricState, make_state
+from committee.gaussian_mixture.losses import get_loss
+from committee.gaussian_mixture.samples import check_parameters
+from committee.gaussian_mixture.state import ReplicaSymmetricState, make_state
 
 
 def square_closed_form(

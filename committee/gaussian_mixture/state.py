@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .bayes import overlap_error
-from .fields import Fields, error_probability, training_fields
-from .losses import Loss
+from committee.gaussian_mixture.bayes import overlap_error
+from committee.gaussian_mixture.fields import Fields, error_probability, training_fields
+from committee.gaussian_mixture.losses import Loss
 
 TOLERANCE = 1e-9
 
