@@ -12,8 +12,10 @@ from committee import benchmark, sensitivity
 from committee.benchmark import BenchmarkConfig
 from committee.experiments import Experiment, ExperimentConfig, Figure1Config, Figure6Config
 from committee.figures import plot_results
+from committee.gaussian_mixture import command as gaussian_mixture
+from committee.gaussian_mixture.experiment import GaussianMixtureConfig
 from committee.sensitivity import SensitivityConfig
-from committee.tables import closing_table, correlation_table, write_tables
+from committee.tables import closing_table, comparison_table, correlation_table, write_tables
 from message_passing.storage import save_figure
 
 INTERRUPTED = 130
@@ -26,12 +28,19 @@ def draw_figure(config: ExperimentConfig) -> None:
     except (ValueError, OSError) as error:
         raise SystemExit(f"Error: {error}") from error
     print(f"Data: {experiment.patterns.description}", flush=True)
-    results = experiment.run(progress=True)
-    correlations = write_tables(results, config.out)
+    try:
+        results = experiment.run(progress=True)
+    except (ImportError, OSError) as error:  # no cluster there, no space left
+        raise SystemExit(f"Error: {error}") from error
+    statistics = write_tables(results, config.out)
     figures = save_figure(plot_results(results), config.out / "figure")
-    main_engine = results.engines[0] if results.engines else None
+    engine = results.engines[0] if results.engines else None
     print(f"\n{closing_table(results)}\n")
-    print(f"Correlations over the runs\n{correlation_table(correlations, main_engine)}\n")
+    if statistics.comparisons:
+        print("Differences between the algorithms: Mann-Whitney tests, corrected by Holm")
+        print(f"{comparison_table(statistics.comparisons, engine)}\n")
+    print("Correlations over the runs, with 95 % confidence intervals")
+    print(f"{correlation_table(statistics.correlations, engine)}\n")
     print(f"Written: {', '.join(map(str, figures))} and tables in {config.out}")
 
 
@@ -52,6 +61,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
     "figure1": (Figure1Config, draw_figure),
     "figure6": (Figure6Config, draw_figure),
     "sensitivity": (SensitivityConfig, tell_errors(sensitivity.run)),
+    "gaussian-mixture": (GaussianMixtureConfig, tell_errors(gaussian_mixture.run)),
     "benchmark": (BenchmarkConfig, benchmark.run),
 }
 

@@ -14,19 +14,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import torch
 import tyro
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from committee.parallel import usable_cores
 from committee.patterns import PatternSet
 from committee.protocols import PROTOCOLS, SGD, EntropySGD, Protocol, ReplicatedSGD
 from committee.training import train
 from message_passing.hardware import describe_machine
+from message_passing.parallel import usable_cores
 from message_passing.storage import write_csv
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ def measure_package(
 
 def measure_plain(patterns: PatternSet, protocol: Protocol, K: int, epochs: int) -> float:
     """Restart-epochs per second of the plain loop, with the better of one and all threads."""
+    import torch  # two seconds that the other commands need not wait
+
     threads = torch.get_num_threads()
     best = 0.0
     try:
@@ -143,22 +148,25 @@ def measure_plain(patterns: PatternSet, protocol: Protocol, K: int, epochs: int)
     return best
 
 
-@torch.no_grad()
-def plain_loop(patterns: PatternSet, protocol: Protocol, K: int, epochs: int) -> torch.Tensor:
-    """Train one machine as one would write it first; returns its weights."""
+def plain_loop(
+    patterns: PatternSet, protocol: Protocol, K: int, epochs: int
+) -> NDArray[np.float32]:
+    """Train one machine as one would write it first; returns the weights (replicas, K, N)."""
+    import torch
+
     torch.manual_seed(0)
     X = torch.tensor(patterns.train_patterns, dtype=torch.float32)
     y = torch.tensor(patterns.train_labels, dtype=torch.float32)
     P, N = X.shape
 
-    def gradient(w: torch.Tensor, batch: torch.Tensor, beta: float, omega: float) -> torch.Tensor:
+    def gradient(w: Tensor, batch: Tensor, beta: float, omega: float) -> Tensor:
         x, label = X[batch], y[batch]
         hidden = torch.tanh(beta * (x @ w.T))
         output = hidden.sum(dim=1) / K**0.5
         slope = -label * torch.sigmoid(-2 * omega * label * output)
         return ((slope * beta / K**0.5)[:, None] * (1 - hidden * hidden)).T @ x
 
-    def unit(w: torch.Tensor) -> torch.Tensor:
+    def unit(w: Tensor) -> Tensor:
         return w / w.norm(dim=1, keepdim=True)
 
     y_replicas = protocol.replicas if isinstance(protocol, ReplicatedSGD) else 1
@@ -191,7 +199,7 @@ def plain_loop(patterns: PatternSet, protocol: Protocol, K: int, epochs: int) ->
                 if coupling:
                     step = step + coupling * (w - centre)
                 machines[a] = unit(w - protocol.lr * step)
-    return torch.stack(machines)
+    return torch.stack(machines).numpy()
 
 
 def measure_scaling(epochs: int) -> list[dict[str, object]]:

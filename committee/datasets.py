@@ -72,7 +72,7 @@ def load_patterns(
         if name != "auto" or directory is not None:
             raise
         patterns = hidden_manifold(size, seed, balanced)
-        reason = f"{patterns.description} (Fashion-MNIST could not be had: {error})"
+        reason = f"{patterns.description} (Fashion-MNIST could not be had: {error.problem})"
         return replace(patterns, description=reason)
 
 

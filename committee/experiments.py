@@ -7,9 +7,9 @@ that is interrupted loses at most the units in progress, and ends with the same 
 
 from __future__ import annotations
 
-import warnings
+import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast, get_args
@@ -18,16 +18,18 @@ import numpy as np
 
 from committee.datasets import load_patterns
 from committee.flatness import local_energy
-from committee.parallel import run_tasks
 from committee.patterns import PatternSet
 from committee.protocols import EntropySGD, Protocol, ReplicatedSGD
-from committee.results import ExperimentFolder, ExperimentResults, arrays_of, load_results
+from committee.results import ExperimentFolder, ExperimentResults, load_results
 from committee.training import TrainedMachine, resolve_protocol, train_restart
-from message_passing.local_entropy import LocalEntropyCurve, local_entropy_curve
+from message_passing.local_entropy import ENGINES, resolve_engine
+from message_passing.own_network import curve_arrays
+from message_passing.parallel import run_tasks
+from message_passing.run_folder import as_json
+from message_passing.storage import arrays_of
 
 Algorithm = Literal["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"]
 DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teacher"]
-EngineName = Literal["bp"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class ExperimentConfig(ABC):
     """Hidden units K, an odd number."""
     max_epochs: int | None = None
     """Epochs after which training gives up. Default: the protocol's."""
-    engines: tuple[EngineName, ...] = get_args(EngineName)
-    """Estimates of the local entropy: bp, belief propagation as published."""
+    engines: tuple[str, ...] = tuple(ENGINES)
+    """Estimates of the local entropy: bp, belief propagation as published; ep, expectation
+    propagation; mc, Monte Carlo, the slowest and the only one with error bars of its own."""
     workers: int | None = None
     """Processes on this machine. Default: one on each core."""
     scheduler: str | None = None
@@ -81,6 +84,8 @@ class ExperimentConfig(ABC):
             raise ValueError(
                 f"hidden_units is {self.hidden_units}; an odd positive number was expected."
             )
+        for engine in self.engines:
+            resolve_engine(engine)
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
 
@@ -113,9 +118,10 @@ class Figure6Config(ExperimentConfig):
 
     out: Path = Path("results/figure6")
     """Folder of the results. Running again with the same folder resumes."""
-    dropout: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
-    """Probabilities that an input is dropped in a training step (not published; these show the
-    effect)."""
+    dropout: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3)
+    """Probabilities that an input is dropped in a training step. Those of the paper are not
+    published: these show the effect, and training still ends without errors (it seldom does
+    from 0.4 on)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,7 +170,8 @@ class Experiment:
                 config.data, config.size, config.seed, config.data_dir, config.balanced
             )
             folder.store_patterns(patterns)
-        folder.store_config(config.title, _settings(config, patterns.name), patterns)
+        about = {"name": patterns.name, "description": patterns.description}
+        folder.store_config(config.title, _settings(config, patterns.name), patterns=about)
         return cls(config, patterns, folder)
 
     def run(self, progress: bool = False) -> ExperimentResults:
@@ -196,13 +203,12 @@ class Experiment:
         for restart in range(self.config.restarts):
             for variant in self.config.variants():
                 machine = self.folder.load(self.folder.machine(variant.name, restart))
-                if machine["train_error"] > 0:
-                    continue
                 for engine in self.config.engines:
                     path = self.folder.curve(variant.name, restart, engine)
                     if not path.exists():
                         units.append(path)
-                        tasks.append((machine["weights"], engine))
+                        seed = _engine_seed(self.config.seed, variant.name, restart)
+                        tasks.append((machine["weights"], engine, seed))
         for index, arrays in self._compute(measure_local_entropy, tasks, "local entropy", progress):
             self.folder.store(units[index], arrays)
 
@@ -233,17 +239,11 @@ def train_and_profile(
 
 
 def measure_local_entropy(
-    patterns: PatternSet, task: tuple[np.ndarray, EngineName]
+    patterns: PatternSet, task: tuple[np.ndarray, str, int]
 ) -> dict[str, np.ndarray]:
     """Unit of work: one local entropy curve of one machine; arrays to be stored."""
-    weights, engine = task
-    with warnings.catch_warnings():
-        # Points that did not converge are marked in the result and counted in the summary.
-        warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
-        curve: LocalEntropyCurve = local_entropy_curve(
-            weights, patterns.train_patterns, patterns.train_labels, engine=engine
-        )
-    return arrays_of(curve)
+    weights, name, seed = task
+    return curve_arrays(weights, patterns.train_patterns, patterns.train_labels, name, seed)
 
 
 def run_experiment(config: ExperimentConfig, progress: bool = False) -> ExperimentResults:
@@ -273,11 +273,12 @@ def _settings(config: ExperimentConfig, data: str) -> dict[str, Any]:
     return {
         "data": data,
         **{name: getattr(config, name) for name in names},
-        "variants": {variant.name: _as_json(variant) for variant in config.variants()},
+        "variants": {variant.name: as_json(variant) for variant in config.variants()},
+        "engines": {name: as_json(resolve_engine(name)) for name in config.engines},
     }
 
 
-def _as_json(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"kind": type(value).__name__, **{k: _as_json(v) for k, v in vars(value).items()}}
-    return value
+def _engine_seed(seed: int, variant: str, restart: int) -> int:
+    """Seed of an engine that samples, for one machine."""
+    key = (restart, zlib.crc32(variant.encode()))
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])

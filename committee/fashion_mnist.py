@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 from numpy.typing import NDArray
 
 DATA_VARIABLE = "WIDE_FLAT_MINIMA_DATA"
@@ -48,7 +47,11 @@ ADVICE = (
 
 
 class DataUnavailableError(OSError):
-    """The files are neither here nor can they be downloaded."""
+    """The files are neither here nor can they be downloaded; ``problem`` says so in short."""
+
+    def __init__(self, problem: str, details: str = "") -> None:
+        super().__init__(f"{problem}{details}. {ADVICE}")
+        self.problem = problem
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def find_files(directory: str | Path | None = None) -> Path:
             return found
         raise DataUnavailableError(
             f"directory is {str(directory)!r}, but neither it nor its subfolder fashion-mnist "
-            f"holds {next(iter(OFFICIAL_FILES))}. {ADVICE}"
+            f"holds {next(iter(OFFICIAL_FILES))}"
         )
     if variable := os.environ.get(DATA_VARIABLE):
         if not Path(variable).is_dir():
@@ -110,6 +113,8 @@ def find_files(directory: str | Path | None = None) -> Path:
 
 def cache_folder() -> Path:
     """Where downloads are kept: the user's cache, or ``WIDE_FLAT_MINIMA_CACHE``."""
+    import pooch  # here, since its import prints a warning in notebooks without widgets
+
     cache = os.environ.get(CACHE_VARIABLE) or pooch.os_cache("wide-flat-minima")
     return Path(cache) / "fashion-mnist"
 
@@ -119,6 +124,8 @@ def download(folder: Path) -> Path:
 
     A file gets its name only when it is complete and its hash is right.
     """
+    import pooch
+
     fetcher = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
     collection = pooch.create(
         path=folder, base_url=ADDRESS, registry=OFFICIAL_FILES, retry_if_failed=0
@@ -131,8 +138,8 @@ def download(folder: Path) -> Path:
             except (OSError, ValueError) as error:  # requests' errors are OSErrors
                 if attempt == ATTEMPTS:
                     raise DataUnavailableError(
-                        f"{name} could not be downloaded from {ADDRESS}{name} into {folder} "
-                        f"({ATTEMPTS} attempts; {_first_line(error)}). {ADVICE}"
+                        f"{name} could not be downloaded from {ADDRESS}",
+                        f"{name} into {folder} ({ATTEMPTS} attempts; {_first_line(error)})",
                     ) from error
     return folder
 
@@ -183,7 +190,7 @@ def _existing(folder: Path, name: str) -> Path:
     path = _existing_or_none(folder, name)
     if path is None:
         raise DataUnavailableError(
-            f"{folder / name} is missing (without .gz it is not there either). {ADVICE}"
+            f"{folder / name} is missing (without .gz it is not there either)"
         )
     return path
 

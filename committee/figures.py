@@ -15,15 +15,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from committee.results import ExperimentResults
+from message_passing.figures import ENGINE_NAMES, new_axes
 
 # Okabe and Ito: told apart by colour-blind readers; the markers help in grey.
 COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-ENGINE_NAMES = {
-    "mc": "Monte Carlo",
-    "ep": "expectation propagation",
-    "bp": "belief propagation",
-}
 LARGEST_DISTANCE = 0.3
 
 
@@ -49,11 +45,11 @@ def plot_results(results: ExperimentResults, engines: Sequence[str] | None = Non
 def plot_local_entropy(
     results: ExperimentResults, engines: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Φ_LE against the distance d: mean over the restarts without training errors.
+    """Φ_LE against the distance d: mean over the restarts.
 
     The first engine is drawn solid, with a band; the others are thin and dashed.
     """
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     engines = list(engines if engines is not None else results.engines)
     for engine, style in zip(engines, _LINES, strict=False):
         main = engine == engines[0]
@@ -79,7 +75,7 @@ def plot_local_entropy(
 
 def plot_local_energy(results: ExperimentResults, ax: Axes | None = None) -> Axes:
     """δE against the noise intensity σ: mean over all restarts."""
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     for i, variant in enumerate(results.variants.values()):
         label = f"{variant.name} (n = {len(variant.restarts)})"
         profile = variant.profile
@@ -97,7 +93,7 @@ def plot_test_errors(results: ExperimentResults, ax: Axes | None = None) -> Axes
     Points are restarts (open: with training errors), boxes their quartiles; the bar is the mean
     with its standard error.
     """
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     names = []
     for i, variant in enumerate(results.variants.values()):
         errors = 100 * variant.test_error
@@ -147,13 +143,6 @@ _LINES: tuple[dict, ...] = (
     {"linestyle": "--", "linewidth": 0.9},
     {"linestyle": ":", "linewidth": 1.1},
 )
-
-
-def _new_axes() -> Axes:
-    # Imported here: a figure for a file needs no window system.
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(layout="constrained")[1]
 
 
 def _mean_with_band(

@@ -12,10 +12,8 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,9 @@ from numpy.typing import NDArray
 
 from committee.flatness import LocalEnergyProfile
 from committee.patterns import PatternSet
-from message_passing.hardware import describe_machine, git_revision
 from message_passing.local_entropy import LocalEntropyCurve
-from message_passing.storage import write_json, write_npz
+from message_passing.run_folder import RunFolder
+from message_passing.storage import from_arrays, read_npz, write_npz
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,7 @@ class VariantResults:
     profile : LocalEnergyProfile
         ``local_energy`` (R, S).
     curves : dict of dict
-        ``curves[engine][restart]`` is a ``LocalEntropyCurve``; restarts with training errors
-        have none.
+        ``curves[engine][restart]`` is a ``LocalEntropyCurve``.
     """
 
     name: str
@@ -97,14 +94,15 @@ class ExperimentResults:
         return sorted(found, key=lambda engine: (_TRUST.get(engine, len(_TRUST)), engine))
 
 
+# Settings that a later run in the same folder may add to.
 _TRUST = {"mc": 0, "ep": 1, "bp": 2}
 
 
 @dataclass(frozen=True)
-class ExperimentFolder:
+class ExperimentFolder(RunFolder):
     """Where the files of an experiment are, and that they belong to the same settings."""
 
-    path: Path
+    extensible: Sequence[str] = ("variants", "engines")
 
     def machine(self, variant: str, restart: int) -> Path:
         return self.path / "machines" / _file_name(variant) / f"{restart:03d}.npz"
@@ -118,39 +116,10 @@ class ExperimentFolder:
 
     def load(self, path: Path) -> dict[str, np.ndarray]:
         """Arrays of a file. Raises ``ValueError`` if it is damaged."""
-        try:
-            with np.load(path) as file:
-                return dict(file)
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path} cannot be read ({error}). Delete it, and run the command again: it will "
-                "be computed anew."
-            ) from error
+        return read_npz(path)
 
     def store(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         write_npz(path, **arrays)
-
-    def config(self) -> dict[str, Any] | None:
-        """The stored ``config.json``, if there is one."""
-        path = self.path / "config.json"
-        try:
-            return dict(json.loads(path.read_text()))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON ({error}); give another folder.") from error
-
-    def check(self, settings: dict[str, Any]) -> None:
-        """Refuse a folder whose results belong to other settings (``ValueError``)."""
-        stored = self.config()
-        if stored is None:
-            return
-        differences = _differences(stored.get("settings", {}), settings)
-        if differences:
-            raise ValueError(
-                f"{self.path} holds results of other settings: {'; '.join(differences)}. "
-                "Give another folder with --out, or the same settings."
-            )
 
     def load_patterns(self) -> PatternSet | None:
         """The stored patterns; None in a folder that is new."""
@@ -166,24 +135,6 @@ class ExperimentFolder:
             for field in ("train_patterns", "train_labels", "test_patterns", "test_labels")
         }
         self.store(self.path / "patterns.npz", small)
-
-    def store_config(self, title: str, settings: dict[str, Any], patterns: PatternSet) -> None:
-        """Write ``config.json`` (the last file of a new folder), or add what is new."""
-        stored = self.config() or {}
-        made = {
-            **describe_machine(),
-            "git_revision": git_revision(Path(__file__).parent) or "not a git checkout",
-        }
-        makers = stored.get("made_by", [])
-        before = stored.get("settings", {}).get("variants", {})
-        content = {
-            "title": title,
-            "settings": {**settings, "variants": {**before, **settings["variants"]}},
-            "patterns": {"name": patterns.name, "description": patterns.description},
-            "made_by": makers if made in makers else [*makers, made],
-        }
-        if content != stored:
-            write_json(self.path / "config.json", content)
 
 
 def load_results(
@@ -220,21 +171,6 @@ def load_results(
         data_description=patterns.description,
         constant_test_error=patterns.constant_test_error,
         variants={name: variant for name, variant in found.items() if variant is not None},
-    )
-
-
-def arrays_of(result: Any) -> dict[str, np.ndarray]:
-    """The fields of a dataclass as arrays, to be stored; see ``from_arrays``."""
-    return {field.name: np.asarray(getattr(result, field.name)) for field in fields(result)}
-
-
-def from_arrays(kind: type, arrays: Mapping[str, np.ndarray]) -> Any:
-    """A dataclass from its stored fields."""
-    return kind(
-        **{
-            field.name: array.item() if (array := arrays[field.name]).ndim == 0 else array
-            for field in fields(kind)
-        }
     )
 
 
@@ -276,20 +212,6 @@ def _reliable_distance(curve: LocalEntropyCurve) -> float:
     if failed.size == 0:
         return float(curve.distance[-1])
     return float(curve.distance[failed[0] - 1]) if failed[0] > 0 else 0.0
-
-
-def _differences(stored: Any, wanted: Any, name: str = "") -> list[str]:
-    """Sentences on the settings that differ; variants that only one of them has do not count."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        common = stored.keys() & wanted.keys() if name == "variants" else stored.keys() | wanted
-        return [
-            difference
-            for key in sorted(common)
-            for difference in _differences(
-                stored.get(key), wanted.get(key), f"{name}.{key}" if name else key
-            )
-        ]
-    return [] if stored == wanted else [f"{name} is {stored!r} there and {wanted!r} here"]
 
 
 def _smallest(array: NDArray[np.float64]) -> np.ndarray:

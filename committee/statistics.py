@@ -32,7 +32,7 @@ class RunTable:
     restart : (R,) int
     quantities : dict of (R,) arrays
         "test error", "local energy at 0.5", "local entropy (mc) at 0.1", …; NaN where a run
-        has none (local entropy of a machine with training errors).
+        has none (a local entropy that did not converge).
     """
 
     algorithm: NDArray[np.str_]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +24,22 @@ from message_passing.storage import write_csv
 def summarise(results: ExperimentResults) -> list[dict[str, Any]]:
     """One row per algorithm: counts, means, standard errors over the restarts.
 
-    ``solved`` counts runs without training errors; only these have a local entropy, and ``n``
-    of a local entropy counts those whose curve converged as far as that distance. Test error
-    and local energy are over all runs.
+    ``solved`` counts runs without training errors. The local entropy of the others counts the
+    configurations with at most as many errors (eq. 3 of [P21]); ``n`` of a local entropy counts
+    the runs whose curve converged as far as that distance.
     """
     return [_summary(variant, results.engines) for variant in results.variants.values()]
 
 
-def write_tables(results: ExperimentResults, folder: str | Path) -> list[dict[str, Any]]:
-    """Write summary.csv, runs.csv, comparisons.csv, correlations.csv; return the correlations.
+class Statistics(NamedTuple):
+    """Rows of comparisons.csv and correlations.csv (see ``committee.statistics``)."""
+
+    comparisons: list[dict[str, Any]]
+    correlations: list[dict[str, Any]]
+
+
+def write_tables(results: ExperimentResults, folder: str | Path) -> Statistics:
+    """Write summary.csv, runs.csv, comparisons.csv and correlations.csv.
 
     ``comparisons.csv`` is written where there are two algorithms at least.
     """
@@ -48,7 +55,7 @@ def write_tables(results: ExperimentResults, folder: str | Path) -> list[dict[st
         write_csv(folder / "comparisons.csv", comparisons)
     correlations = correlate(table)
     write_csv(folder / "correlations.csv", correlations)
-    return correlations
+    return Statistics(comparisons, correlations)
 
 
 def closing_table(results: ExperimentResults) -> str:
@@ -73,22 +80,45 @@ def closing_table(results: ExperimentResults) -> str:
     return (
         f"{results.data_description}\n\n{_align([header, *rows])}\n\n"
         f"Constant answer: test error {constant:.2f} %. Means ± standard errors over restarts; "
-        "Φ over those without training errors."
+        "Φ counts\nthe configurations with at most the training errors of the run itself."
     )
+
+
+def comparison_table(comparisons: Sequence[Mapping[str, Any]], engine: str | None) -> str:
+    """Text: differences between the algorithms, with their significance (Holm)."""
+    chosen = _main_quantities(engine)
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row in comparisons:
+        known = np.isfinite(row["p_holm"])
+        difference = f"{row['difference']:+.2g} ± {row['standard_error']:.1g}"
+        cell = f"{difference} (p = {row['p_holm']:.2g})" if known else "–"
+        rows.setdefault((row["first"], row["second"]), {})[row["quantity"]] = cell
+    names = [quantity for quantity in chosen if any(quantity in cells for cells in rows.values())]
+    body = [
+        [f"{first} − {second}", *(cells[name] for name in names)]
+        for (first, second), cells in rows.items()
+    ]
+    return _align([["", *names], *body])
 
 
 def correlation_table(correlations: Sequence[Mapping[str, Any]], engine: str | None) -> str:
     """Text: how test error, local energy and local entropy (one engine) go together."""
-    chosen = {"test error", "local energy at 1", f"local entropy ({engine}) at 0.3"}
+    chosen = _main_quantities(engine)
     header = ["", "", "over", "n", "Pearson", "Spearman"]
     rows: dict[tuple, list[str]] = {}
     for row in correlations:
-        if {row["first"], row["second"]} <= chosen:
+        if row["first"] in chosen and row["second"] in chosen:
             key = (row["first"], row["second"], row["scope"], str(row["n"]))
             rows.setdefault(key, []).append(
                 f"{row['correlation']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+                if np.isfinite(row["correlation"])
+                else "–"
             )
     return _align([header, *([*key, *cells] for key, cells in rows.items())])
+
+
+def _main_quantities(engine: str | None) -> tuple[str, ...]:
+    return "test error", "local energy at 1", f"local entropy ({engine}) at 0.3"
 
 
 def _summary(variant: VariantResults, engines: Sequence[str]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from committee.algorithms import RotatedPatterns, run_esgd, run_rsgd, run_sgd
 from committee.machine import error_rate, loss_per_pattern, unit_rows
-from committee.parallel import run_tasks
 from committee.patterns import PatternSet
 from committee.protocols import PROTOCOLS, SGD, EntropySGD, Protocol, ReplicatedSGD
+from message_passing.parallel import run_tasks
 
 
 @dataclass(frozen=True)

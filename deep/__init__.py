@@ -1,1 +1,23 @@
 """Entropy-SGD and Replicated-SGD for deep networks, on torch."""
+
+from deep.config import TrainingConfig
+from deep.datasets import load_images
+from deep.entropy_sgd import EntropySGD
+from deep.flatness import local_energy
+from deep.focusing import AutomaticFocusing
+from deep.models import build_model
+from deep.recipes import recipe
+from deep.replicated_sgd import ReplicatedSGD
+from deep.training import train
+
+__all__ = [
+    "AutomaticFocusing",
+    "EntropySGD",
+    "ReplicatedSGD",
+    "TrainingConfig",
+    "build_model",
+    "load_images",
+    "local_energy",
+    "recipe",
+    "train",
+]

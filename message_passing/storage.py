@@ -10,7 +10,9 @@ import io
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,6 +40,36 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
 def write_npz(path: str | Path, **arrays: Any) -> Path:
     """Write named arrays as a compressed ``.npz`` file."""
     return write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """Arrays of a ``.npz`` file that this package has written.
+
+    Raises ``ValueError`` if it is damaged.
+    """
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}). Delete it, and run the command again: it will "
+            "be computed anew."
+        ) from error
+
+
+def arrays_of(result: Any) -> dict[str, np.ndarray]:
+    """The fields of a dataclass as arrays, to be stored; see ``from_arrays``."""
+    return {field.name: np.asarray(getattr(result, field.name)) for field in fields(result)}
+
+
+def from_arrays(kind: type, arrays: Mapping[str, np.ndarray]) -> Any:
+    """A dataclass from its stored fields."""
+    return kind(
+        **{
+            field.name: array.item() if (array := arrays[field.name]).ndim == 0 else array
+            for field in fields(kind)
+        }
+    )
 
 
 def write_json(path: str | Path, content: Any) -> Path:

@@ -1,11 +1,14 @@
-"""Shared fixtures: where the official Fashion-MNIST files are, if anywhere."""
+"""Shared fixtures: a cluster; where the official Fashion-MNIST files are, if anywhere."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.cluster import Cluster
 
 FASHION_MNIST_FOLDERS = (Path(__file__).parents[2] / "shared" / "data" / "fashion-mnist",)
 
@@ -22,3 +25,12 @@ def fashion_mnist_directory() -> Path:
     pytest.skip(
         "the official Fashion-MNIST files are not here; set WIDE_FLAT_MINIMA_DATA to their folder"
     )
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler and two worker processes; skipped where Dask is not installed."""
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.stop()

@@ -26,7 +26,7 @@ def test_plain_loop_trains_as_the_package_does(name):
     patterns = random_problem(60, 40)
     epochs = 4 if name == "esgd" else 30
     protocol = replace(endless(PROTOCOLS[name]), batch_size=20, max_epochs=epochs)
-    plain = plain_loop(patterns, protocol, 5, epochs).double().numpy()
+    plain = plain_loop(patterns, protocol, 5, epochs)
     ours = train(patterns, protocol, restarts=10, hidden_units=5, workers=1).weights
     beta, omega = float(protocol.beta(epochs)), float(protocol.omega(epochs))
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ import pytest
 from committee import experiments, local_energy, train
 from committee.experiments import Figure1Config, Figure6Config, run_experiment
 from committee.results import load_results
-from message_passing.local_entropy import local_entropy_curve
-from tests.committee.cluster import ROOT, Cluster
+from message_passing.local_entropy import ENGINES, local_entropy_curve
+from message_passing.problem import LadderResult, ReferenceProblem
+from tests.cluster import ROOT, Cluster
 
 ALGORITHMS = ("sgd-fast", "sgd-slow")
 
@@ -195,12 +197,14 @@ def test_auto_keeps_the_data_of_the_folder(uninterrupted: Path) -> None:
     assert results.data_name == "hidden-manifold" and files(uninterrupted) == before
 
 
-def test_machines_with_training_errors_have_no_curve(tmp_path: Path) -> None:
-    results = run_experiment(small(tmp_path, max_epochs=1, restarts=2, algorithms=("sgd-slow",)))
+def test_machines_with_training_errors_count_their_equals(tmp_path: Path) -> None:
+    results = run_experiment(
+        small(tmp_path, max_epochs=60, restarts=1, algorithms=("sgd-slow",), engines=("mc",))
+    )
     variant = results.variants["sgd-slow"]
-    assert np.all(variant.train_error > 0) and not np.any(variant.stopped)
-    assert results.engines == []
-    assert np.all(np.isnan(variant.local_entropy("bp", np.array([0.1]))))
+    assert variant.train_error[0] > 0 and not variant.stopped[0]
+    values = variant.local_entropy("mc", np.array([0.05, 0.1]))
+    assert np.all(np.isfinite(values)) and np.all(values <= 0)
 
 
 def test_curves_end_where_they_stop_converging(uninterrupted: Path) -> None:
@@ -213,6 +217,46 @@ def test_curves_end_where_they_stop_converging(uninterrupted: Path) -> None:
     values = broken.local_entropy("bp", grid)
     np.testing.assert_array_equal(np.isnan(values[0]), [False, False, True, True])
     assert np.all(np.isnan(values[1:]))
+
+
+@dataclass(frozen=True)
+class NoisyEngine:
+    """An engine that samples: its answer is its seed."""
+
+    seed: int = 0
+
+    def ladder(self, problem: ReferenceProblem, variances: np.ndarray) -> LadderResult:
+        ones = np.ones(len(variances))
+        return LadderResult(
+            variance=variances,
+            free_entropy=-ones / (2.0 + self.seed),
+            displacement=ones,
+            converged=ones > 0,
+            iterations=ones.astype(np.int64),
+            residual=0 * ones,
+            free_entropy_error=0 * ones,
+            displacement_error=0 * ones,
+        )
+
+
+def test_engines_that_sample_get_a_seed_for_each_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, "noisy", NoisyEngine)
+    run_experiment(small(tmp_path, restarts=2))
+    results = run_experiment(small(tmp_path, restarts=2, engines=("noisy",)))
+    assert results.engines == ["bp", "noisy"]  # an engine was added to the folder
+    seeds = {
+        c.free_entropy[0] for v in results.variants.values() for c in v.curves["noisy"].values()
+    }
+    assert len(seeds) == 4
+    again = run_experiment(small(tmp_path / "again", restarts=2, engines=("noisy",)))
+    assert seeds == {
+        c.free_entropy[0] for v in again.variants.values() for c in v.curves["noisy"].values()
+    }
+    monkeypatch.setitem(ENGINES, "noisy", partial(NoisyEngine, seed=5))
+    with pytest.raises(ValueError, match=r"engines\.noisy\.seed is 0 there and 5 here"):
+        run_experiment(small(tmp_path, restarts=2, engines=("noisy",)))
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +22,14 @@ from committee.figures import (
     plot_results,
     plot_test_errors,
 )
-from committee.tables import closing_table, correlation_table, summarise, write_tables
-from tests.committee.cluster import ROOT
+from committee.tables import (
+    closing_table,
+    comparison_table,
+    correlation_table,
+    summarise,
+    write_tables,
+)
+from tests.cluster import ROOT
 from tests.committee.made_up_results import TWO, curve, results, variant
 
 matplotlib.use("Agg")
@@ -48,7 +56,7 @@ def test_summary_by_hand() -> None:
 
 
 def test_written_tables(tmp_path: Path) -> None:
-    correlations = write_tables(TWO, tmp_path)
+    statistics = write_tables(TWO, tmp_path)
     with (tmp_path / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["algorithm"] for row in rows] == ["sharp", "flat", "constant answer"]
@@ -58,8 +66,11 @@ def test_written_tables(tmp_path: Path) -> None:
     with (tmp_path / "comparisons.csv").open() as file:
         assert {row["quantity"] for row in csv.DictReader(file)} >= {"test error"}
     assert (tmp_path / "correlations.csv").exists()
-    text = correlation_table(correlations, "bp")
+    text = correlation_table(statistics.correlations, "bp")
     assert "within algorithms" in text and "Spearman" in text
+    text = comparison_table(statistics.comparisons, "bp")
+    assert "sharp − flat" in text and "+0.03 ± 0.008 (p = 0.1)" in text
+    assert "local entropy (bp) at 0.3" in text
 
 
 def test_closing_table() -> None:
@@ -173,6 +184,33 @@ def test_figure1_from_the_command_line(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "holds results of other settings: seed is 0 there and 1 here" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--restarts", "500", "--data", "hidden-manifold", "--size", "40", "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "committee", "figure6", *options, "--out", str(out)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(out.glob("machines/*/*.npz")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Interrupted. The same command goes on from here." in errors
+    assert "Traceback" not in errors.split("Interrupted.")[1]
+
+
+def test_no_cluster_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    monkeypatch.setattr("message_passing.parallel.CONNECTION_TIMEOUT", 1)
+    options = ["--data", "hidden-manifold", "--size", "40", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit, match="No Dask scheduler answers"):
+        main(["figure1", *options, "--scheduler", "tcp://127.0.0.1:9"])
 
 
 def test_wrong_options_are_refused(

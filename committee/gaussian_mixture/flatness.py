@@ -1,0 +1,87 @@
+"""Local energy of linear classifiers: the training error under noise on unit-length weights.
+
+Noise σz/√N on w/‖w‖ (z standard normal) adds to the margin of a pattern a Gaussian of width
+σ‖x‖/√N. In units of ‖x‖/√N ≈ √Δ the margin is κ = y √N (w·x + √N b)/(‖w‖‖x‖), so that, exactly,
+
+    E_σ = (1/P) Σ_μ Q(κ_μ/σ).
+
+For large σ, E_σ ≈ ½ − κ̄/(σ√(2π)), and the error of a classifier made from balanced data falls
+with κ̄ alone (:func:`error_from_mean_margin`): **for large σ the order by flatness is the order
+by generalisation**, and the flattest direction of all, Hebb's, is the Bayes-optimal one.
+
+What does *not* hold is that Hebb's rule has the highest local entropy at every distance: near it,
+where it makes training errors and a minimiser of the hinge loss makes none, there are fewer
+solutions (``franz_parisi.py``). Flatness decides between classifiers of like training error, or
+at large distances.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
+
+from committee.gaussian_mixture.estimators import LinearClassifier
+from committee.gaussian_mixture.state import ReplicaSymmetricState
+from message_passing.validation import check_labels, check_patterns
+
+
+def normalised_margins(
+    classifier: LinearClassifier | ArrayLike, patterns: ArrayLike, labels: ArrayLike
+) -> NDArray[np.float64]:
+    """κ = y √N (w·x + √N b)/(‖w‖‖x‖), shape (P,): the margin in units of ‖w‖‖x‖/√N.
+
+    Takes a classifier, or weights (N,) without bias.
+    """
+    weights, bias = _parts(classifier)
+    x = check_patterns(patterns, len(weights))
+    y = check_labels(labels, len(x))
+    N = x.shape[1]
+    field = (x @ weights + np.sqrt(N) * bias) / np.linalg.norm(weights)
+    return y * field * np.sqrt(N) / np.linalg.norm(x, axis=1)
+
+
+def local_energy(
+    classifier: LinearClassifier | ArrayLike,
+    patterns: ArrayLike,
+    labels: ArrayLike,
+    sigmas: ArrayLike,
+) -> NDArray[np.float64]:
+    """E_σ = (1/P) Σ Q(κ_μ/σ) for each σ ≥ 0, exactly; at σ = 0 the training error."""
+    return _mean_error(normalised_margins(classifier, patterns, labels), sigmas)
+
+
+def local_energy_theory(state: ReplicaSymmetricState, sigmas: ArrayLike) -> NDArray[np.float64]:
+    """Replica-symmetric E_σ = E[Q(v/(σ√(Δq)))] of a typical minimiser, for each σ ≥ 0."""
+    width = np.sqrt(state.delta * state.q)
+    energies = []
+    for sigma in np.atleast_1d(np.asarray(sigmas, dtype=float)):
+        if sigma == 0:
+            energies.append(state.training_error)
+            continue
+        fields = state.fields(sigma * width * np.arange(-6.0, 6.5, 1.0))
+        energies.append(fields.mean(ndtr(-fields.v / (sigma * width))))
+    return np.array(energies)
+
+
+def mean_margin_theory(state: ReplicaSymmetricState) -> float:
+    """Replica-symmetric mean normalised margin κ̄ = E[v]/√(Δq)."""
+    fields = state.fields()
+    return fields.mean(fields.v) / float(np.sqrt(state.delta * state.q))
+
+
+def _mean_error(margins: NDArray, sigmas: ArrayLike) -> NDArray[np.float64]:
+    sigma = np.atleast_1d(np.asarray(sigmas, dtype=float))
+    if np.any(~(sigma >= 0)):
+        raise ValueError(f"sigmas contains {sigma[~(sigma >= 0)][0]}; numbers ≥ 0 were expected.")
+    return np.array([np.mean(ndtr(-margins / s)) if s > 0 else np.mean(margins < 0) for s in sigma])
+
+
+def _parts(classifier: LinearClassifier | ArrayLike) -> tuple[NDArray[np.float64], float]:
+    if isinstance(classifier, LinearClassifier):
+        weights, bias = classifier.weights, classifier.bias
+    else:
+        weights, bias = np.asarray(classifier, dtype=float).reshape(-1), 0.0
+    if not (np.all(np.isfinite(weights)) and np.any(weights)):
+        raise ValueError("weights are zero or not finite; a direction was expected.")
+    return weights, bias

@@ -1,0 +1,209 @@
+"""Local entropy around a typical minimiser of a loss: replica-symmetric Franz–Parisi theory.
+
+The reference ŵ is a minimiser w̃ of the loss (``replica_symmetric.py``: m̃, q̃, Ṽ, fields h̃, ṽ, f̃),
+rescaled to norm √N. Around it, with prior variance τ (called Δ in ``message_passing``),
+
+    Z(τ) = ∫ dw N(w; ŵ, τ·1) Π_μ Θ[y_μ w·x_μ > 0],     φ(τ) = log Z / N       (N → ∞).
+
+Let w = ŵ + δ. The state of the solutions is V = var(w_i); μ, s, D = ⟨δ⟩·v*/N, ⟨δ⟩·w̃/N, ‖⟨δ⟩‖²/N;
+and a, the part of ⟨δ⟩ along w̃ that is caused by the patterns through the reference. A pattern
+with reference field h̃ sees w with the cavity field
+
+    κ = ṽ/√q̃ + ΔṼ a f̃ + η,    η | h̃ Gaussian: means (μ, m̃), covariances Δ(D, s, q̃) of (η, h̃),
+
+variance ΔV, and weight Φ(κ/√(ΔV)); g = ∂_κ log Φ. The second term is the reaction of the
+reference to that pattern, which moves w along. With primes for derivatives,
+
+    Â = −αΔ E[g'],  m̂ = α E[g],  p̂ = αΔ E[g²],  t̂ = αΔ E[f̃ g],
+    Ĉ = αΔ E[g' ΔṼ (1/√q̃ + a) ∂f̃/∂h̃],
+    V = 1/(1/τ + Â),  a = V(Ĉ − Â/√q̃),  μ = a m̃ + V m̂,  s = a q̃ + V(m̂ m̃ + Ṽ t̂),
+    D = a² q̃ + V²(m̂² + p̂) + 2aV(m̂ m̃ + Ṽ t̂),
+    r = ⟨‖δ‖²⟩/(Nτ) = (V + D)/τ,
+    φ = −½(V/τ − 1 − log(V/τ)) − D/(2τ) + α E[log Φ] + ½ αΔV E[g²].
+
+As in ``message_passing``, d = rτ/2 and Φ_LE(d) = φ + ½(r − 1 − log r). The solutions form a
+convex set, so that replica symmetry of w is stable whenever that of the reference is.
+
+These count solutions without errors. Φ_LE(d) → 0 for d → 0 only around references that make none
+themselves; around others, such as Hebb's rule, it falls towards d = 0. So **Hebb's rule, although
+Bayes-optimal and the flattest by E_σ, does not have the highest local entropy at every distance**:
+near it there are fewer solutions than near a minimiser of the hinge loss that makes no errors.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import root
+from scipy.special import log_ndtr
+
+from committee.gaussian_mixture.fields import Fields
+from committee.gaussian_mixture.state import TOLERANCE, ConvergenceWarning, ReplicaSymmetricState
+
+_Z, _ZW = np.polynomial.hermite_e.hermegauss(64)
+_ZW = _ZW / _ZW.sum()
+
+
+@dataclass(frozen=True)
+class FranzParisiCurve:
+    """Φ_LE around a typical reference; arrays with one entry per variance.
+
+    Attributes
+    ----------
+    reference : the state of the reference.
+    variance : τ of the Gaussian around the reference.
+    distance : d = rτ/2.
+    local_entropy : Φ_LE(d), per weight.
+    free_entropy : φ.
+    displacement : r.
+    overlap_with_centre : ⟨w⟩·v*/N over the root of ⟨w⟩²/N: the mean of the solutions.
+    converged, residual : of the five equations.
+    """
+
+    reference: ReplicaSymmetricState
+    variance: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    local_entropy: NDArray[np.float64]
+    free_entropy: NDArray[np.float64]
+    displacement: NDArray[np.float64]
+    overlap_with_centre: NDArray[np.float64]
+    converged: NDArray[np.bool_]
+    residual: NDArray[np.float64]
+
+
+def franz_parisi(reference: ReplicaSymmetricState, variances: ArrayLike) -> FranzParisiCurve:
+    """Typical local entropy of zero-error weights around a minimiser of a loss.
+
+    Parameters
+    ----------
+    reference : a converged state without bias.
+    variances : (M,), increasing τ > 0.
+
+    Raises
+    ------
+    ValueError
+        A reference that did not converge, or has a bias; variances that do not increase.
+    """
+    if not reference.converged or reference.bias != 0:
+        raise ValueError(
+            f"reference has converged = {reference.converged}, bias = {reference.bias:g}; "
+            "a converged one without bias was expected."
+        )
+    ladder = np.atleast_1d(np.asarray(variances, dtype=float))
+    if np.any(~(ladder > 0)) or np.any(np.diff(ladder) <= 0):
+        raise ValueError(f"variances is {ladder}; positive, increasing numbers were expected.")
+
+    first = min(1e-3, ladder[0])
+    path = np.unique(np.concatenate([np.geomspace(first, ladder[-1], 12), ladder]))
+    x, rows = np.zeros(5), []
+    for tau in path:
+        system = _Cavity(reference, float(tau))
+        found = root(system.residual, x, method="hybr", options={"xtol": 1e-12})
+        if np.max(np.abs(found.fun)) > TOLERANCE:
+            found = root(system.residual, system.iterate(x), method="hybr", options={"xtol": 1e-12})
+        worst = float(np.max(np.abs(found.fun)))
+        if worst < 1e-6:
+            x = found.x
+        if tau in ladder:
+            phi, r, overlap = system.observe(found.x)
+            rows.append((tau, phi, r, overlap, worst))
+    tau, phi, r, overlap, worst = np.array(rows).T
+    if np.any(worst > TOLERANCE):
+        warnings.warn(
+            f"Franz–Parisi: no convergence at {np.sum(worst > TOLERANCE)} of {len(tau)} variances "
+            f"(residual {worst.max():.2g}).",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    local_entropy = phi + 0.5 * (r - 1.0 - np.log(r))
+    return FranzParisiCurve(
+        reference, tau, 0.5 * r * tau, local_entropy, phi, r, overlap, worst < TOLERANCE, worst
+    )
+
+
+class _Cavity:
+    """The five equations at one τ, in x = (log V/τ, a√q̃, μ/√τ, s/√(q̃τ), D/τ)."""
+
+    def __init__(self, reference: ReplicaSymmetricState, tau: float) -> None:
+        self.ref, self.tau = reference, tau
+        margin = np.sqrt(reference.delta * tau * reference.q)
+        self.fields: Fields = reference.fields(margin * np.arange(-5.0, 5.5, 1.0))
+        self.scale = np.array(
+            [
+                1.0,
+                np.sqrt(reference.q),
+                1.0 / np.sqrt(tau),
+                1.0 / np.sqrt(reference.q * tau),
+                1 / tau,
+            ]
+        )
+
+    def unpack(self, x: NDArray) -> tuple[float, float, float, float, float]:
+        _, a, mu, s, D = x / self.scale
+        return float(self.tau * np.exp(x[0])), float(a), float(mu), float(s), float(D)
+
+    def node(self, x: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Averages over η at each reference field of log Φ, g, g', g²."""
+        V, a, mu, s, D = self.unpack(x)
+        ref, fields = self.ref, self.fields
+        rest = np.sqrt(ref.delta * max(D - s * s / ref.q, 0.0))
+        kappa = fields.v / np.sqrt(ref.q) + ref.delta * ref.V * a * fields.f
+        kappa = kappa + mu + s / ref.q * (fields.h - ref.m)
+        width = np.sqrt(ref.delta * V)
+        t = (kappa[:, None] + rest * _Z) / width
+        log_phi = log_ndtr(t)
+        g = np.exp(-0.5 * t * t - 0.5 * np.log(2.0 * np.pi) - log_phi) / width
+        slope = -g * (g + t / width)
+        return log_phi @ _ZW, g @ _ZW, slope @ _ZW, (g * g) @ _ZW
+
+    def update(self, x: NDArray) -> NDArray[np.float64]:
+        """The right-hand sides."""
+        V, a, *_ = self.unpack(x)
+        ref, fields = self.ref, self.fields
+        _, g, slope, g2 = self.node(x)
+        scale, length = ref.alpha * ref.delta, np.sqrt(ref.q)
+        A = -scale * fields.mean(slope)
+        m_hat = ref.alpha * fields.mean(g)
+        p_hat = scale * fields.mean(g2)
+        t_hat = scale * fields.mean(fields.f * g)
+        C = scale * fields.mean(slope * fields.response) * ref.delta * ref.V * (1.0 / length + a)
+        V = 1.0 / (1.0 / self.tau + A)
+        a = V * (C - A / length)
+        along = m_hat * ref.m + ref.V * t_hat
+        new = np.array(
+            [
+                0.0,
+                a,
+                a * ref.m + V * m_hat,
+                a * ref.q + V * along,
+                a * a * ref.q + V * V * (m_hat**2 + p_hat) + 2.0 * a * V * along,
+            ]
+        )
+        new *= self.scale
+        new[0] = np.log(V / self.tau)
+        return new
+
+    def residual(self, x: NDArray) -> NDArray[np.float64]:
+        if not np.all(np.isfinite(x)) or np.any(np.abs(x) > 1e3):
+            return np.full(5, 1e3)
+        return x - self.update(x)
+
+    def iterate(self, x: NDArray) -> NDArray[np.float64]:
+        for _ in range(200):
+            x = 0.7 * x + 0.3 * self.update(x)
+        return x
+
+    def observe(self, x: NDArray) -> tuple[float, float, float]:
+        """φ, r and the overlap of the solutions' mean with the centre."""
+        V, _, mu, s, D = self.unpack(x)
+        ref, tau = self.ref, self.tau
+        log_phi, _, _, g2 = self.node(x)
+        phi = -0.5 * (V / tau - 1.0 - np.log(V / tau)) - D / (2.0 * tau)
+        phi += ref.alpha * self.fields.mean(log_phi)
+        phi += 0.5 * ref.alpha * ref.delta * V * self.fields.mean(g2)
+        mean_square = 1.0 + 2.0 * s / np.sqrt(ref.q) + D
+        overlap = (ref.m / np.sqrt(ref.q) + mu) / np.sqrt(mean_square)
+        return float(phi), (V + D) / tau, float(overlap)

@@ -1,0 +1,166 @@
+"""Steps per second and memory of the entropic optimizers beside their base optimizer."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deep.entropy_sgd import EntropySGD
+from deep.models import build_model
+from deep.place import Place
+from deep.replicated_sgd import ReplicatedSGD
+from message_passing.hardware import describe_machine
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """What is timed: random images, Nesterov momentum, published L and y."""
+
+    model: str = "resnet18"
+    """smallconvnet, resnet18 or resnet110."""
+    batch_size: int = 128
+    """Images per minibatch."""
+    steps: int = 10
+    """Minibatches per repetition and replica."""
+    repeats: int = 5
+    """Repetitions, taken in turn by the optimizers, after one to warm up."""
+    replicas: int = 3
+    """Replicas of rsgd."""
+    inner_steps: int = 5
+    """Inner steps of esgd."""
+    coupling_period: int = 10
+    """Steps between couplings of rsgd."""
+    device: str = "auto"
+    """auto, cpu, cuda."""
+    precision: str = "auto"
+    """auto, float32, bf16."""
+
+
+def benchmark(options: BenchmarkOptions) -> list[dict[str, Any]]:
+    """Seconds per minibatch (gradient and its share of all else) and overhead over plain SGD.
+
+    The overhead compares a step of Replicated-SGD with y plain steps and an outer step of
+    Entropy-SGD with L plain steps. Memory is that of weights, gradients and optimizer state.
+    """
+    place = Place(options.device, options.precision)
+    runs = {
+        "sgd": _Timed("sgd", options, place),
+        "esgd": _Timed("esgd", options, place),
+        f"rsgd y={options.replicas}": _Timed("rsgd", options, place),
+    }
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(options.repeats + 1):
+        for name, run in runs.items():
+            seconds = run.seconds_per_minibatch(options.steps)
+            if repeat > 0:
+                times[name].append(seconds)
+    rows = []
+    for name, run in runs.items():
+        ratios = [own / plain - 1 for own, plain in zip(times[name], times["sgd"], strict=True)]
+        rows.append(
+            {
+                "optimizer": name,
+                "minibatches_per_second": 1 / statistics.mean(times[name]),
+                "milliseconds": 1e3 * statistics.mean(times[name]),
+                "sd_milliseconds": 1e3 * statistics.stdev(times[name]),
+                "overhead_percent": 100 * statistics.mean(ratios),
+                "sd_overhead_percent": 100 * statistics.stdev(ratios),
+                "memory_MiB": run.bytes_held() / 2**20,
+            }
+        )
+    return rows
+
+
+def hardware(options: BenchmarkOptions) -> dict[str, str]:
+    """What it ran on."""
+    return {
+        **describe_machine(),
+        "device": Place(options.device).name(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+class _Timed:
+    """A network (or replicas of it) and its optimizer on one fixed minibatch of noise."""
+
+    def __init__(self, algorithm: str, options: BenchmarkOptions, place: Place) -> None:
+        self.place = place
+        base = partial(
+            torch.optim.SGD, momentum=0.9, nesterov=True, fused=True if place.gpu else None
+        )
+        torch.manual_seed(0)
+        count = options.replicas if algorithm == "rsgd" else 1
+        self.models = [build_model(options.model, 10).to(place.device) for _ in range(count)]
+        self.images = torch.randn(options.batch_size, 3, 32, 32, device=place.device)
+        self.images = self.images.contiguous(memory_format=torch.channels_last)
+        for model in self.models:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.labels = torch.randint(10, (options.batch_size,), device=place.device)
+        self.optimizer: torch.optim.Optimizer
+        if algorithm == "sgd":
+            self.optimizer = base(self.models[0].parameters(), lr=1e-4)
+        elif algorithm == "esgd":
+            self.optimizer = EntropySGD(
+                self.models[0].parameters(), base, lr=0.5, inner_lr=1e-4, gamma=0.1,
+                inner_steps=options.inner_steps,
+            )  # fmt: skip
+        else:
+            self.optimizer = ReplicatedSGD(
+                self.models, base, lr=1e-4, gamma=0.1, coupling_period=options.coupling_period
+            )
+
+    def seconds_per_minibatch(self, steps: int) -> float:
+        self._wait()
+        start = time.perf_counter()
+        for _ in range(steps):
+            self.optimizer.zero_grad()
+            for model in self.models:
+                with self.place.autocast():
+                    output = model(self.images)
+                nn.functional.cross_entropy(output.float(), self.labels).backward()
+            self.optimizer.step()
+        self._wait()
+        return (time.perf_counter() - start) / (steps * len(self.models))
+
+    def _wait(self) -> None:
+        if self.place.gpu:
+            torch.cuda.synchronize(self.place.device)
+
+    def bytes_held(self) -> int:
+        held: dict[int, int] = {}
+
+        def add(tensor: Tensor) -> None:
+            held[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+
+        for model in self.models:
+            for p in model.parameters():
+                add(p)
+                if p.grad is not None:
+                    add(p.grad)
+        for tensor in _tensors(vars(self.optimizer), set()):
+            add(tensor)
+        return sum(held.values())
+
+
+def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    """All tensors that an optimizer refers to."""
+    if id(value) in seen or isinstance(value, nn.Module | Callable):
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item, seen)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item, seen)
+    elif hasattr(value, "__dict__"):
+        yield from _tensors(vars(value), seen)

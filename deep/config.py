@@ -1,0 +1,166 @@
+"""What is trained and how: one frozen object per run, the same in a notebook and on a command."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from committee.schedules import Cosine, Exponential
+from deep.focusing import AutomaticFocusing, Gamma
+
+Algorithm = Literal["sgd", "rsgd", "esgd", "rsgd-xy"]
+ALGORITHMS = ("sgd", "rsgd", "esgd", "rsgd-xy")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run.
+
+    Time is counted in passes over the training data. A pass of ``rsgd`` is shared by its y
+    replicas, and every minibatch of the inner loops of ``esgd`` counts, so that runs with the
+    same ``passes`` have consumed the same data; only with ``rsgd-xy`` does each replica make
+    all the passes. Learning rate drops and focusing stretch along.
+    """
+
+    dataset: str = "cifar10"
+    """cifar10, cifar100, synthetic, or the path of an image-folder archive."""
+    model: str = "smallconvnet"
+    """smallconvnet, resnet18 or resnet110."""
+    model_options: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
+    """Options of the model, e.g. stem cifar."""
+    algorithm: Algorithm = "sgd"
+    """sgd; rsgd: replicas share the passes; esgd; rsgd-xy: each replica makes all passes."""
+    passes: float = 300
+    """Passes over the training data."""
+    batch_size: int = 128
+    """Images per minibatch."""
+    lr: float = 0.01
+    """Learning rate η (for esgd the outer one)."""
+    lr_drops: tuple[float, ...] = (150, 225)
+    """Passes after which the learning rate is multiplied by lr_factor."""
+    lr_factor: float = 0.1
+    """Factor of each drop."""
+    warmup_passes: float = 0
+    """Passes at the learning rate warmup_lr before all else."""
+    warmup_lr: float = 0.0
+    """Learning rate of the warm-up."""
+    momentum: float = 0.9
+    """Momentum of the base optimizer."""
+    nesterov: bool = True
+    """Nesterov's momentum."""
+    weight_decay: float = 1e-4
+    """Weight decay of the base optimizer, in all parameters."""
+    padding: int = 4
+    """Pixels of zero padding around an image before the random crop; 0 for no crop."""
+    flip: bool = True
+    """Mirror images at random."""
+    seed: Annotated[int, tyro.conf.Suppress] = 0
+    """Of the initial weights, minibatches, augmentation and noise."""
+    snapshots: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75)
+    """Fractions of the run after which the network is kept, for flatness along training."""
+
+    gamma: float | None = None
+    """γ0 of rsgd and esgd (cosine: the final value); none: measured."""
+    gamma_growth: float = 1e4
+    """Factor by which γ grows over the run (exponential focusing)."""
+    focusing: Literal["exponential", "cosine"] = "exponential"
+    """How γ grows."""
+    replicas: int = 3
+    """Number y of replicas of rsgd."""
+    coupling_period: int = 10
+    """Steps K from one coupling of the replicas to the next."""
+    coupling: Literal["explicit", "implicit"] = "explicit"
+    """Elastic kick through the base optimizer, or its implicit form, which is always stable."""
+    inner_lr: float = 0.02
+    """Learning rate η' of esgd's inner loop."""
+    inner_steps: int = 5
+    """Minibatches L of esgd's inner loop."""
+    noise: float = 1e-4
+    """Noise ε of esgd's inner loop."""
+    averaging: float = 0.75
+    """Memory α of esgd's running average."""
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm is {self.algorithm!r}; one of {ALGORITHMS} was expected.")
+        positive = ("passes", "batch_size", "lr_factor", "gamma_growth", "replicas", "inner_steps")
+        for name in (*positive, "lr", "inner_lr", "weight_decay", "noise", "padding"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0 and (value > 0 or name not in positive)):
+                bound = "positive" if name in positive else "non-negative"
+                raise ValueError(f"{name} is {value}; a {bound} number was expected.")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; a number in [0, 1) was expected.")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov is True with momentum 0; a positive momentum was expected.")
+        if any(not 0 < drop < self.passes for drop in self.lr_drops):
+            raise ValueError(
+                f"lr_drops is {self.lr_drops}; passes between 0 and {self.passes:g} were expected."
+            )
+        if any(not 0 < fraction < 1 for fraction in self.snapshots):
+            raise ValueError(
+                f"snapshots is {self.snapshots}; fractions between 0 and 1 were expected."
+            )
+        if self.focusing == "cosine" and self.gamma is None:
+            raise ValueError("gamma is not given; cosine focusing needs its final value.")
+
+    @property
+    def replicated(self) -> bool:
+        """Whether this is Replicated-SGD."""
+        return self.algorithm in ("rsgd", "rsgd-xy")
+
+    def steps(self, batches_per_pass: int) -> int:
+        """Optimizer steps of the run: minibatches per replica."""
+        share = self.replicas if self.algorithm == "rsgd" else 1
+        return max(1, round(self.passes * batches_per_pass / share))
+
+    def stretched(self, passes: float) -> TrainingConfig:
+        """The same run in more or fewer passes: drops at the same fractions of it."""
+        scale = passes / self.passes
+        return replace(
+            self,
+            passes=passes,
+            lr_drops=tuple(drop * scale for drop in self.lr_drops),
+            warmup_passes=self.warmup_passes * scale,
+        )
+
+    def learning_rate(self, fraction: float) -> float:
+        """η after a fraction of the run."""
+        passes = fraction * self.passes
+        if passes < self.warmup_passes:
+            return self.warmup_lr
+        # A small tolerance: the first step of a pass belongs to that pass.
+        drops = sum(passes >= drop - 1e-9 * self.passes for drop in self.lr_drops)
+        return self.lr * self.lr_factor**drops
+
+    def gamma_schedule(self, steps: int) -> Gamma:
+        """γ as a function of the steps, or outer steps, taken."""
+        total = steps / self.inner_steps if self.algorithm == "esgd" else steps
+        if self.focusing == "cosine":
+            assert self.gamma is not None
+            return Cosine(self.gamma, total)
+        if self.gamma is None:
+            return AutomaticFocusing(self.gamma_growth, total)
+        return Exponential.growing_by(self.gamma_growth, self.gamma, total)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> TrainingConfig:
+        """The configuration that ``as_json`` has written."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in content.items()
+        }
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"the configuration of the run does not fit: {error}.") from error
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain lists, numbers and strings."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }

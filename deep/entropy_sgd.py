@@ -1,0 +1,348 @@
+"""Entropy-SGD ([P21] Algorithm 1, [C19]) as a torch optimizer around any base optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from committee.entropic import (
+    elastic_pull,
+    langevin_kick,
+    local_entropy_gradient,
+    running_average,
+)
+from deep.base_optimizers import (
+    Base,
+    as_groups,
+    build_base,
+    check_rate,
+    check_same_shapes,
+    parameter_shapes,
+)
+from deep.focusing import AutomaticFocusing, Focusing, Gamma
+from deep.stability import warn_if_unstable
+from deep.tensor_list import TensorList
+
+
+class EntropySGD(torch.optim.Optimizer):
+    """Minimise the local entropy loss by L steps of Langevin dynamics per outer step.
+
+    ::
+
+        w', μ ← w
+        L times:  w' ← inner base step along ∇L(w'; Ξ) + γ (w' − w),   w' ← w' + √η' ε N(0, I),
+                  μ ← α μ + (1 − α) w'
+        w ← outer base step along w − μ
+
+    One call of ``step`` is one inner step (one minibatch); the L-th one also takes the outer
+    step, so that it stands in an existing training loop like any other optimizer. Evaluate
+    within ``with optimizer.anchor():``, which puts w in the place of w'. Learning rate
+    schedulers act on the outer rate η (``param_groups[i]["lr"]``); η' stays constant.
+
+    ========  =================  ==========================================================
+    symbol    argument           meaning
+    ========  =================  ==========================================================
+    η         ``lr``             outer learning rate, of the order of 1 (1: jump to μ)
+    η'        ``inner_lr``       learning rate of the Langevin dynamics
+    L         ``inner_steps``    minibatches per outer step
+    ε         ``noise``          noise of the Langevin dynamics; the temperature is ε²/2
+    α         ``averaging``      memory of the running average μ
+    γ         ``gamma``          elastic strength: number, schedule of the outer steps taken,
+                                 or ``AutomaticFocusing`` (then pass ``loss`` or a closure)
+    ========  =================  ==========================================================
+
+    Parameters
+    ----------
+    params
+        Parameters or groups; a group may set ``lr``, ``inner_lr`` and options of the base.
+    base, outer_base
+        Called as ``base(groups, lr=…)`` for the inner and the outer optimizer (``outer_base``
+        defaults to ``base``), e.g. ``partial(torch.optim.SGD, momentum=0.9, nesterov=True,
+        weight_decay=5e-4)``: as in [P21], momentum and weight decay then act in both loops.
+    noise_enters
+        ``"weights"``: the kick √η' ε N(0, I) is added to the weights, as in Algorithm 1.
+        ``"gradient"``: −ε N(0, I)/√η' is added to the gradient, as in the code of [C19] (whose
+        ε is √2 times smaller); the same for a vanilla base, but a momentum carries it on.
+    reset_inner, reset_outer
+        Forget the state (momentum) of the inner/outer optimizer at each outer step.
+
+    A parameter without a gradient (frozen, or unused by this minibatch) takes no inner step;
+    one without any gradient in a whole inner loop takes no outer step. bf16 autocast needs
+    nothing special; gradient scalers are not supported. With ε = α = γ = 0 and vanilla outer
+    steps this is Lookahead.
+
+    Raises ``ValueError`` for numbers out of range, a base without a learning rate, a state
+    dict of another model.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        base: Base = torch.optim.SGD,
+        *,
+        lr: float,
+        inner_lr: float,
+        gamma: Gamma,
+        inner_steps: int = 5,
+        noise: float = 1e-4,
+        averaging: float = 0.75,
+        outer_base: Base | None = None,
+        noise_enters: Literal["weights", "gradient"] = "weights",
+        reset_inner: bool = True,
+        reset_outer: bool = False,
+        seed: int = 0,
+    ) -> None:
+        check_rate(inner_lr, "inner_lr")
+        if not (isinstance(inner_steps, int) and inner_steps >= 1):
+            raise ValueError(f"inner_steps is {inner_steps!r}; an integer ≥ 1 was expected.")
+        if not noise >= 0:
+            raise ValueError(f"noise is {noise}; a number ≥ 0 was expected.")
+        if not 0 <= averaging < 1:
+            raise ValueError(f"averaging is {averaging}; a number in [0, 1) was expected.")
+        if noise_enters not in ("weights", "gradient"):
+            raise ValueError(
+                f"noise_enters is {noise_enters!r}; 'weights' or 'gradient' was expected."
+            )
+        if noise_enters == "gradient" and noise > 0 and inner_lr == 0:
+            raise ValueError("inner_lr is 0; noise in the gradient needs a positive one.")
+
+        self._ready = False
+        self.inner_lr, self.inner_steps = inner_lr, inner_steps
+        self.noise, self.averaging, self.noise_enters = noise, averaging, noise_enters
+        self.reset_inner, self.reset_outer = reset_inner, reset_outer
+        self.focusing = Focusing(gamma)
+
+        outer_groups = as_groups(params)
+        inner_groups = [self._split_inner(group) for group in outer_groups]
+        self.inner = build_base(base, inner_groups, inner_lr)
+        self.outer = build_base(outer_base or base, outer_groups, lr, "outer_base")
+        super().__init__(self.outer.param_groups, self.outer.defaults)
+        self._share_outer()
+        self._ready = True
+
+        self.inner_steps_done = 0  # in the present inner loop
+        self.outer_steps_done = 0
+        self._moving: list[list[Tensor]] = []
+        self._anchors: list[TensorList] = []
+        self._averages: list[TensorList] = []
+        self._touched: list[list[bool]] = []
+        self._first_loss: Tensor | None = None
+        devices = {p.device for group in self.param_groups for p in group["params"]}
+        self._generators = {d: torch.Generator(d).manual_seed(seed) for d in devices}
+
+    # -- the algorithm ------------------------------------------------------------------
+
+    @property
+    def gamma(self) -> float:
+        """γ of the present outer step."""
+        return self.focusing(self.outer_steps_done)
+
+    @torch.no_grad()
+    def step(
+        self, closure: Callable[[], Any] | None = None, *, loss: Tensor | float | None = None
+    ) -> Any:
+        """One inner step, and the outer step after every L-th; returns the closure's loss."""
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.inner_step(loss)
+        if self.inner_steps_done >= self.inner_steps:
+            self.outer_step()
+        return loss
+
+    @torch.no_grad()
+    def inner_step(self, loss: Tensor | float | None = None) -> None:
+        """Algorithm 1, lines 5–7, from the gradients in ``.grad`` (which become those of w')."""
+        if self.inner_steps_done == 0:
+            self._begin(loss)
+        gamma = self.gamma
+        kicks = []
+        for index, group in enumerate(self.inner.param_groups):
+            anchor = self._anchors[index]
+            active = [i for i, p in enumerate(self._moving[index]) if p.grad is not None]
+            weights = TensorList(self._moving[index][i] for i in active)
+            gradients = [_dense_gradient(p) for p in weights.tensors]
+            for i in active:
+                self._touched[index][i] = True
+            if gamma != 0:
+                centre = TensorList(anchor.tensors[i] for i in active)
+                elastic_pull(weights, centre, gamma).add_to(gradients)
+            if self.noise != 0:
+                lr = float(group["lr"])
+                gaussian = TensorList(map(self._gaussian, weights.tensors))
+                if self.noise_enters == "weights":
+                    kicks.append((langevin_kick(lr, self.noise, gaussian), weights))
+                else:
+                    langevin_kick(1 / lr, -self.noise, gaussian).add_to(gradients)
+        self.inner.step()
+        for kick, weights in kicks:
+            kick.add_to(weights.tensors)
+        for moving, average in zip(self._moving, self._averages, strict=True):
+            running_average(average, TensorList(moving), self.averaging).copy_to(average)
+        self.inner_steps_done += 1
+
+    @torch.no_grad()
+    def outer_step(self) -> None:
+        """Algorithm 1, line 8, and the start of a new loop (also after fewer than L steps)."""
+        if self.inner_steps_done == 0:
+            raise RuntimeError("outer_step was called before any inner_step of this loop.")
+        if self.focusing.awaits_measurement:
+            self._measure_gamma0()
+        stashed = [(p, p.grad) for moving in self._moving for p in moving]
+        for moving, anchor, average, touched in zip(
+            self._moving, self._anchors, self._averages, self._touched, strict=True
+        ):
+            anchor.copy_to(moving)
+            descent = local_entropy_gradient(anchor, average)
+            for p, gradient, had_gradient in zip(moving, descent.tensors, touched, strict=True):
+                p.grad = gradient if had_gradient else None
+        self.outer.step()
+        for p, gradient in stashed:
+            p.grad = gradient
+        if self.reset_inner:
+            self.inner.state.clear()
+        if self.reset_outer:
+            self.outer.state.clear()
+        self.inner_steps_done = 0
+        self.outer_steps_done += 1
+
+    @contextmanager
+    def anchor(self) -> Iterator[None]:
+        """Within this context the model holds w, not the w' of a running inner loop."""
+        if self.inner_steps_done == 0:
+            yield
+            return
+        saved = [TensorList(moving).clone() for moving in self._moving]
+        with torch.no_grad():
+            for anchor, moving in zip(self._anchors, self._moving, strict=True):
+                anchor.copy_to(moving)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for values, moving in zip(saved, self._moving, strict=True):
+                    values.copy_to(moving)
+
+    def _begin(self, loss: Tensor | float | None) -> None:
+        """Algorithm 1, line 2: w', μ ← w."""
+        self._moving = self._trainable()
+        self._anchors = [TensorList(moving).clone() for moving in self._moving]
+        self._averages = [TensorList(moving).clone() for moving in self._moving]
+        self._touched = [[False] * len(moving) for moving in self._moving]
+        if self.focusing.awaits_measurement:
+            if loss is None:
+                raise ValueError(
+                    "gamma is to be measured, but step got no loss; "
+                    "call step(closure) or step(loss=loss)."
+                )
+            self._first_loss = torch.as_tensor(loss).detach().clone()
+
+    def _measure_gamma0(self) -> None:
+        """γ0 = L(w)/d(w', w) after a first inner loop with γ = 0 ([P21] App. C)."""
+        squares = [
+            (TensorList(moving) - anchor).squared_norm().cpu()
+            for moving, anchor in zip(self._moving, self._anchors, strict=True)
+        ]
+        assert self._first_loss is not None
+        self.focusing.measured(float(self._first_loss), 0.5 * float(sum(squares)))
+        self._first_loss = None
+        self.check_stability()
+
+    def check_stability(self, outer_steps: int | None = None) -> bool:
+        """Whether η'γ is below the limit of an inner SGD, now and at ``outer_steps``; or warns."""
+        rule = self.focusing.rule
+        total = rule.total if isinstance(rule, AutomaticFocusing) else 0
+        gamma = max(self.focusing(time) for time in (0, outer_steps or total))
+        advice = "the inner loop may diverge. Give a smaller gamma."
+        return warn_if_unstable(self.inner, gamma, 1, "in the inner loop", advice) is None
+
+    def _gaussian(self, p: Tensor) -> Tensor:
+        generator = self._generators[p.device]
+        return torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
+
+    # -- groups and state ---------------------------------------------------------------
+
+    def _split_inner(self, group: dict[str, Any]) -> dict[str, Any]:
+        """Take ``inner_lr`` out of an outer group; return the matching inner group."""
+        lr = group.pop("inner_lr", self.inner_lr)
+        check_rate(lr, "inner_lr")
+        return {**group, "params": list(group["params"]), "lr": lr}
+
+    def _trainable(self) -> list[list[Tensor]]:
+        return [[p for p in group["params"] if p.requires_grad] for group in self.param_groups]
+
+    def _share_outer(self) -> None:
+        """Schedulers and users see, and change, the outer optimizer's groups and state."""
+        self.param_groups = self.outer.param_groups
+        self.state = self.outer.state
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to both optimizers, between two inner loops."""
+        if not self._ready:
+            super().add_param_group(param_group)
+            return
+        if self.inner_steps_done:
+            raise RuntimeError("add_param_group was called in the middle of an inner loop.")
+        group = as_groups([param_group])[0]
+        self.inner.add_param_group(self._split_inner(group))
+        self.outer.add_param_group(group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that an exact resume needs, in types that ``weights_only=True`` loads."""
+        inside = self.inner_steps_done > 0
+        return {
+            "shapes": parameter_shapes(self.param_groups),
+            "inner": self.inner.state_dict(),
+            "outer": self.outer.state_dict(),
+            "inner_steps_done": self.inner_steps_done,
+            "outer_steps_done": self.outer_steps_done,
+            "anchor": [a.clone().tensors for a in self._anchors] if inside else [],
+            "average": [a.clone().tensors for a in self._averages] if inside else [],
+            "touched": [list(t) for t in self._touched] if inside else [],
+            "gamma0": self.focusing.gamma0,
+            "first_loss": self._first_loss,
+            "noise": {str(d): g.get_state() for d, g in self._generators.items()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state, inside an inner loop too (the model must be restored too).
+
+        Raises ``ValueError`` for the state of another model or another kind of device.
+        """
+        check_same_shapes(state_dict.get("shapes", []), self.param_groups)
+        for device, generator in self._generators.items():
+            stored = state_dict["noise"].get(str(device))
+            if stored is None:
+                raise ValueError(
+                    f"the state has no random state for {device}, only for "
+                    f"{sorted(state_dict['noise'])}; resume on the same kind of device."
+                )
+            generator.set_state(stored.cpu())
+        self.inner.load_state_dict(state_dict["inner"])
+        self.outer.load_state_dict(state_dict["outer"])
+        self._share_outer()
+        self.inner_steps_done = state_dict["inner_steps_done"]
+        self.outer_steps_done = state_dict["outer_steps_done"]
+        self.focusing.gamma0 = state_dict["gamma0"]
+        self._first_loss = state_dict["first_loss"]
+        self._moving = self._trainable()
+        self._anchors = self._restored(state_dict["anchor"])
+        self._averages = self._restored(state_dict["average"])
+        self._touched = [list(flags) for flags in state_dict["touched"]]
+
+    def _restored(self, stored: list[list[Tensor]]) -> list[TensorList]:
+        return [
+            TensorList(s.to(p).clone() for s, p in zip(tensors, moving, strict=True))
+            for tensors, moving in zip(stored, self._moving if stored else [], strict=True)
+        ]
+
+
+def _dense_gradient(p: Tensor) -> Tensor:
+    assert p.grad is not None
+    if p.grad.is_sparse:
+        raise ValueError("a parameter has a sparse gradient; dense gradients were expected.")
+    return p.grad

@@ -1,0 +1,140 @@
+"""Flatness of a network by its local energy: error under multiplicative weight noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from committee.flatness import LocalEnergyProfile
+from deep.minibatches import evaluate, stream_seed
+
+Scope = Literal["all", "weights"]
+BatchNormMode = Literal["keep", "recalibrate"]
+DEFAULT_SIGMAS = np.linspace(0.0, 0.5, 11)
+
+
+@dataclass(frozen=True)
+class NetworkLocalEnergyProfile(LocalEnergyProfile):
+    """A ``LocalEnergyProfile`` of a network, with the options it was measured with.
+
+    ``scope`` says which parameters were perturbed, ``bn`` what became of BatchNorm's running
+    statistics.
+    """
+
+    scope: Scope
+    bn: BatchNormMode
+
+
+@torch.no_grad()
+def local_energy(
+    model: nn.Module,
+    loader: Iterable[Any],
+    sigmas: ArrayLike = DEFAULT_SIGMAS,
+    samples: int = 10,
+    scope: Scope = "all",
+    bn: BatchNormMode = "keep",
+    seed: int = 0,
+) -> NetworkLocalEnergyProfile:
+    """Local energy of [P21] eq. 4: ``δE(σ) = ⟨E(w∘(1 + σz))⟩_z − E(w)``, z standard Gaussian.
+
+    The network is perturbed in place, evaluated in evaluation mode over the whole loader, and
+    restored exactly. A sample z is the same for all σ.
+
+    Parameters
+    ----------
+    model
+        Any classifier.
+    loader
+        Yields (inputs, labels) on the model's device; it is iterated 1 + samples·S times and
+        has to give the same batches each time (``ImageBatches`` does, with augmentation too).
+    sigmas : (S,)
+        Noise intensities ≥ 0, strictly increasing.
+    samples : int
+        Noise vectors z, at least 2.
+    scope
+        ``"all"``: every parameter; ``"weights"``: only those with two or more indices, without
+        biases and BatchNorm's.
+    bn
+        ``"keep"``: BatchNorm's running statistics stay; ``"recalibrate"``: measured again over
+        the loader for every perturbed network (also for the unperturbed reference).
+    seed
+        Of the noise.
+
+    Raises ``ValueError`` for unordered or negative sigmas, fewer than two samples, unknown
+    options, a loader without a batch.
+    """
+    grid = np.atleast_1d(np.asarray(sigmas, dtype=np.float64))
+    if grid.ndim != 1 or not np.all(np.isfinite(grid)) or not len(grid) or grid[0] < 0:
+        raise ValueError(f"sigmas is {sigmas!r}; a list of numbers ≥ 0 was expected.")
+    if np.any(np.diff(grid) <= 0):
+        raise ValueError(f"sigmas is {sigmas!r}; strictly increasing numbers were expected.")
+    if not samples >= 2:
+        raise ValueError(f"samples is {samples}; at least 2 was expected.")
+    if bn not in ("keep", "recalibrate"):
+        raise ValueError(f"bn is {bn!r}; 'keep' or 'recalibrate' was expected.")
+    parameters = _in_scope(model, scope)
+    errors = np.empty((samples, len(grid)))
+
+    with _restored(model):
+        if bn == "recalibrate":
+            update_bn(loader, model)
+        _, reference = evaluate(model, loader)
+        originals = [p.detach().clone() for p in parameters]
+        for sample in range(samples):
+            for s, sigma in enumerate(grid):
+                _perturb(parameters, originals, sigma, stream_seed(seed, sample))
+                if bn == "recalibrate":
+                    update_bn(loader, model)
+                errors[sample, s] = evaluate(model, loader)[1]
+
+    return NetworkLocalEnergyProfile(
+        sigma=grid,
+        local_energy=errors.mean(axis=0) - reference,
+        standard_error=errors.std(axis=0, ddof=1) / np.sqrt(samples),
+        reference_error=np.asarray(reference),
+        samples=samples,
+        scope=scope,
+        bn=bn,
+    )
+
+
+def _in_scope(model: nn.Module, scope: Scope) -> list[Tensor]:
+    if scope not in ("all", "weights"):
+        raise ValueError(f"scope is {scope!r}; 'all' or 'weights' was expected.")
+    parameters: list[Tensor] = [p for p in model.parameters() if scope == "all" or p.ndim >= 2]
+    if not parameters:
+        raise ValueError(f"model has no parameters in scope {scope!r}.")
+    return parameters
+
+
+def _perturb(
+    parameters: Sequence[Tensor], originals: Sequence[Tensor], sigma: float, seed: int
+) -> None:
+    """w ← w0 ∘ (1 + σz), z drawn from the seed."""
+    generator = torch.Generator(parameters[0].device).manual_seed(seed)
+    for p, original in zip(parameters, originals, strict=True):
+        p.normal_(generator=generator)
+        p.mul_(sigma).add_(1).mul_(original)
+
+
+@contextmanager
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Parameters, buffers and modes are afterwards what they were, bit for bit."""
+    tensors = [*model.parameters(), *model.buffers()]
+    saved = [tensor.detach().clone() for tensor in tensors]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for tensor, value in zip(tensors, saved, strict=True):
+            tensor.copy_(value)
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,136 @@
+"""Minibatches that are a function of the seed and the step, and evaluation over a data set.
+
+No random state is carried along: the minibatch of a replica at a step, its augmentation and
+the random numbers within the network follow from (seed, replica, step) alone. A resumed run,
+and a run with the replicas spread over processes, therefore see exactly the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deep.augmentation import Preprocessing
+from deep.datasets import ImageData
+
+ORDER, AUGMENTATION, NETWORK, START, LANGEVIN = range(5)  # what a stream is for
+
+
+def stream_seed(seed: int, *path: int) -> int:
+    """A seed of its own for every purpose, replica and step."""
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0])
+
+
+class Minibatches:
+    """The training minibatches of one replica: all images in a new order at every pass."""
+
+    def __init__(
+        self, data: ImageData, prepare: Preprocessing, size: int, seed: int, replica: int = 0
+    ) -> None:
+        self.data, self.prepare, self.size = data, prepare, size
+        self.seed, self.replica = seed, replica
+        self.images = len(data.train_labels)
+        if self.images == 0:
+            raise ValueError("data has no training images; a minibatch was expected.")
+        self.per_pass = -(-self.images // size)
+        self._pass = -1
+        self._order = torch.empty(0)
+        self._generator = torch.Generator(data.train_images.device)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Prepared images and labels of a step; seeds torch for what the network draws."""
+        one_pass, place = divmod(step, self.per_pass)
+        if one_pass != self._pass:
+            generator = torch.Generator().manual_seed(self._seed(ORDER, one_pass))
+            order = torch.randperm(self.images, generator=generator)
+            self._order = order.to(self.data.train_images.device)
+            self._pass = one_pass
+        chosen = self._order[place * self.size : (place + 1) * self.size]
+        self._generator.manual_seed(self._seed(AUGMENTATION, step))
+        images = self.prepare.train(self.data.train_images[chosen], self._generator)
+        torch.manual_seed(self._seed(NETWORK, step))
+        return images, self.data.train_labels[chosen]
+
+    def _seed(self, purpose: int, time: int) -> int:
+        return stream_seed(self.seed, purpose, self.replica, time)
+
+
+class ImageBatches:
+    """A loader of (images, labels): every iteration gives the same batches.
+
+    ``split`` is "train" or "test". With ``augment`` images are cropped and flipped at random,
+    in the same way at every iteration. The order is shuffled once, so that each batch holds all
+    classes.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        prepare: Preprocessing,
+        split: str = "train",
+        augment: bool = False,
+        size: int = 500,
+        images: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if split not in ("train", "test"):
+            raise ValueError(f"split is {split!r}; 'train' or 'test' was expected.")
+        self.images: Tensor = getattr(data, f"{split}_images")
+        self.labels: Tensor = getattr(data, f"{split}_labels")
+        self.prepare, self.augment, self.size, self.seed = prepare, augment, size, seed
+        generator = torch.Generator().manual_seed(stream_seed(seed, ORDER))
+        order = torch.randperm(len(self.labels), generator=generator)[:images]
+        self.order = order.to(self.labels.device)
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator(self.images.device)
+        for index, chosen in enumerate(self.order.split(self.size)):
+            images = self.images[chosen]
+            generator.manual_seed(stream_seed(self.seed, AUGMENTATION, index))
+            prepared = (
+                self.prepare.train(images, generator)
+                if self.augment
+                else self.prepare.evaluate(images)
+            )
+            yield prepared, self.labels[chosen]
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    autocast: AbstractContextManager[Any] | None = None,
+) -> tuple[float, float]:
+    """Mean cross-entropy and error rate in evaluation mode; the mode is restored.
+
+    Raises ``ValueError`` for batches that are empty.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    totals: Tensor | None = None
+    count = 0
+    try:
+        for images, labels in batches:
+            with autocast or nullcontext():
+                output = model(images)
+            output = output.float()
+            loss = nn.functional.cross_entropy(output, labels, reduction="sum")
+            wrong = (output.argmax(1) != labels).sum()
+            both = torch.stack([loss.double(), wrong.double()])
+            totals = both if totals is None else totals + both
+            count += len(labels)
+    finally:
+        for module, training in modes:
+            module.training = training
+    if totals is None or count == 0:
+        raise ValueError("batches yielded no batch; at least one (images, labels) was expected.")
+    loss_sum, wrong_sum = totals.tolist()
+    return loss_sum / count, wrong_sum / count

@@ -1,0 +1,43 @@
+"""SmallConvNet, the LeNet-like network of [P21] App. C.1."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class SmallConvNet(nn.Module):
+    """Conv(5×5, 20) – MaxPool(2) – Conv(5×5, 50) – MaxPool(2) – Dense(500) – classes.
+
+    Without padding, ReLU after each convolution and the dense layer, torch's default initial
+    weights. Input (batch, in_channels, image_size, image_size); 657,080 parameters for 10
+    classes of 32×32 colour images.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: tuple[int, int] = (20, 50),
+        hidden: int = 500,
+        in_channels: int = 3,
+        image_size: int = 32,
+    ) -> None:
+        super().__init__()
+        side = ((image_size - 4) // 2 - 4) // 2
+        if side < 1:
+            raise ValueError(f"image_size is {image_size}; at least 16 was expected.")
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, channels[0], 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(channels[0], channels[1], 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        self.classifier = nn.Sequential(
+            nn.Linear(channels[1] * side * side, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, num_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images).flatten(1))

@@ -1,0 +1,64 @@
+"""Where a run computes: device, number format, process."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from deep.replicas import guarded
+
+PRECISIONS = ("auto", "float32", "bf16")
+
+
+class Place:
+    """The device of this process, and the process group where torchrun has started several.
+
+    ``device`` "auto" takes a GPU where there is one; ``precision`` "auto" is bf16 autocast on a
+    GPU and float32 elsewhere. Raises ``ValueError`` for a device that cannot be used.
+    """
+
+    def __init__(self, device: str = "auto", precision: str = "auto") -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; one of {PRECISIONS} was expected.")
+        self.group: Any | None = None
+        self.gloo: Any | None = None  # for objects that live on the CPU
+        self.rank, self.processes = 0, 1
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if dist.is_available() and dist.is_torchelastic_launched():
+            if not dist.is_initialized():
+                dist.init_process_group("nccl" if device == "cuda" else "gloo")
+            self.rank, self.processes = dist.get_rank(), dist.get_world_size()
+            if self.processes > 1:
+                self.group = dist.group.WORLD
+                self.gloo = dist.new_group(backend="gloo")
+            if device == "cuda":
+                device = f"cuda:{self.rank % torch.cuda.device_count()}"
+                torch.cuda.set_device(device)
+        try:
+            self.device = torch.device(device)
+            torch.zeros(1, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device is {device!r}, which cannot be used here: {error}") from error
+        self.first = self.rank == 0
+        self.gpu = self.device.type == "cuda"
+        self.bf16 = precision == "bf16" or (precision == "auto" and self.gpu)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context of a forward pass: bf16 autocast or nothing."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Sum of a tensor over the processes."""
+        tensor = tensor.clone()
+        if self.group is not None:
+            guarded(lambda: dist.all_reduce(tensor, group=self.group))
+        return tensor
+
+    def name(self) -> str:
+        """The device in words."""
+        return torch.cuda.get_device_name(self.device) if self.gpu else str(self.device)

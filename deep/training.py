@@ -1,0 +1,184 @@
+"""Training a network by SGD, Replicated-SGD or Entropy-SGD: logged, resumable, on any device.
+
+A run lives in a folder: ``config.json``, ``log.csv`` (one row per pass of a replica over the
+data), ``checkpoint.pt``, ``snapshots/passes-*.pt``, and at the end ``final.pt`` and
+``result.json``. Calling ``train`` again with the same folder continues it, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from deep.checkpoints import load_checkpoint, save_checkpoint
+from deep.config import TrainingConfig
+from deep.datasets import ImageData, load_images
+from deep.place import Place
+from deep.training_run import TrainingRun
+from message_passing.storage import write_csv, write_json
+
+
+class DivergedError(ArithmeticError):
+    """The loss is no longer finite."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run: the network is that of w (esgd), of the centre (rsgd).
+
+    ``result`` holds the errors and losses without augmentation; ``log`` the rows of the log.
+    """
+
+    folder: Path
+    config: TrainingConfig
+    model: nn.Module
+    log: list[dict[str, Any]]
+    result: dict[str, Any]
+    writer: bool = True
+    """Whether this process is the one that writes files."""
+
+
+def train(
+    config: TrainingConfig,
+    folder: str | Path,
+    device: str = "auto",
+    data: ImageData | None = None,
+    data_folder: str | Path | None = None,
+    precision: str = "auto",
+    compile_model: bool = False,
+    checkpoint_every: int = 1,
+    stop_after: int | None = None,
+    tensorboard: bool = False,
+    progress: bool = True,
+) -> TrainingResult | None:
+    """Train as ``config`` says, or continue, or return the finished run of ``folder``.
+
+    Parameters
+    ----------
+    device
+        "auto" takes a GPU where there is one. On a GPU: fused base optimizers.
+    precision
+        "float32", "bf16" (autocast), or "auto": bf16 on a GPU, float32 elsewhere.
+    data
+        Images; loaded by ``config.dataset`` (from ``data_folder``) if not given.
+    compile_model
+        Use ``torch.compile``.
+    checkpoint_every
+        Rows of the log from one checkpoint to the next.
+    stop_after
+        Stop, with a checkpoint, after so many steps in all (returns None).
+    tensorboard
+        Write the rows of the log to ``<folder>/tensorboard`` too (needs ``tensorboard``).
+
+    Under torchrun the replicas are spread over the processes. Seeds torch's global generators.
+    Raises ``ValueError`` for a folder that holds another run, ``DivergedError`` where the loss
+    is no longer finite.
+    """
+    folder = Path(folder)
+    place = Place(device, precision)
+    if config.algorithm in ("sgd", "esgd") and place.group is not None:
+        raise ValueError(
+            f"algorithm is {config.algorithm!r} in {place.processes} processes; only replicas "
+            "can be spread over processes."
+        )
+    _claim(folder, config, place)
+    result_file = folder / "result.json"
+    finished = result_file.exists()
+    images = (data or load_images(config.dataset, data_folder)).to(place.device)
+    run = TrainingRun(config, images, place, compile_model)
+    kept = load_checkpoint(folder, run.models, run.optimizer, run.indices)
+    kept = kept or {"step": 0, "log": [], "seconds": 0.0, "sums": torch.zeros(3).double()}
+    if place.first:
+        run.sums = kept["sums"].to(place.device)
+    log, done, seconds = kept["log"], kept["step"], kept["seconds"]
+    if done == 0:
+        run.prepare()
+    board = _tensorboard(folder, done) if tensorboard and place.first else None
+    started = time.perf_counter()
+    bar = tqdm(
+        total=run.steps, initial=done, unit="step", desc=folder.name,
+        disable=not progress or not place.first,
+    )  # fmt: skip
+
+    def elapsed() -> float:
+        return seconds + time.perf_counter() - started
+
+    def checkpoint(step: int) -> None:
+        sums = place.total(run.sums).cpu()
+        state = {"step": step, "log": log, "seconds": elapsed(), "sums": sums}
+        save_checkpoint(folder, run.models, run.optimizer, state, place.gloo)
+
+    with bar:
+        for step in range(done, run.steps):
+            run.step(step)
+            bar.update()
+            end = step + 1
+            if end % run.per_pass == 0 or end == run.steps:
+                before = log[-1]["step"] / run.steps if log else 0.0
+                log.append(run.row(end, elapsed()))
+                bar.set_postfix(test_error=f"{log[-1]['test_error']:.4f}")
+                if any(before < f <= end / run.steps for f in config.snapshots):
+                    run.save(folder / "snapshots" / f"passes-{log[-1]['passes']:06.1f}.pt", log)
+                if place.first:
+                    write_csv(folder / "log.csv", log)
+                    if board is not None:
+                        for name, value in log[-1].items():
+                            board.add_scalar(name, value, end)
+                if not math.isfinite(log[-1]["train_loss"]):
+                    raise DivergedError(
+                        f"the training loss became {log[-1]['train_loss']} before step {end} "
+                        f"(lr {log[-1]['lr']:g}, gamma {log[-1]['gamma']:g}). The last "
+                        "checkpoint is from before; choose a smaller learning rate or gamma "
+                        "and another folder."
+                    )
+                if len(log) % checkpoint_every == 0 or end == run.steps:
+                    checkpoint(end)
+            if end == stop_after and end < run.steps:
+                checkpoint(end)
+                return None
+    if board is not None:
+        board.close()
+    if finished:
+        result = json.loads(result_file.read_text())
+    else:
+        result = run.final_result(log, elapsed())
+        run.save(folder / "final.pt", log)
+        if place.first:
+            write_json(result_file, result)
+    return TrainingResult(folder, config, run.export(), log, result, place.first)
+
+
+def _tensorboard(folder: Path, step: int):  # type: ignore[no-untyped-def]
+    """A writer that replaces what an interrupted run wrote from ``step`` on."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("tensorboard is asked for, but the package is not installed.") from error
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+
+def _claim(folder: Path, config: TrainingConfig, place: Place) -> None:
+    """Write ``config.json``, or check that the folder holds this very run."""
+    path = folder / "config.json"
+    new = json.loads(json.dumps(config.as_json()))
+    if path.exists():
+        try:
+            old = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} cannot be read: {error}.") from error
+        for key in {**new, **old}:
+            if old.get(key) != new.get(key):
+                raise ValueError(
+                    f"{folder} holds another run: {key} is {old.get(key)!r} there and "
+                    f"{new.get(key)!r} here. Choose another folder."
+                )
+    elif place.first:
+        write_json(path, new)

@@ -1,0 +1,210 @@
+"""The replicas of a run, their minibatches and optimizer, and what is measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deep.batch_norm import recalibrated
+from deep.checkpoints import save_model
+from deep.config import TrainingConfig
+from deep.datasets import ImageData
+from deep.entropy_sgd import EntropySGD
+from deep.minibatches import LANGEVIN, START, ImageBatches, Minibatches, evaluate, stream_seed
+from deep.models import build_model
+from deep.place import Place
+from deep.replicated_sgd import ReplicatedSGD, spread
+from message_passing.hardware import describe_machine, git_revision
+
+GAMMA0_MINIBATCHES = 8
+
+
+class TrainingRun:
+    """The replicas of this process, their minibatches and their optimizer."""
+
+    def __init__(
+        self, config: TrainingConfig, data: ImageData, place: Place, compile_model: bool
+    ) -> None:
+        self.config, self.data, self.place = config, data, place
+        replicas = config.replicas if config.replicated else 1
+        self.indices = spread(replicas, place.processes, place.rank)
+        self.total_replicas = replicas
+        self.models = [self._fresh_model(index) for index in self.indices]
+        forwards = [torch.compile(m) if compile_model else m for m in self.models]
+        self.forwards: list[Callable[[Tensor], Tensor]] = forwards
+        self.images = data.preprocessing(config.padding, config.flip)
+        self.batches = [
+            Minibatches(data, self.images, config.batch_size, config.seed, index)
+            for index in self.indices
+        ]
+        self.per_pass = self.batches[0].per_pass
+        self.steps = config.steps(self.per_pass)
+        self.optimizer = self._build_optimizer()
+        self.sums = torch.zeros(3, dtype=torch.float64, device=place.device)
+        self.has_batch_norm = any(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.models[0].modules()
+        )
+
+    def _fresh_model(self, index: int) -> nn.Module:
+        """Initial weights are a function of the seed and the replica."""
+        torch.manual_seed(stream_seed(self.config.seed, START, index))
+        model = build_model(
+            self.config.model, len(self.data.classes), **self.config.model_options
+        ).to(self.place.device)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        config = self.config
+        base = partial(
+            torch.optim.SGD, momentum=config.momentum, nesterov=config.nesterov,
+            weight_decay=config.weight_decay, fused=True if self.place.gpu else None,
+        )  # fmt: skip
+        if config.algorithm == "sgd":
+            return base(self.models[0].parameters(), lr=config.lr)
+        gamma = config.gamma_schedule(self.steps)
+        if config.algorithm == "esgd":
+            return EntropySGD(
+                self.models[0].parameters(), base, lr=config.lr, inner_lr=config.inner_lr,
+                inner_steps=config.inner_steps, noise=config.noise, averaging=config.averaging,
+                gamma=gamma, seed=stream_seed(config.seed, LANGEVIN),
+            )  # fmt: skip
+        return ReplicatedSGD(
+            self.models, base, lr=config.lr, gamma=gamma, coupling=config.coupling,
+            coupling_period=config.coupling_period, process_group=self.place.group,
+        )  # fmt: skip
+
+    def prepare(self) -> None:
+        """Before the first step: γ0 of the replicas, stability of their coupling."""
+        if isinstance(self.optimizer, EntropySGD):
+            self.optimizer.check_stability(self.steps // self.config.inner_steps)
+        if not isinstance(self.optimizer, ReplicatedSGD):
+            return
+
+        def loss(model: nn.Module) -> float:
+            replica = next(i for i, m in enumerate(self.models) if m is model)
+            total = 0.0
+            count = min(GAMMA0_MINIBATCHES, self.per_pass)
+            for step in range(count):
+                images, labels = self.batches[replica](step)
+                with self.place.autocast():
+                    output = model(images)
+                total += float(nn.functional.cross_entropy(output.float(), labels)) / count
+            return total
+
+        if self.optimizer.focusing.awaits_measurement:
+            self.optimizer.measure_gamma0(loss)
+        if self.place.first:
+            self.optimizer.check_stability(
+                self.steps, lambda step: self.config.learning_rate(step / self.steps)
+            )
+
+    def step(self, step: int) -> None:
+        """One step of every replica; losses stay on the device."""
+        rate = self.config.learning_rate(step / self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss = None
+        for forward, model, batches in zip(self.forwards, self.models, self.batches, strict=True):
+            images, labels = batches(step)
+            images = images.contiguous(memory_format=torch.channels_last)
+            model.train()
+            with self.place.autocast():
+                output = forward(images)
+            output = output.float()
+            loss = nn.functional.cross_entropy(output, labels)
+            loss.backward()
+            with torch.no_grad():
+                wrong = (output.argmax(1) != labels).sum()
+                count = torch.full_like(wrong, len(labels))
+                self.sums += torch.stack([loss.detach() * count, wrong, count]).double()
+        if isinstance(self.optimizer, EntropySGD):
+            self.optimizer.step(loss=loss)
+        else:
+            self.optimizer.step()
+
+    @contextmanager
+    def network(self) -> Iterator[nn.Module]:
+        """The network that counts: w of Entropy-SGD, the centre of the replicas."""
+        if isinstance(self.optimizer, EntropySGD):
+            with self.optimizer.anchor():
+                yield self.models[0]
+        elif isinstance(self.optimizer, ReplicatedSGD):
+            with self.optimizer.centre() as centre:
+                yield centre
+        else:
+            yield self.models[0]
+
+    def export(self) -> nn.Module:
+        """A separate copy of that network, on the CPU."""
+        copy = build_model(self.config.model, len(self.data.classes), **self.config.model_options)
+        with self.network() as network:
+            copy.load_state_dict({k: v.cpu() for k, v in network.state_dict().items()})
+        return copy
+
+    def evaluate(self, network: nn.Module, split: str) -> tuple[float, float]:
+        return evaluate(network, ImageBatches(self.data, self.images, split), self.place.autocast())
+
+    def row(self, step: int, seconds: float) -> dict[str, Any]:
+        """A row of the log; resets the running training loss and error."""
+        loss, wrong, count = self.place.total(self.sums).tolist()
+        self.sums.zero_()
+        with self.network() as network:
+            test_loss, test_error = self.evaluate(network, "test")
+        optimizer = self.optimizer
+        gamma = distance = 0.0
+        if isinstance(optimizer, ReplicatedSGD | EntropySGD):
+            gamma = optimizer.gamma
+        if isinstance(optimizer, ReplicatedSGD):
+            distance = optimizer.squared_distance() / self.total_replicas
+        return {
+            "step": step,
+            "passes": step / self.per_pass * self.total_replicas,
+            "lr": self.config.learning_rate(max(step - 1, 0) / self.steps),
+            "gamma": gamma,
+            "train_loss": loss / count,
+            "train_error": wrong / count,
+            "test_loss": test_loss,
+            "test_error": test_error,
+            # Mean of ½‖w^a − w̄‖² over the replicas.
+            "distance": distance,
+            "seconds": seconds,
+        }
+
+    def save(self, path: Path, log: list[dict[str, Any]]) -> None:
+        """Write the network and the last row of the log."""
+        with self.network() as network:
+            if self.place.first:
+                about = {"config": self.config.as_json(), "classes": list(self.data.classes)}
+                save_model(path, network, {**about, "log": log[-1]})
+
+    def final_result(self, log: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+        """Errors of the final network without augmentation, and what it was made on."""
+        result: dict[str, Any] = {"passes": log[-1]["passes"], "steps": self.steps}
+        with self.network() as network:
+            for split in ("train", "test"):
+                loss, error = self.evaluate(network, split)
+                result |= {f"{split}_error": error, f"{split}_loss": loss}
+            if self.has_batch_norm:
+                batches = ImageBatches(self.data, self.images, "train", augment=True)
+                fresh = recalibrated(network, batches)
+                result["test_error_recalibrated"] = self.evaluate(fresh, "test")[1]
+        if isinstance(self.optimizer, ReplicatedSGD | EntropySGD):
+            result["measured_gamma0"] = self.optimizer.focusing.gamma0
+        return {
+            **result,
+            "seconds": seconds,
+            "data": self.data.name,
+            "device": self.place.name(),
+            "precision": "bf16" if self.place.bf16 else "float32",
+            "processes": self.place.processes,
+            "machine": describe_machine(),
+            "revision": git_revision(Path(__file__).parent),
+        }

@@ -1,0 +1,77 @@
+"""``python -m message_passing COMMAND``: local entropy from the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from message_passing import benchmark
+from message_passing.benchmark import BenchmarkConfig
+from message_passing.figures import plot_costs, plot_curves
+from message_passing.own_network import CurveConfig, CurveRun, closing_table, write_curves_csv
+from message_passing.storage import save_figure
+
+INTERRUPTED = 130
+
+
+def draw_curves(config: CurveConfig) -> None:
+    """Compute what is missing, write the table and the figure, print the closing table."""
+    run = CurveRun.prepare(config)
+    print(f"Local entropy of {run.network.size}", flush=True)
+    for machine in np.flatnonzero(run.training_errors):
+        print(f"Machine {machine} makes {run.training_errors[machine]} training errors.")
+    curves, refused = run.run(progress=True)
+    if refused:
+        print("\n".join(refused))
+    table = write_curves_csv(curves, config.out / "curves.csv")
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    ax = plot_curves({e: list(group.values()) for e, group in curves.items()}, figure.subplots())
+    ax.set_title(f"Local entropy: {run.network.size}", fontsize="medium")
+    files = [*save_figure(figure, config.out / "figure"), table]
+    print(f"\n{closing_table(curves)}\n\nWritten: {', '.join(map(str, files))}")
+
+
+def show_speed(config: BenchmarkConfig) -> None:
+    """Measure and print; draw the growth with the sizes."""
+    rows = benchmark.run(config)
+    if config.out is not None:
+        written = [config.out / "benchmark.csv"]
+        if config.scaling:
+            figure = Figure(figsize=(11.0, 6.0), layout="constrained")
+            plot_costs(rows, figure.subplots(2, len(benchmark.GRID), sharey="row"))
+            written += save_figure(figure, config.out / "benchmark")
+        print(f"\nWritten: {', '.join(map(str, written))}")
+
+
+# Each command: its options, a frozen dataclass, and what is done with them.
+COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
+    "curve": (CurveConfig, draw_curves),
+    "benchmark": (BenchmarkConfig, show_speed),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line and run its command."""
+    try:
+        config: Any = tyro.extras.subcommand_cli_from_dict(
+            {name: options for name, (options, _) in COMMANDS.items()},
+            prog="python -m message_passing",
+            description="Local entropy of committee machines: BP, EP and Monte Carlo.",
+            args=arguments,
+        )
+        run = next(run for options, run in COMMANDS.values() if type(config) is options)
+        run(config)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"Error: {error}") from error
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    main()

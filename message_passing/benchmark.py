@@ -1,0 +1,257 @@
+"""Speed and memory of the engines on one core.
+
+Every number is measured in a fresh process, on one thread, after the kernels are compiled; it
+includes everything from the arrays to the curve (Gram matrix and factorisations too). Memory is
+the peak of the whole process; that of Python and its libraries is stated beside it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from scipy.linalg import cholesky
+from threadpoolctl import threadpool_limits
+
+from message_passing.example_machines import flat_machine, image_like_patterns, sharp_machine
+from message_passing.hardware import describe_machine
+from message_passing.local_entropy import ENGINES, local_entropy_curve, resolve_engine
+from message_passing.network_files import load_network
+from message_passing.own_network import seeded_engine
+from message_passing.problem import ReferenceProblem
+from message_passing.storage import write_csv
+
+BASE = {"K": 9, "N": 784, "P": 500}
+GRID = {"P": (125, 250, 500, 1000, 2000), "N": (196, 784, 3136), "K": (3, 9, 21)}
+DISTANCE = 0.3
+MAKERS = {"sharp": sharp_machine, "flat": flat_machine}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Measure time and memory of the engines on one core."""
+
+    engines: tuple[str, ...] = tuple(ENGINES)
+    """Engines to measure."""
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="WEIGHTS.npz")] = None
+    """Measure the first machine without training errors of this file (see `curve`). Default: a
+    sharp and a flat machine made from the seed, K=9, N=784, P=500."""
+    patterns: Annotated[Path | None, tyro.conf.arg(metavar="PATTERNS.npz")] = None
+    """Its patterns. Default: the file of the weights."""
+    repeats: int = 3
+    """Measurements of each number; the median is printed, with the range."""
+    scaling: bool = True
+    """Also measure how time and memory grow with P, N and K (the sharp machine, one curve
+    each)."""
+    scaling_engines: tuple[str, ...] | None = None
+    """Engines to measure the growth of. Default: all that are measured."""
+    seed: int = 0
+    """Of the machines and of Monte Carlo (the next seeds for its repeats)."""
+    out: Path | None = None
+    """Write the numbers as benchmark.csv, and the growth as benchmark.pdf and .png, there."""
+
+    def __post_init__(self) -> None:
+        for name in (*self.engines, *(self.scaling_engines or ())):
+            resolve_engine(name)
+        if self.repeats < 1:
+            raise ValueError(f"repeats is {self.repeats}; a positive integer was expected.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is measured: a name of ``MAKERS`` with its sizes and seed, or arrays of a file."""
+
+    name: str
+    size: dict[str, int]
+    seed: int = 0
+    arrays: tuple[NDArray[np.float64], ...] | None = None
+
+    def problem(self) -> tuple[NDArray[np.float64], ...]:
+        """Weights (K, N), patterns (P, N), labels (P,)."""
+        if self.arrays is not None:
+            return self.arrays
+        X, y = image_like_patterns(self.size["P"], self.size["N"], self.seed)
+        return MAKERS[self.name](X, y, self.size["K"], self.seed), X, y
+
+
+def run(config: BenchmarkConfig) -> list[Row]:
+    """Measure, print, and return one row per engine, machine and size."""
+    machines = _machines(config)
+    for key, value in describe_machine().items():
+        print(f"{key:18s} {value}")
+    gemm, factorisation = measure_arithmetic()
+    print(f"{'dgemm, one thread':18s} {gemm / 1e9:.0f} GFLOP/s")
+    print(f"{'Cholesky 500×500':18s} {1e3 * factorisation:.2f} ms\n")
+    sizes = ", ".join(f"{name}={value}" for name, value in machines[0].size.items())
+    print(f"One core, one local entropy curve (twelve points by default), {sizes}.")
+    if config.weights is None:
+        print(
+            "Patterns: hidden manifold, as correlated and unbalanced as the reduced "
+            f"Fashion-MNIST, seed {config.seed}.\nMachines by the perceptron rule: sharp (about "
+            "the local entropy of fast SGD on images), flat (of Replicated-SGD)."
+        )
+    print(f"Median (range) of {config.repeats}. MiB: peak memory of the whole process.\n")
+    print(_HEADER)
+    rows = []
+    for machine in machines:
+        for engine in config.engines:
+            rows.append(measure_alone(machine, engine, config.repeats, config.seed))
+            print(_line(rows[-1]), flush=True)
+    print(f"Before its first curve a process has needed {rows[0]['idle_memory_mib']:.0f} MiB.")
+    if config.scaling:
+        rows += _measure_scaling(config)
+    if config.out is not None:
+        write_csv(config.out / "benchmark.csv", rows)
+    return rows
+
+
+def measure_alone(machine: Machine, engine: str, repeats: int, seed: int) -> Row:
+    """``measure_engine`` in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure_engine, machine, engine, repeats, seed).result()
+
+
+def measure_engine(machine: Machine, engine: str, repeats: int, seed: int) -> Row:
+    """Seconds, memory and result of curves by one engine (one row)."""
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
+        small = Machine("sharp", {"K": machine.size["K"], "N": 31, "P": 7}).problem()
+        local_entropy_curve(*small, engine=seeded_engine(engine, 0), variances=[0.01, 0.02])
+        weights, patterns, labels = machine.problem()
+        before = peak_memory()
+        seconds, curves = [], []
+        for repeat in range(repeats):
+            solver = seeded_engine(engine, seed + repeat)
+            start = time.perf_counter()
+            curves.append(local_entropy_curve(weights, patterns, labels, engine=solver))
+            seconds.append(time.perf_counter() - start)
+        peak = peak_memory()
+    # The ladder of a hard problem can end before d = 0.3.
+    d = min(DISTANCE, *(float(curve.distance.max()) for curve in curves))
+    values = [float(curve.at(d)) for curve in curves]
+    errors = [float(c.standard_error_at(d)) / abs(float(c.at(d))) for c in curves]
+    points = len(curves[0].distance)
+    return {
+        "machine": machine.name,
+        "engine": engine,
+        **machine.size,
+        "points": points,
+        "seconds": median(seconds),
+        "seconds_min": min(seconds),
+        "seconds_max": max(seconds),
+        "seconds_per_point": median(seconds) / points,
+        "iterations": int(curves[0].iterations.sum()),
+        "distance": d,
+        "local_entropy": median(values),
+        "relative_error": median(errors),
+        "relative_error_min": min(errors),
+        "relative_error_max": max(errors),
+        "not_converged": int(sum(np.sum(~curve.converged) for curve in curves)),
+        "peak_memory_mib": peak,
+        "idle_memory_mib": before,
+    }
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process so far, MiB (NaN where it cannot be had)."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def measure_arithmetic(size: int = 1024, repeats: int = 5) -> tuple[float, float]:
+    """FLOP/s of a matrix product, and seconds of a 500×500 Cholesky factor; one thread."""
+    a = np.random.default_rng(0).random((size, size))
+    b = a[:500] @ a[:500].T
+    with threadpool_limits(limits=1):
+        product = min(_timed(lambda: a @ a) for _ in range(repeats))
+        factor = min(_timed(lambda: cholesky(b, lower=True)) for _ in range(repeats))
+    return 2 * size**3 / product, factor
+
+
+def _machines(config: BenchmarkConfig) -> list[Machine]:
+    if config.weights is None:
+        return [Machine(name, BASE, config.seed) for name in MAKERS]
+    network = load_network(config.weights, config.patterns)
+    X, y = network.patterns, network.labels
+    for w in network.weights:
+        if ReferenceProblem.from_arrays(w, X, y).training_errors == 0:
+            size = {"K": w.shape[0], "N": w.shape[1], "P": len(y)}
+            return [Machine(config.weights.stem, size, arrays=(w, X, y))]
+    raise ValueError(
+        f"{config.weights}: every machine makes training errors; one without was expected."
+    )
+
+
+def _measure_scaling(config: BenchmarkConfig) -> list[Row]:
+    print("\nGrowth with one size at a time, sharp machine, one curve each")
+    rows = []
+    for name, values in GRID.items():
+        print(f"\n{_HEADER}")
+        for engine in config.scaling_engines or config.engines:
+            for value in values:
+                machine = Machine("sharp", {**BASE, name: value}, config.seed)
+                row = measure_alone(machine, engine, 1, config.seed)
+                rows.append({**row, "machine": f"sharp, growing {name}"})
+                print(_line(row), flush=True)
+            print(f"   {engine}: {growth(rows, engine, name)}")
+    return rows
+
+
+def growth(rows: list[Row], engine: str, name: str) -> str:
+    """Exponents of time and memory between the last two sizes."""
+    last = [r for r in rows if r["engine"] == engine and r["machine"].endswith(f" {name}")][-2:]
+    ratio = np.log(last[1][name] / last[0][name])
+    time_power = np.log(last[1]["seconds"] / last[0]["seconds"]) / ratio
+    sweep_power = time_power - np.log(last[1]["iterations"] / last[0]["iterations"]) / ratio
+    return (
+        f"from {name} = {last[0][name]} to {last[1][name]}, time grows as {name}^{time_power:.1f}"
+        f" (per iteration as {name}^{sweep_power:.1f})"
+    )
+
+
+_HEADER = (
+    f"{'machine':8s} {'engine':6s} {'K':>3s} {'N':>5s} {'P':>5s} {'s a curve (range)':>25s} "
+    f"{'s a point':>9s} {'iterations':>10s} {'Φ_LE(d)':>10s} {'at d':>5s} "
+    f"{'rel. error (range)':>21s} {'missed':>6s} {'MiB':>6s}"
+)
+
+
+def _line(row: Row) -> str:
+    spread = f"{row['seconds']:.2f} ({row['seconds_min']:.2f} to {row['seconds_max']:.2f})"
+    errors = "-"
+    if row["relative_error_max"] > 0:
+        errors = (
+            f"{row['relative_error']:.1%} ({row['relative_error_min']:.1%} to "
+            f"{row['relative_error_max']:.1%})"
+        )
+    return (
+        f"{row['machine'][:8]:8s} {row['engine']:6s} {row['K']:3d} {row['N']:5d} {row['P']:5d} "
+        f"{spread:>25s} {row['seconds_per_point']:9.3f} {row['iterations']:10d} "
+        f"{row['local_entropy']:10.2e} {row['distance']:5.2f} {errors:>21s} "
+        f"{row['not_converged']:6d} {row['peak_memory_mib']:6.0f}"
+    )
+
+
+def _timed(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

@@ -1,0 +1,47 @@
+"""Small networks and data for the tests of the optimizers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class CommitteeMachine(nn.Module):
+    """K tanh units on N inputs, summed; differentiable everywhere."""
+
+    def __init__(self, K: int = 3, N: int = 7, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(
+            torch.randn(K, N, generator=generator, dtype=torch.float64) / N**0.5
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(2 * x @ self.weight.T).sum(-1) / self.weight.shape[0] ** 0.5
+
+
+def sign_patterns(P: int, N: int, seed: int) -> tuple[Tensor, Tensor]:
+    """P patterns and labels in ±1."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, 2, (P, N), generator=generator).double() * 2 - 1
+    y = torch.randint(0, 2, (P,), generator=generator).double() * 2 - 1
+    return x, y
+
+
+def loss(output: Tensor, label: Tensor) -> Tensor:
+    """Logistic loss, summed."""
+    return nn.functional.softplus(-2 * label * output).sum()
+
+
+def perceptron(seed: int = 0, batch_norm: bool = False) -> nn.Sequential:
+    """Two layers, 6 inputs, 3 classes."""
+    torch.manual_seed(seed)
+    middle = nn.BatchNorm1d(5) if batch_norm else nn.Identity()
+    return nn.Sequential(nn.Linear(6, 5), middle, nn.ReLU(), nn.Linear(5, 3))
+
+
+def batch(step: int, size: int = 8) -> tuple[Tensor, Tensor]:
+    """The minibatch of a step."""
+    generator = torch.Generator().manual_seed(1000 + step)
+    x = torch.randn(size, 6, generator=generator)
+    return x, torch.randint(0, 3, (size,), generator=generator)

@@ -1,0 +1,174 @@
+"""Reading archives in the official formats, the cache, crop/flip/normalisation."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deep.augmentation import Preprocessing
+from deep.datasets import load_images, synthetic_images
+
+
+def add(archive, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("WIDE_FLAT_MINIMA_CACHE", str(folder))
+    monkeypatch.delenv("WIDE_FLAT_MINIMA_DATA", raising=False)
+    return folder
+
+
+def write_cifar(folder, dataset, rng):
+    """A small archive in the official format; returns its pixels and labels by batch."""
+    pixels = {}
+
+    def batch(name, count, key):
+        data = rng.integers(256, size=(count, 3072), dtype=np.uint8)
+        labels = [int(n) for n in rng.integers(10, size=count)]
+        pixels[name] = data, labels
+        return pickle.dumps({b"data": data, key: labels, b"batch_label": b"x"}, protocol=2)
+
+    if dataset == "cifar10":
+        path, inside = folder / "cifar-10-python.tar.gz", "cifar-10-batches-py/"
+        names = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
+        meta, key = ("batches.meta", {b"label_names": [b"a", b"b"]}), b"labels"
+    else:
+        path, inside = folder / "cifar-100-python.tar.gz", "cifar-100-python/"
+        names, key = ["train", "test"], b"fine_labels"
+        meta = "meta", {b"fine_label_names": [b"a", b"b"], b"coarse_label_names": [b"c"]}
+    with tarfile.open(path, "w:gz") as archive:
+        for name in names:
+            add(archive, inside + name, batch(name, 4, key))
+        add(archive, inside + meta[0], pickle.dumps(meta[1], protocol=2))
+    return pixels
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_the_official_archives_are_read_and_cached(tmp_path, cache, dataset):
+    pixels = write_cifar(tmp_path, dataset, np.random.default_rng(0))
+    data = load_images(dataset, tmp_path)
+    last = "data_batch_5" if dataset == "cifar10" else "train"
+    test = "test_batch" if dataset == "cifar10" else "test"
+    assert data.train_images.shape == ((20 if dataset == "cifar10" else 4), 3, 32, 32)
+    # Red plane first, row by row: pixel (row 1, column 2) of green is number 1024 + 32 + 2.
+    assert data.train_images[-1, 1, 1, 2] == pixels[last][0][-1, 1024 + 32 + 2]
+    assert data.test_labels.tolist() == pixels[test][1]
+    assert data.classes == ("a", "b")
+    assert len(list(cache.iterdir())) == 1
+    again = load_images(dataset, tmp_path)
+    assert torch.equal(again.train_images, data.train_images)
+
+
+def test_a_pickle_with_anything_else_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
+        add(archive, "cifar-10-batches-py/test_batch", pickle.dumps(print))
+    with pytest.raises(ValueError, match=r"the archive holds a builtins\.print"):
+        load_images("cifar10", tmp_path)
+
+
+def write_folder(folder, sizes=(8, 8), classes=("cat", "dog")):
+    rng = np.random.default_rng(1)
+    images = {}
+    for split in ("train", "test"):
+        for c, label in enumerate(classes):
+            for n in range(3):
+                pixels = rng.integers(256, size=(sizes[c], 8, 3), dtype=np.uint8)
+                path = folder / split / label / f"{n:04}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+                images[split, label, n] = pixels
+    return images
+
+
+@pytest.mark.parametrize("kind", ["folder", "w:xz"])
+def test_image_folders_are_read(tmp_path, kind):
+    source = tmp_path / "animals"
+    images = write_folder(source)
+    Image.fromarray(images["train", "dog", 1][:, :, 0]).save(source / "train/dog/0001.png")
+    path = source
+    if kind != "folder":
+        path = tmp_path / "animals.tar.xz"
+        with tarfile.open(path, kind) as archive:
+            archive.add(source, "animals")
+    data = load_images(str(path))
+    assert data.name == "animals" and data.classes == ("cat", "dog")
+    assert data.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    np.testing.assert_array_equal(
+        data.train_images[2].permute(1, 2, 0).numpy(), images["train", "cat", 2]
+    )
+    grey = images["train", "dog", 1][:, :, 0]
+    np.testing.assert_array_equal(data.train_images[4].numpy(), np.stack([grey] * 3))
+
+
+def test_bad_archives(tmp_path):
+    with pytest.raises(ValueError, match="dataset is 'cifar11'; one of"):
+        load_images("cifar11")
+    with pytest.raises(ValueError, match=r"where cifar-10-python.tar.gz was expected"):
+        load_images("cifar10", tmp_path)
+    write_folder(tmp_path / "sizes", sizes=(8, 9))
+    with pytest.raises(ValueError, match="images of several sizes"):
+        load_images(str(tmp_path / "sizes"))
+    write_folder(tmp_path / "broken")
+    (tmp_path / "broken/train/cat/0000.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"0000\.png cannot be decoded"):
+        load_images(str(tmp_path / "broken"))
+    write_cifar(tmp_path, "cifar10", np.random.default_rng(0))
+    whole = (tmp_path / "cifar-10-python.tar.gz").read_bytes()
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cannot be read as a CIFAR archive"):
+        load_images("cifar10", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="has no images train"):
+        load_images(str(tmp_path / "empty"))
+
+
+def test_normalisation_gives_zero_mean_and_unit_variance():
+    data = synthetic_images(train=200, test=10)
+    normalised = data.preprocessing().evaluate(data.train_images)
+    assert normalised.mean((0, 2, 3)).abs().max() < 1e-5
+    assert (normalised.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-5
+
+
+def test_crop_and_flip_against_pillow():
+    """Every augmented image is one of the 9·9·2 that Pillow makes, and all of them occur."""
+    rng = np.random.default_rng(2)
+    picture = rng.integers(256, size=(8, 8, 3), dtype=np.uint8)
+    padded = Image.new("RGB", (16, 16))
+    padded.paste(Image.fromarray(picture), (4, 4))
+    possible = set()
+    for row in range(9):
+        for column in range(9):
+            crop = padded.crop((column, row, column + 8, row + 8))
+            possible.add(np.asarray(crop).tobytes())
+            possible.add(np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)).tobytes())
+    assert len(possible) == 162
+
+    plain = Preprocessing(torch.zeros(3), torch.ones(3))
+    batch = torch.from_numpy(picture).permute(2, 0, 1).expand(4000, 3, 8, 8)
+    moved = plain.train(batch, torch.Generator().manual_seed(0))
+    pixels = (moved * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    seen = [image.tobytes() for image in pixels]
+    assert set(seen) == possible
+    counts = np.array([seen.count(image) for image in possible])
+    chi2 = ((counts - 4000 / 162) ** 2 / (4000 / 162)).sum()
+    assert chi2 < 161 + 5 * (2 * 161) ** 0.5
+
+
+def test_augmentation_follows_its_seed():
+    data = synthetic_images(train=50, test=10)
+    prepare = data.preprocessing()
+    one, two, other = (
+        prepare.train(data.train_images, torch.Generator().manual_seed(s)) for s in (1, 1, 2)
+    )
+    assert torch.equal(one, two) and not torch.equal(one, other)

@@ -1,0 +1,294 @@
+"""Training runs: resume bit for bit, equal data, logs, recipes, processes, bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deep.config import ALGORITHMS, TrainingConfig
+from deep.datasets import synthetic_images
+from deep.minibatches import ImageBatches, Minibatches, evaluate
+from deep.recipes import CELLS, recipe
+from deep.stability import StabilityWarning, largest_stable_kick
+from deep.training import DivergedError, train
+
+ROOT = Path(__file__).parents[2]
+DATA = synthetic_images(train=96, test=40, classes=4, size=16)
+SMALL = TrainingConfig(
+    dataset="synthetic", model_options={"channels": [4, 6], "hidden": 8, "image_size": 16},
+    passes=6, batch_size=16, lr=0.05, lr_drops=(3,), coupling_period=2, gamma=0.01,
+    gamma_growth=10, snapshots=(0.5,),
+)  # fmt: skip
+
+
+def small(algorithm, **changes):
+    changes = ({"lr": 0.5} if algorithm == "esgd" else {}) | changes
+    return replace(SMALL, algorithm=algorithm, **changes)
+
+
+def run(config, folder, **options):
+    return train(config, folder, device="cpu", data=DATA, progress=False, **options)
+
+
+def weights(result):
+    return torch.cat([v.reshape(-1).double() for v in result.model.state_dict().values()])
+
+
+# Of Entropy-SGD the measured γ0 is not robust: here it diverges, see below.
+@pytest.mark.parametrize(
+    ("algorithm", "gamma"), [*((a, 0.01) for a in ALGORITHMS), ("rsgd", None), ("rsgd-xy", None)]
+)
+def test_an_interrupted_run_continues_bit_for_bit(tmp_path, algorithm, gamma):
+    config = small(algorithm, gamma=gamma)
+    whole = run(config, tmp_path / "whole")
+    assert run(config, tmp_path / "cut", stop_after=8) is None  # in a pass and an inner loop
+    torch.manual_seed(12345)
+    cut = run(config, tmp_path / "cut")
+    assert torch.equal(weights(whole), weights(cut))
+    for a, b in zip(whole.log, cut.log, strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def test_bf16_trains_too(tmp_path):
+    one = run(small("esgd"), tmp_path / "bf16", precision="bf16")
+    two = run(small("esgd"), tmp_path / "float32")
+    assert one.result["precision"] == "bf16" and torch.isfinite(weights(one)).all()
+    difference = (weights(one) - weights(two)).norm() / weights(two).norm()
+    assert 0 < difference < 0.2
+    with pytest.raises(ValueError, match="precision is 'fp8'"):
+        run(small("esgd"), tmp_path / "fp8", precision="fp8")
+
+
+def test_the_log_goes_to_tensorboard_where_it_is_wanted(tmp_path):
+    pytest.importorskip("tensorboard")
+    run(small("sgd", passes=1, lr_drops=()), tmp_path, tensorboard=True)
+    assert len(list((tmp_path / "tensorboard").glob("events*"))) == 1
+
+
+def test_a_diverging_run_says_so(tmp_path):
+    with (
+        pytest.warns(StabilityWarning, match="the inner loop may diverge"),
+        pytest.raises(DivergedError, match="the training loss became nan before step"),
+    ):
+        run(small("esgd", gamma=None), tmp_path)
+    assert (tmp_path / "log.csv").exists()
+
+
+def test_a_finished_run_is_only_read(tmp_path):
+    first = run(small("rsgd"), tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")}
+    again = run(small("rsgd"), tmp_path)
+    assert torch.equal(weights(first), weights(again))
+    assert again.result == json.loads((tmp_path / "result.json").read_text())
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_run_leaves_what_it_says(tmp_path, algorithm):
+    result = run(small(algorithm), tmp_path)
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # 6 passes of 6 minibatches: shared by three replicas, or made by each of them.
+    steps, passes = {"rsgd": (12, 6), "rsgd-xy": (36, 18)}.get(algorithm, (36, 6))
+    assert int(rows[-1]["step"]) == steps and float(rows[-1]["passes"]) == passes
+    assert float(rows[0]["lr"]) == pytest.approx(10 * float(rows[-1]["lr"]))
+    growth = result.log[-1]["gamma"] / 0.01 if algorithm != "sgd" else 10
+    # Of Entropy-SGD the 36 minibatches make 7 whole outer loops of 7.2.
+    assert growth == pytest.approx(10 ** (7 / 7.2) if algorithm == "esgd" else 10)
+    assert len(list((tmp_path / "snapshots").iterdir())) == 1
+    stored = torch.load(tmp_path / "final.pt", weights_only=True)
+    result.model.load_state_dict(stored["model"])
+    images = DATA.preprocessing()
+    loss, error = evaluate(result.model, ImageBatches(DATA, images, "test"))
+    assert error == result.result["test_error"] == rows_error(rows)
+    assert loss == pytest.approx(result.result["test_loss"], rel=1e-5)
+
+
+def rows_error(rows):
+    return float(rows[-1]["test_error"])
+
+
+def test_training_learns(tmp_path):
+    """The training patterns are learnt after a few seconds, and the replicas collapse."""
+    for algorithm in ("sgd", "rsgd", "esgd"):
+        lr = 0.5 if algorithm == "esgd" else 0.02
+        config = small(
+            algorithm, passes=90, lr=lr, lr_drops=(), padding=0, flip=False, gamma=1.0,
+            gamma_growth=4,
+        )  # fmt: skip
+        result = run(config, tmp_path / algorithm)
+        assert result.result["train_error"] < 0.1, algorithm
+        assert result.log[-1]["distance"] < 0.01
+
+
+def test_every_pass_shows_every_image_once_and_replicas_differ():
+    prepare = DATA.preprocessing(padding=0, flip=False)
+    one, two = (Minibatches(DATA, prepare, 20, seed=3, replica=r) for r in (0, 1))
+    assert one.per_pass == 5
+    labels = torch.cat([one(step)[1] for step in range(5)])
+    assert torch.equal(labels.sort().values, DATA.train_labels.sort().values)
+    assert not torch.equal(one(0)[0], one(5)[0])
+    assert not torch.equal(one(0)[0], two(0)[0])
+    assert torch.equal(one(0)[0], Minibatches(DATA, prepare, 20, seed=3)(0)[0])
+
+
+def test_the_learning_rate_follows_the_published_drops():
+    config = recipe("cifar10", "smallconvnet", "esgd")
+    steps = config.steps(391)
+    assert steps == 300 * 391
+    rates = [config.learning_rate(step / steps) for step in (0, 149 * 391, 150 * 391, 225 * 391)]
+    np.testing.assert_allclose(rates, [0.5, 0.5, 0.05, 0.005])
+    third = recipe("cifar10", "smallconvnet", "rsgd")
+    assert third.steps(391) == 100 * 391
+    np.testing.assert_allclose(
+        [third.learning_rate(s / 39100) for s in (50 * 391 - 1, 50 * 391)], [0.05, 0.005]
+    )
+    warm = recipe("cifar10", "resnet110", "sgd")
+    steps = warm.steps(391)
+    np.testing.assert_allclose(
+        [warm.learning_rate(s / steps) for s in (0, 390, 391)], [0.01, 0.01, 0.1]
+    )
+
+
+@pytest.mark.parametrize("model", ["smallconvnet", "resnet110"])
+def test_published_couplings_are_stable_all_the_way(model):
+    """γ0 as printed; the measured one of SmallConvNet (0.036) would not be (K = 10)."""
+    for algorithm in ("rsgd", "esgd"):
+        config = recipe("cifar10", model, algorithm)
+        steps = config.steps(391)
+        gamma = config.gamma_schedule(steps)
+        period = config.coupling_period if algorithm == "rsgd" else 1
+        limit = largest_stable_kick(config.momentum, config.nesterov, period)
+        for fraction in np.linspace(0, 1, 1000, endpoint=False):
+            if algorithm == "rsgd":
+                kick = config.learning_rate(fraction) * period * float(gamma(fraction * steps))
+            else:
+                kick = config.inner_lr * float(gamma(fraction * steps / config.inner_steps))
+            assert kick < limit
+
+
+@pytest.mark.parametrize("model", CELLS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_recipe_takes_a_few_steps(tmp_path, model, algorithm):
+    data = synthetic_images(train=24, test=8)
+    config = replace(
+        recipe("synthetic", model, algorithm), batch_size=8, replicas=2, inner_steps=2,
+        coupling_period=1, snapshots=(),
+    )  # fmt: skip
+    assert train(config, tmp_path, "cpu", data, stop_after=2, progress=False) is None
+    stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert stored["progress"]["step"] == 2
+    assert all(torch.isfinite(v).all() for state in stored["models"] for v in state.values())
+
+
+PROGRAM = """
+import json, os, signal, sys
+from deep.config import TrainingConfig
+from deep.replicas import ReplicaLostError
+from deep.training import train
+from deep.training_run import TrainingRun
+from tests.deep.test_training import DATA
+
+folder, stop, dies = sys.argv[1], int(sys.argv[2]) or None, int(sys.argv[3])
+plain_step = TrainingRun.step
+
+def step(self, step):
+    if step == dies and self.place.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    plain_step(self, step)
+
+TrainingRun.step = step
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which would cut the report short
+config = TrainingConfig.from_json(json.load(open("config.json")))
+try:
+    train(config, folder, "cpu", DATA, stop_after=stop, progress=False)
+except ReplicaLostError as error:
+    open("lost.txt", "w").write(str(error))
+    sys.exit(3)
+"""
+
+
+def torchrun(directory, folder, stop=0, dies=-1):
+    (directory / "program.py").write_text(PROGRAM)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "program.py", folder, str(stop), str(dies),
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, timeout=120)
+
+
+def two_replicas(directory):
+    config = small("rsgd", replicas=2)
+    (directory / "config.json").write_text(json.dumps(config.as_json()))
+    return config
+
+
+def assert_same_run(alone, other):
+    torch.testing.assert_close(weights(alone), weights(other), rtol=1e-5, atol=1e-6)
+    for a, b in zip(alone.log, other.log, strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)
+        assert a["distance"] == pytest.approx(b["distance"], rel=1e-4)
+
+
+def test_processes_share_the_replicas_and_the_checkpoint(tmp_path):
+    """Two processes begin, in the middle of a pass; one finishes: the run of one process."""
+    config = two_replicas(tmp_path)
+    result = torchrun(tmp_path, "begun", stop=9)
+    assert result.returncode == 0, result.stderr.decode()[-3000:]
+    assert_same_run(run(config, tmp_path / "alone"), run(config, tmp_path / "begun"))
+
+
+@pytest.mark.slow
+def test_a_run_survives_the_loss_of_a_process(tmp_path):
+    """The others say so; the same command again continues from the last checkpoint."""
+    config = two_replicas(tmp_path)
+    result = torchrun(tmp_path, "killed", dies=10)
+    assert result.returncode != 0
+    assert "resumes from the last checkpoint" in (tmp_path / "lost.txt").read_text()
+    assert not (tmp_path / "killed/result.json").exists()
+    result = torchrun(tmp_path, "killed")
+    assert result.returncode == 0, result.stderr.decode()[-3000:]
+    assert (tmp_path / "killed/result.json").exists()
+    assert_same_run(run(config, tmp_path / "alone"), run(config, tmp_path / "killed"))
+
+
+def test_bad_input(tmp_path):
+    with pytest.raises(ValueError, match="algorithm is 'adam'; one of"):
+        TrainingConfig(algorithm="adam")
+    with pytest.raises(ValueError, match="passes is 0; a positive number"):
+        TrainingConfig(passes=0)
+    with pytest.raises(ValueError, match="passes between 0 and 100"):
+        TrainingConfig(passes=100)
+    with pytest.raises(ValueError, match="cosine focusing needs"):
+        TrainingConfig(focusing="cosine")
+    with pytest.raises(ValueError, match="model is 'resnet19'"):
+        recipe("cifar10", "resnet19", "sgd")
+    with pytest.raises(ValueError, match="device is 'tpu'"):
+        train(SMALL, tmp_path / "x", "tpu", DATA)
+    run(small("sgd"), tmp_path, stop_after=2)
+    with pytest.raises(ValueError, match=r"holds another run: lr is 0\.05 there and 0\.1 here"):
+        run(small("sgd", lr=0.1), tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read"):
+        run(small("sgd"), tmp_path)
+    with pytest.raises(ValueError, match="yielded no batch"):
+        evaluate(torch.nn.Linear(2, 2), [])
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    run(small("rsgd"), tmp_path / "one", stop_after=2)
+    other = small("rsgd", model_options={"channels": [4, 5], "hidden": 8, "image_size": 16})
+    run(other, tmp_path / "two", stop_after=2)
+    (tmp_path / "one/checkpoint.pt").write_bytes((tmp_path / "two/checkpoint.pt").read_bytes())
+    with pytest.raises(ValueError, match="belongs to another model"):
+        run(small("rsgd"), tmp_path / "one")
