@@ -117,8 +117,8 @@ def slice_steps(
 
     ``factor`` is Fᵀ (R, P); ``white`` (K, R) is the state (changed in place), its offsets
     √Δ white Fᵀ. Adds up, after each sweep, whether the state scaled by each of ``scales`` (S,) is
-    allowed, in ``survivals`` (2, S), and |white|² in ``squares`` (2,): apart for the two halves
-    of the steps.
+    allowed, in ``survivals`` (2, S), and |white|² and its square in ``squares`` (2, 2): apart for
+    the two halves of the steps (rows).
     """
     K, P = fields.shape
     need = (K + 1) // 2
@@ -189,11 +189,13 @@ def slice_steps(
                 for i in range(white.shape[1]):
                     white[k, i] = cosine * white[k, i] + sine * noise[k, i]
                 break
-        half = 0 if 2 * step < steps else 1
+        half = 0 if step < steps - steps // 2 else 1
         for s in range(len(scales)):
             if count_errors(fields, offsets, scales[s], labels) <= allowed:
                 survivals[half, s] += 1.0
-        squares[half] += np.sum(white * white)
+        square = np.sum(white * white)
+        squares[half, 0] += square
+        squares[half, 1] += square * square
 
 
 @njit(cache=True)

@@ -25,6 +25,9 @@ from message_passing.problem import LadderResult, PatternGeometry, ReferenceProb
 #: Distances of the default ladder (twelve points).
 DEFAULT_DISTANCES = tuple(float(d) for d in np.geomspace(0.005, 0.3, 12))
 
+#: Their Δ ≈ 2d, a little more at the end, where r < 1 keeps d = rΔ/2 short of 0.3.
+DEFAULT_VARIANCES = 2.0 * np.array(DEFAULT_DISTANCES) * np.linspace(1.0, 1.04, 12)
+
 
 class Engine(Protocol):
     """Anything that estimates φ(Δ) and r(Δ) on a ladder of increasing variances."""
@@ -58,7 +61,7 @@ class LocalEntropyCurve:
         Of ``local_entropy`` at fixed distance (there an error of r cancels to first order, so it
         is that of φ); zero for the deterministic engines, whose error is one of principle.
     distance_error : float
-        Standard error of ``distance``.
+        Standard error of rΔ/2, the distance that belongs to ``variance``.
     engine : str
         Name of the engine.
     """
@@ -110,8 +113,9 @@ def local_entropy_curve(
     patterns: ArrayLike | PatternGeometry,
     labels: ArrayLike,
     *,
-    engine: str | Engine = "bp",
+    engine: str | Engine = "ep",
     variances: ArrayLike | None = None,
+    distances: ArrayLike | None = None,
 ) -> LocalEntropyCurve:
     """Local entropy Φ_LE(d) around a machine that classifies its patterns.
 
@@ -124,10 +128,15 @@ def local_entropy_curve(
         the next machine on the same patterns.
     labels : (P,)
         ±1.
-    engine : "bp" or an engine
-        A name, or a configured object such as ``BeliefPropagation(damping=0.7)``.
+    engine : "ep", "bp", "mc" or an engine
+        A name, or a configured object such as ``MonteCarlo(draws=20000)``. "ep" for a quick
+        look, "mc" for a number with an error bar, "bp" as in [P21].
     variances : (M,), optional
         Increasing Δ > 0. Default: twelve, for distances from about 0.005 to 0.3.
+    distances : (M,), optional
+        Increasing d > 0 in place of ``variances``: the points of the curve have these distances.
+        Δ is found by repeating the ladder (for "mc" by "ep"); the rest of the way, a per mille
+        (for "mc" what "ep" misses of r), is along the tangent dΦ_LE/dd = (1 − 1/r)/Δ.
 
     Returns
     -------
@@ -139,17 +148,18 @@ def local_entropy_curve(
     ------
     ValueError
         Even K, shapes that do not fit, NaN, labels other than ±1, an unknown engine, variances
-        that are not positive and increasing.
+        that are not positive and increasing, variances and distances at once.
     """
+    if variances is not None and distances is not None:
+        raise ValueError("variances and distances are both given; one of them was expected.")
     solver = resolve_engine(engine)
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
-    if variances is None:
-        ladder = _default_variances(problem)
-    else:
-        ladder = check_ladder(variances, "variances")
-    found = solver.ladder(problem, ladder)
     name = engine if isinstance(engine, str) else type(engine).__name__
-    return _legendre_transform(found, name)
+    if distances is not None:
+        wanted = check_ladder(distances, "distances")
+        return _legendre_transform(_hit_distances(solver, problem, wanted), name, wanted)
+    ladder = DEFAULT_VARIANCES if variances is None else check_ladder(variances, "variances")
+    return _legendre_transform(solver.ladder(problem, ladder), name)
 
 
 def resolve_engine(engine: str | Engine) -> Engine:
@@ -174,13 +184,31 @@ def check_ladder(values: ArrayLike, name: str) -> NDArray[np.float64]:
     return array
 
 
-def _default_variances(problem: ReferenceProblem) -> NDArray[np.float64]:
-    """Δ ≈ 2d, a little more at the end, where r < 1 keeps d = rΔ/2 short of 0.3."""
-    stretch = np.linspace(1.0, 1.04, len(DEFAULT_DISTANCES))
-    return 2.0 * np.array(DEFAULT_DISTANCES) * stretch
+#: Distances are met this closely before the tangent takes over; rounds until then, at most.
+CLOSE_ENOUGH = 1e-3
+MOST_ROUNDS = 8
 
 
-def _legendre_transform(found: LadderResult, name: str) -> LocalEntropyCurve:
+def _hit_distances(
+    solver: Engine, problem: ReferenceProblem, distances: NDArray[np.float64]
+) -> LadderResult:
+    """A ladder whose points lie at rΔ/2 = distances, closely enough for the tangent."""
+    # Sampling twice is dear, and r hardly needs it: expectation propagation finds Δ.
+    finder = ExpectationPropagation() if isinstance(solver, MonteCarlo) else solver
+    ladder = 2.0 * distances
+    for _ in range(MOST_ROUNDS):
+        found = finder.ladder(problem, ladder)
+        miss = 0.5 * found.displacement * ladder / distances
+        if np.all(np.abs(miss - 1.0) < CLOSE_ENOUGH):
+            break
+        ladder = np.maximum.accumulate(ladder / miss)
+        ladder *= 1.0 + 1e-12 * np.arange(len(ladder))  # increasing
+    return found if finder is solver else solver.ladder(problem, ladder)
+
+
+def _legendre_transform(
+    found: LadderResult, name: str, wanted: NDArray[np.float64] | None = None
+) -> LocalEntropyCurve:
     missed = np.flatnonzero(~found.converged)
     if missed.size:
         warnings.warn(
@@ -190,10 +218,15 @@ def _legendre_transform(found: LadderResult, name: str) -> LocalEntropyCurve:
             stacklevel=3,
         )
     r = found.displacement
+    distance = 0.5 * r * found.variance
+    local_entropy = found.free_entropy + 0.5 * (r - 1.0 - np.log(r))
+    if wanted is not None:
+        local_entropy = local_entropy + (1.0 - 1.0 / r) / found.variance * (wanted - distance)
+        distance = wanted
     return LocalEntropyCurve(
         variance=found.variance,
-        distance=0.5 * r * found.variance,
-        local_entropy=found.free_entropy + 0.5 * (r - 1.0 - np.log(r)),
+        distance=distance,
+        local_entropy=local_entropy,
         free_entropy=found.free_entropy,
         displacement=r,
         converged=found.converged,

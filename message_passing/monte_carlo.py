@@ -46,21 +46,25 @@ MOST_DIVISIONS = 40
 CANDIDATES = 12
 #: The smallest fraction of states that must survive a step of the ladder.
 SMALLEST_SURVIVAL = 0.25
-#: Chains whose halves differ by more standard errors than this have not settled.
-LARGEST_DRIFT = 5.0
-#: Burn-in is repeated while |z|² still drifts by more standard errors than this, so many times.
-SMALLEST_DRIFT = 1.0
-MOST_BURN_INS = 25
+#: Chains that deviate from what they should by more standard errors than this have not settled.
+LARGEST_DEVIATION = 4.0
+#: Half a burn-in is worth at least so many independent states (that is R̂ below 1.12); it is
+#: doubled until it is.
+FEWEST_INDEPENDENT = 4.0
 
 
 @dataclass(frozen=True)
 class MonteCarlo:
     """Configuration of the engine "mc".
 
-    A point is ``converged`` when no mean over the chains differs between the first and the second
-    half of the steps, on any rung so far, by more than five standard errors, and states survived
-    every step of the ladder; ``residual`` is the largest such difference in standard errors.
-    ``iterations`` counts draws, or slice steps since the last point, over all chains.
+    A rung is settled when half of its burn-in is worth four independent states of each chain
+    (R̂ of |z|² below 1.12); until then the burn-in is doubled, up to ``longest_burn_in``, and the
+    measurement is never shorter. A point is ``converged`` when all rungs up to it are, states
+    survived every step of the ladder, no mean differs between the halves of a measurement by more
+    than four standard errors, and log Z agrees with the integral of ∂φ/∂Δ = (r − 1)/(2Δ) along
+    the rungs to four standard errors; ``residual`` is the largest of these deviations, in
+    standard errors. ``iterations`` counts draws, or slice steps since the last point, over all
+    chains.
 
     Attributes
     ----------
@@ -69,8 +73,10 @@ class MonteCarlo:
     chains : int
         Independent blocks; standard errors are known to a relative 1/√(2(chains − 1)).
     steps, burn_in : int
-        Slice steps (each over all units) of each chain on each rung, counted and not; the burn-in
-        is repeated while the chains still drift.
+        Fewest slice steps (each over all units) of each chain on each rung, counted and not.
+    longest_burn_in : int
+        Chains that need more on some rung (perceptrons far below what direct sampling reaches
+        do) are said not to have converged.
     seed : int
         Same seed, same result.
     """
@@ -79,6 +85,7 @@ class MonteCarlo:
     chains: int = 16
     steps: int = 80
     burn_in: int = 40
+    longest_burn_in: int = 1280
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -197,26 +204,41 @@ class _Climb:
         lender[~own] = np.resize(np.flatnonzero(own), np.count_nonzero(~own))
         self.white = sample.kept[lender, base]
         self.log_z = np.log(with_and_without(sample.hits[:, :, base].mean(axis=1)))
-        self.drift = 0.0  # the largest so far
-        self.survived = True
+        self.deviation = 0.0  # the largest so far, in standard errors
+        self.settled = True
+        self.length = settings.burn_in  # of the burn-in that sufficed on the last rung
+        self.since_base = np.zeros_like(self.log_z)  # log Z since the chains started, ...
+        self.integral = np.zeros_like(self.log_z)  # ... and from r, along the same rungs
 
     def through(self, targets: list[float]) -> list[_Point]:
         """Climb, rung by rung, and report at each Δ of ``targets``."""
         points: list[_Point] = []
         variance, before, steps = self.variance, 0.0, 0
-        forward = np.ones(len(self.rngs))
+        forward, excess_before = np.ones(len(self.rngs)), np.zeros_like(self.log_z)
         while True:
             goal = targets[len(points)] if variance < targets[len(points)] else None
             if goal is None and len(points) + 1 < len(targets):
                 goal = targets[len(points) + 1]
             ahead, settling = self._burn_in(variance, goal)
+            measured = max(self.settings.steps, self.length)
             scales = np.sqrt(np.array([ahead, before or variance]) / variance)
-            halves, squared = self._run(variance, self.settings.steps, scales)
-            steps += settling + self.settings.steps * len(self.rngs)
-            self.drift = max(self.drift, drift(squared), *(drift(halves[:, :, s]) for s in (0, 1)))
-            survivals, squares = halves.mean(axis=1), squared.mean(axis=1)
+            halves, squared = self._run(variance, measured, scales)
+            steps += settling + measured * len(self.rngs)
+            survivals, squares = halves.mean(axis=1), squared[:, :, 0].mean(axis=1)
+            excess = 0.5 * (with_and_without(squares) - self.white[0].size)  # ∂log Z/∂log Δ
             if before:
-                self.log_z = self.log_z + self._log_mean(forward) - self._log_mean(survivals[:, 1])
+                change = self._log_mean(forward) - self._log_mean(survivals[:, 1])
+                self.log_z = self.log_z + change
+                self.since_base = self.since_base + change
+                middle = 0.5 * (excess + excess_before)
+                self.integral = self.integral + middle * np.log(variance / before)
+                gap, error = jackknife(self.since_base - self.integral)
+                # Rungs are a trapezoid rule: allow for a percent of the integral.
+                error = np.hypot(error, 0.01 * self.integral[0])
+                self.deviation = max(self.deviation, abs(gap) / error if error else 0.0)
+            drifts = [drift(values) for values in (*np.moveaxis(halves, 2, 0), squared[:, :, 0])]
+            self.deviation = max(self.deviation, *drifts)
+            excess_before = excess
             forward = survivals[:, 0]
             if variance == targets[len(points)]:
                 points.append(self._point(squares, steps))
@@ -234,22 +256,28 @@ class _Climb:
             parts = np.arange(1, CANDIDATES + 1) / CANDIDATES
             candidates = np.append(variance * (goal / variance) ** parts[:-1], goal)
         scales = np.sqrt(candidates / variance)
-        steps = self.settings.burn_in
-        repeats, settled = 0, False
-        while not settled and repeats < MOST_BURN_INS:
-            survivals, squares = self._run(variance, steps, scales)
-            repeats, settled = repeats + 1, drift(squares) < SMALLEST_DRIFT
+        self.length = max(self.settings.burn_in, self.length // 2)
+        steps = 0
+        while True:
+            survivals, squares = self._run(variance, self.length, scales)
+            steps += self.length
+            if independent_states(squares) >= FEWEST_INDEPENDENT:
+                break
+            if self.length >= self.settings.longest_burn_in:
+                self.settled = False
+                break
+            self.length = min(2 * self.length, self.settings.longest_burn_in)
         good = np.flatnonzero(survivals[:, 1].mean(axis=0) >= SMALLEST_SURVIVAL)
         ahead = candidates[good[-1]] if len(good) else variance * scales[0] ** 0.5
-        return float(ahead), repeats * steps * len(self.rngs)
+        return float(ahead), steps * len(self.rngs)
 
     def _run(
         self, variance: float, steps: int, scales: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Steps of every chain: fractions that survive each scale (chains, 2, S) and mean |z|²
-        (chains, 2), of the two halves of the steps."""
+        """Steps of every chain: fractions that survive each scale (chains, 2, S), and means of
+        |z|² and of its square (chains, 2, 2), of the two halves of the steps (second axis)."""
         survivals = np.zeros((len(self.rngs), 2, len(scales)))
-        squares = np.zeros((len(self.rngs), 2))
+        squares = np.zeros((len(self.rngs), 2, 2))
         for chain, rng in enumerate(self.rngs):
             kernels.slice_steps(
                 self.problem.fields,
@@ -265,14 +293,14 @@ class _Climb:
                 squares[chain],
             )
         halves = np.array([[(steps + 1) // 2, steps // 2]])
-        return survivals / halves[:, :, None], squares / halves
+        return survivals / halves[:, :, None], squares / halves[:, :, None]
 
     def _log_mean(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
         """log of the mean over all blocks, and over all but each."""
         means = with_and_without(fractions)
         least = 0.5 / (self.settings.steps * len(fractions))
         if np.any(means < least):
-            self.survived = False
+            self.settled = False
         return np.log(np.maximum(means, least))
 
     def _point(self, squares: NDArray[np.float64], steps: int) -> _Point:
@@ -280,8 +308,10 @@ class _Climb:
         log_z, error = jackknife(self.log_z)
         r = (squares.mean() + _outside(self.problem)) / size
         r_error = squares.std(ddof=1) / np.sqrt(len(squares)) / size
-        settled = self.survived and self.drift < LARGEST_DRIFT
-        return _Point(min(log_z, 0.0) / size, r, settled, steps, self.drift, error / size, r_error)
+        settled = self.settled and self.deviation < LARGEST_DEVIATION
+        return _Point(
+            min(log_z, 0.0) / size, r, settled, steps, self.deviation, error / size, r_error
+        )
 
 
 def with_and_without(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -299,6 +329,18 @@ def drift(halves: NDArray[np.float64]) -> float:
     if error == 0:
         return 0.0
     return float(-norm.ppf(student_t.sf(abs(change.mean()) / error, len(change) - 1)))
+
+
+def independent_states(moments: NDArray[np.float64]) -> float:
+    """What half a chain is worth, in independent states, from the means of x and x² of each.
+
+    Var x / Var(mean of half a chain), both from all halves of all chains (chains, 2, 2):
+    ESS of a half, and 1/(R̂² − 1) of the split chains.
+    """
+    means = moments[:, :, 0]
+    total = moments[:, :, 1].mean() - means.mean() ** 2
+    between = means.var(ddof=1)
+    return float(total / between) if between > 0 else np.inf
 
 
 def jackknife(values: NDArray[np.float64]) -> tuple[float, float]:

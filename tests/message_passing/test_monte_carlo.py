@@ -160,7 +160,7 @@ def test_state_of_a_chain_stays_a_solution_and_matches_its_offsets():
     for seed in range(3):
         kernels.slice_steps(
             problem.fields, problem.labels, factor, 0.5, 0, 5, white, np.ones(1),
-            np.random.default_rng(seed), np.zeros((2, 1)), np.zeros(2),
+            np.random.default_rng(seed), np.zeros((2, 1)), np.zeros((2, 2)),
         )  # fmt: skip
         offsets = np.sqrt(0.5) * white @ factor
         assert np.any(white != 0)
