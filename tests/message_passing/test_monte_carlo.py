@@ -6,7 +6,7 @@ from scipy.linalg import hadamard
 
 from message_passing import MonteCarlo, local_entropy_curve
 from message_passing import _kernels_monte_carlo as kernels
-from message_passing.monte_carlo import jackknife, with_and_without
+from message_passing.chain_statistics import jackknife, with_and_without
 from message_passing.output_node import Majority
 from message_passing.problem import ReferenceProblem
 from tests.message_passing.machines import answers, random_machine
