@@ -12,9 +12,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
+import tyro
 
 from committee.datasets import load_patterns
 from committee.flatness import local_energy
@@ -67,7 +68,7 @@ class ExperimentConfig(ABC):
     """Hidden units K, an odd number."""
     max_epochs: int | None = None
     """Epochs after which training gives up. Default: the protocol's."""
-    engines: tuple[str, ...] = tuple(ENGINES)
+    engines: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--engine",))] = tuple(ENGINES)
     """Estimates of the local entropy: bp, belief propagation as published; ep, expectation
     propagation; mc, Monte Carlo, the slowest and the only one with error bars of its own."""
     workers: int | None = None
