@@ -81,9 +81,10 @@ class ReplicatedSGD(Protocol):
     published γ then leaves training errors: the replicas meet only when the growing β has
     frozen them. The default is N of Fashion-MNIST, as if distances were measured between rows of
     norm √N; of the factors tried (1, 100, 784, 3000, 1e4, 1e5) it is the one with which both
-    published protocols nearly always end without training errors. Training stops when the mean squared distance of the replicas from their centre
-    falls below ``distance_threshold``; the centre is the trained machine. (A single replica
-    meets that rule at once: set the threshold to 0 to train it for ``max_epochs``.)
+    published protocols nearly always end without training errors. Training stops when the mean
+    squared distance of the replicas from their centre falls below ``distance_threshold``; the
+    centre is the trained machine. (A single replica meets that rule at once: set the threshold
+    to 0 to train it for ``max_epochs``.)
     """
 
     gamma: Schedule
