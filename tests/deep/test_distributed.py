@@ -24,6 +24,15 @@ def torchrun(folder, processes, *arguments):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=120)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in the processes that torchrun starts: sums have the same order of rounding."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize(
     ("processes", "replicas", "coupling"), [(2, 2, "explicit"), (2, 4, "implicit")]
 )
