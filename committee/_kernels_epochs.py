@@ -22,6 +22,7 @@ from committee._kernels_minibatch import (
     part,
     preactivations,
 )
+from committee._random_bits import random_bits
 
 _descend = part(entropic.descend)
 _elastic_pull = part(entropic.elastic_pull)
@@ -230,7 +231,7 @@ def esgd_epochs(
     lengths,
     labels,
     batches,
-    bits,
+    lanes,
     lr,
     inner_lr,
     noise,
@@ -243,17 +244,20 @@ def esgd_epochs(
 ):
     """Entropy-SGD (Algorithm 1) until w and μ meet at the end of an epoch; w in place.
 
-    ``batches`` (epochs, outer, inner, B); ``bits`` (epochs, outer, inner, n) random 64-bit
-    integers for the noise, two weights each. Returns (epochs done, rule met, squared distance
-    of w and μ).
+    ``batches`` (epochs, outer, inner, B); ``lanes`` (4, L) is the state of the generators of the
+    noise, which advances by 32 bits a weight (at the end of a step the rest of a number of each
+    lane is left unused). Returns (epochs done, rule met, squared distance of w and μ).
     """
     K, N = anchor.shape
     B = batches.shape[3]
+    pairs = (K * N + 1) // 2
+    bits = np.empty((-(-pairs // lanes.shape[1]), lanes.shape[1]), np.uint64)
+    words = bits.reshape(-1).view(np.uint32)
     u = np.empty((K, B), np.float32)
     active = np.empty(B + 4, np.int64)
     weights = np.empty((K, N), np.float32)
     average = np.empty((K, N), np.float32)
-    gaussians = np.zeros(K * N + K * N % 2, np.float32)
+    gaussians = np.zeros(2 * pairs, np.float32)
     distance = np.inf
     for epoch in range(batches.shape[0]):
         beta, omega = np.float32(betas[epoch]), np.float32(omegas[epoch])
@@ -266,7 +270,8 @@ def esgd_epochs(
                 preactivations(weights, rows, lengths, batch, u)
                 count = gradient_coefficients(u, labels, batch, beta, omega, scale, active)
                 if noise > 0:
-                    gaussians_from_bits(bits[epoch, outer, inner], gaussians)
+                    random_bits(lanes, bits)
+                    gaussians_from_bits(words, gaussians)
                 _langevin_pull(weights, anchor, gamma, inner_lr, gaussians, noise)
                 descend_along_patterns(weights, rows, lengths, active, count, u, inner_lr)
                 _normalise_and_average(weights, average, averaging)

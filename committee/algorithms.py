@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from committee._kernels_epochs import esgd_epochs, rsgd_epochs, sgd_epochs
 from committee._kernels_minibatch import draw_minibatches
+from committee._random_bits import LANES, sfc64_lanes
 from committee.machine import error_rate, loss_per_pattern, unit_rows
 from committee.patterns import PatternSet
 from committee.protocols import SGD, EntropySGD, Protocol, ReplicatedSGD
@@ -58,16 +59,15 @@ class RotatedPatterns:
         return batches
 
 
+def _children(seed_sequence: np.random.SeedSequence, count: int) -> list[np.random.SeedSequence]:
+    """The first ``count`` children; unlike ``spawn``, the same at every call."""
+    entropy, key = seed_sequence.entropy, seed_sequence.spawn_key
+    return [np.random.SeedSequence(entropy, spawn_key=(*key, child)) for child in range(count)]
+
+
 def _streams(seed_sequence: np.random.SeedSequence, count: int) -> list[np.random.Generator]:
-    """Generators of the first ``count`` children; unlike ``spawn``, the same at every call."""
-    return [
-        np.random.default_rng(
-            np.random.SeedSequence(
-                seed_sequence.entropy, spawn_key=(*seed_sequence.spawn_key, child)
-            )
-        )
-        for child in range(count)
-    ]
+    """Generators of the first ``count`` children."""
+    return [np.random.default_rng(child) for child in _children(seed_sequence, count)]
 
 
 def _chunks(protocol: Protocol, length: int) -> Iterator[NDArray[np.int64]]:
@@ -162,21 +162,19 @@ def run_esgd(
     K: int,
     seed_sequence: np.random.SeedSequence,
 ) -> tuple[NDArray, int, bool]:
-    rng, langevin = _streams(seed_sequence, 2)
+    (rng,) = _streams(seed_sequence, 1)
+    lanes = sfc64_lanes(_children(seed_sequence, LANES + 1)[1:])
     weights = inputs.start(K, rng)
     L = protocol.inner_steps
-    # The kernel makes two normals of 64 random bits.
-    shape = (1, inputs.steps, L, -(-K * inputs.N // 2) if protocol.noise > 0 else 0)
-    for epochs in _chunks(protocol, 1):
-        batches = inputs.draw(rng, L).reshape(1, inputs.steps, L, inputs.width)
-        bits = langevin.bit_generator.random_raw(int(np.prod(shape))).reshape(shape)
-        _, stopped, _ = esgd_epochs(
+    for epochs in _chunks(protocol, max(1, CHUNK // L)):
+        batches = inputs.draw(rng, L * len(epochs))
+        done, stopped, _ = esgd_epochs(
             weights,
             inputs.rows,
             inputs.lengths,
             inputs.labels,
-            batches,
-            bits,
+            batches.reshape(len(epochs), inputs.steps, L, inputs.width),
+            lanes,
             np.float32(protocol.lr),
             np.float32(protocol.inner_lr),
             np.float32(protocol.noise),
@@ -188,5 +186,5 @@ def run_esgd(
             protocol.distance_threshold,
         )
         if stopped:
-            return weights, int(epochs[0]) + 1, True
+            return weights, int(epochs[0]) + done, True
     return weights, protocol.max_epochs, False

@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 from committee._float32 import exp_of_negative, gaussians_from_bits, log_of_unit, tanh
+from committee._random_bits import LANES, random_bits, sfc64_lanes
+from tests.reference.training import box_muller
 
 
 def apply(function, values):
@@ -26,16 +28,57 @@ def test_hyperbolic_tangent():
 
 def test_logarithm():
     x = np.float32(np.concatenate([np.geomspace(1e-7, 1, 1001), 1 - np.geomspace(1e-6, 0.5, 1000)]))
-    assert np.allclose(apply(log_of_unit, x), np.log(x.astype(float)), rtol=2e-6, atol=3e-7)
+    assert np.allclose(apply(log_of_unit, x), np.log(x.astype(float)), rtol=3e-7)
+    assert log_of_unit(np.float32(1.0)) == 0.0
+
+
+def test_gaussians_are_those_of_box_and_muller_at_every_radius_and_angle():
+    radii = np.concatenate([np.arange(64), 2 ** np.arange(6, 32), 2**32 - 1 - np.arange(64)])
+    angles = np.arange(0, 2**32, 2**32 // len(radii))[: len(radii)]
+    words = np.concatenate([radii, angles]).astype(np.uint32)
+    z = np.empty(len(words), np.float32)
+    gaussians_from_bits(words, z)
+    exact = box_muller(words, len(words))
+    radius = np.hypot(*exact.reshape(2, -1))
+    # The largest shares are rounded to multiples of 2^-24.
+    assert np.allclose(z, exact, rtol=0, atol=5e-4)
+    ordinary = np.concatenate([radius > 0.1, radius > 0.1])
+    assert np.sum(ordinary) > 40
+    errors = np.abs(z - exact) / np.concatenate([radius, radius])
+    assert np.max(errors[ordinary]) < 6e-6
+    assert 6.6 < np.abs(np.hypot(*z.reshape(2, -1))).max() < 6.7
+
+
+@pytest.fixture(scope="module")
+def normals():
+    """Four million, made as in training."""
+    lanes = sfc64_lanes(np.random.SeedSequence(3).spawn(LANES))
+    bits = np.empty((3000, LANES), np.uint64)
+    z = np.empty((12, 2 * bits.size), np.float32)
+    for row in z:
+        random_bits(lanes, bits)
+        gaussians_from_bits(bits.reshape(-1).view(np.uint32), row)
+    return z.astype(float)
 
 
 @pytest.mark.compiled
-def test_gaussians_are_gaussian():
-    bits = np.random.default_rng(3).bit_generator.random_raw(500_000)
-    z = np.empty(1_000_000, np.float32)
-    gaussians_from_bits(bits, z)
-    assert stats.kstest(z, "norm").pvalue > 1e-3
-    assert abs(np.mean(z)) < 4e-3 and abs(np.var(z) - 1) < 6e-3
-    assert abs(np.mean(z.astype(float) ** 4) - 3) < 0.04
-    # the two halves come from the same integers, yet do not depend on each other
-    assert abs(np.corrcoef(z[:500_000] ** 2, z[500_000:] ** 2)[0, 1]) < 6e-3
+def test_gaussians_are_gaussian(normals):
+    n = normals.size
+    assert stats.kstest(normals.ravel(), "norm").pvalue > 1e-3
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96), (6, 15, 10170)):
+        assert abs(np.mean(normals**power) - moment) < 4 * np.sqrt(variance / n)
+    for threshold in (3.0, 4.0, 4.5):
+        expected = 2 * n * stats.norm.sf(threshold)
+        assert abs(np.sum(np.abs(normals) > threshold) - expected) < 4 * np.sqrt(expected)
+
+
+@pytest.mark.compiled
+def test_gaussians_do_not_depend_on_each_other(normals):
+    """Neighbours, the two of a pair, and numbers of one lane one and two draws later."""
+    half = normals.shape[1] // 2
+    for lag in (1, 2, 3, LANES, 2 * LANES, 4 * LANES, half, half + 1):
+        for values in (normals, normals**2, np.abs(normals) > 2.0):
+            centred = values - np.mean(values)
+            first, second = centred[:, :-lag], centred[:, lag:]
+            correlation = np.mean(first * second) / np.mean(centred**2)
+            assert abs(correlation) < 4.5 / np.sqrt(first.size)

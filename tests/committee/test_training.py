@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from committee import PROTOCOLS, PatternSet, error_rate, train
+from committee._random_bits import LANES
+from committee.algorithms import RotatedPatterns
 from committee.machine import unit_rows
 from committee.protocols import SGD, EntropySGD
 from committee.schedules import Constant, Exponential
@@ -15,6 +17,9 @@ from committee.training import train_restart
 from tests.reference import training as literal
 
 SEED = np.random.SeedSequence(7)
+
+# Without compilation the 64-bit sums of the noise's generator wrap with a warning.
+WRAPPING = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 
 
 def pattern_set(P=60, N=31, seed=0, tests=50):
@@ -110,18 +115,40 @@ def test_collapse_rule_stops_at_the_same_epoch_as_the_twin():
     assert same(machine, replicas.mean(axis=0), atol=1e-5)
 
 
+@WRAPPING
 @pytest.mark.parametrize("averaging", [0.0, 0.75])
-def test_esgd_kernel_follows_its_twin(averaging):
-    patterns = pattern_set()
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("N", [31, 64])  # an odd and an even number of weights
+def test_esgd_kernel_follows_its_twin(averaging, noise, N):
+    patterns = pattern_set(N=N)
     protocol = short(
-        "esgd", 4, lr=0.3, inner_lr=3e-3, noise=0.0, inner_steps=5, averaging=averaging
+        "esgd", 5, lr=0.3, inner_lr=3e-3, noise=noise, inner_steps=5, averaging=averaging
     )
     machine = train_restart(patterns, protocol, 3, SEED)
+    rotation = RotatedPatterns(patterns, protocol, rotate=True).rotation
     w, epochs, stopped = literal.entropy_sgd(
-        patterns.train_patterns, patterns.train_labels, protocol, 3, SEED
+        patterns.train_patterns, patterns.train_labels, protocol, 3, SEED, rotation, LANES
     )
     assert (machine.epochs, machine.stopped) == (epochs, stopped)
-    assert same(machine, w, atol=3e-6)
+    assert same(machine, w, atol=4e-6)
+
+
+def test_esgd_stops_at_the_epoch_at_which_its_rule_is_met():
+    """Whatever the place of that epoch in a call of the kernel."""
+    patterns = pattern_set()
+    settings = {"lr": 0.3, "inner_lr": 3e-3, "noise": 0.0, "inner_steps": 3}
+    rotation = RotatedPatterns(patterns, PROTOCOLS["esgd"], rotate=True).rotation
+    stops = []
+    for threshold in (5.1e-4, 4.5e-4, 4.3e-4, 3e-4):
+        protocol = short("esgd", 60, distance_threshold=threshold, **settings)
+        machine = train_restart(patterns, protocol, 3, SEED)
+        w, epochs, stopped = literal.entropy_sgd(
+            patterns.train_patterns, patterns.train_labels, protocol, 3, SEED, rotation, LANES
+        )
+        assert machine.stopped and stopped and machine.epochs == epochs
+        assert same(machine, w, atol=1e-5)
+        stops.append(epochs)
+    assert stops == [4, 6, 11, 23]
 
 
 @pytest.mark.compiled
@@ -153,6 +180,7 @@ def test_rsgd_without_partners_or_coupling_is_sgd(change):
     assert same(together, np.mean(alone, axis=0), atol=3e-6)
 
 
+@WRAPPING
 def test_langevin_noise_has_the_stated_strength():
     """Without gradient, pull and averaging, one inner step is w' = normalise(w + √η' ε z)."""
     patterns = pattern_set(P=20, N=400)
@@ -177,9 +205,12 @@ def test_langevin_noise_has_the_stated_strength():
     assert abs(size / expected - 1) < 4 * np.sqrt(2 / (9 * 399))
 
 
-def test_same_seed_same_machines_for_any_number_of_workers_and_restarts():
+@WRAPPING
+@pytest.mark.parametrize(
+    "protocol", [short("sgd-fast", 300, lr=2e-3), short("esgd", 3)], ids=lambda p: p.name
+)
+def test_same_seed_same_machines_for_any_number_of_workers_and_restarts(protocol):
     patterns = pattern_set()
-    protocol = short("sgd-fast", 300, lr=2e-3)
     alone = train(patterns, protocol, restarts=4, hidden_units=3, seed=5, workers=1)
     both = train(patterns, protocol, restarts=4, hidden_units=3, seed=5, workers=2)
     fewer = train(patterns, protocol, restarts=2, hidden_units=3, seed=5, workers=1)

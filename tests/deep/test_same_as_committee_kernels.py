@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from committee import _float32, _kernels_epochs
+from committee import _kernels_epochs
+from committee._random_bits import LANES, sfc64_lanes
 from committee.schedules import Exponential
 from deep import EntropySGD, ReplicatedSGD
+from tests.reference import training as literal
 
 K, N, P, B = 3, 20, 24, 8
 STEPS = P // B
@@ -95,15 +97,16 @@ def test_entropy_sgd_with_its_noise():
     start = unit_rows(rng, K)
     # L passes an epoch, as one queue that the inner loops take from.
     batches = minibatches(rng, epochs, L).reshape(epochs, STEPS, L, B)
-    bits = rng.bit_generator.random_raw(epochs * STEPS * L * K * N // 2)
-    bits = bits.reshape(epochs, STEPS, L, -1)
+    seed = np.random.SeedSequence(2)
+    lanes = sfc64_lanes(seed.spawn(1 + LANES)[1:])
+    generators = literal.langevin_lanes(seed, LANES)
     time = np.arange(epochs)
     betas, omegas = Exponential(1.0, 0.02)(time), Exponential(0.5, 0.03)(time)
     gammas = Exponential(1.0, 0.1)(time)
 
     kernel = start.astype(np.float32)
     _kernels_epochs.esgd_epochs(
-        kernel, *arrays, batches, bits, np.float32(lr), np.float32(inner_lr), np.float32(noise),
+        kernel, *arrays, batches, lanes, np.float32(lr), np.float32(inner_lr), np.float32(noise),
         np.float32(averaging), betas, omegas, np.float32(1.0), gammas, 0.0,
     )  # fmt: skip
 
@@ -115,12 +118,10 @@ def test_entropy_sgd_with_its_noise():
         averaging=averaging, noise_enters="gradient",
         gamma=lambda step: gammas[int(step) // STEPS],
     )  # fmt: skip
-    gaussians = np.empty(K * N, np.float32)
 
     def same_noise(p):
-        _float32.gaussians_from_bits(bits.reshape(-1, K * N // 2)[drawn[0]], gaussians)
         drawn[0] += 1
-        return torch.from_numpy(gaussians.reshape(K, N).astype(np.float64))
+        return torch.from_numpy(literal.langevin_noise(generators, (K, N)))
 
     drawn = [0]
     optimizer._gaussian = same_noise

@@ -101,9 +101,36 @@ def replicated_sgd(X, y, protocol, K, seed_sequence):
     return w, protocol.max_epochs, False
 
 
-def entropy_sgd(X, y, protocol, K, seed_sequence):
-    """Algorithm 1 without noise (``protocol.noise == 0``). Returns (weights, epochs, stopped)."""
-    rng, _ = streams(seed_sequence, 2)
+def langevin_lanes(seed_sequence, count):
+    """The noise of Entropy-SGD has children 1, 2, … of the seed, numpy's SFC64 each."""
+    entropy, key = seed_sequence.entropy, seed_sequence.spawn_key
+    children = [np.random.SeedSequence(entropy, spawn_key=(*key, 1 + i)) for i in range(count)]
+    return [np.random.SFC64(child) for child in children]
+
+
+def box_muller(words, count):
+    """``count`` normals of 32-bit words: the first half radii, the second half angles."""
+    pairs = -(-count // 2)
+    radius = np.sqrt(-2.0 * np.log(((words[:pairs] >> 1) + 0.5) / 2.0**31))
+    angle = 2.0 * np.pi * words[pairs : 2 * pairs].astype(np.int32) / 2.0**32
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+
+
+def langevin_noise(lanes, shape):
+    """Standard normals of one inner step: numbers of all lanes in turn, 32 bits a normal."""
+    count = int(np.prod(shape))
+    rounds = -(-count // (2 * len(lanes)))
+    numbers = np.array([lane.random_raw(rounds) for lane in lanes]).T.ravel()
+    return box_muller(np.stack([numbers & 0xFFFFFFFF, numbers >> 32], 1).ravel(), count).reshape(
+        shape
+    )
+
+
+def entropy_sgd(X, y, protocol, K, seed_sequence, rotation, lanes):
+    """Algorithm 1; ``rotation`` (N, N) gives the axes along which the ``lanes`` generators'
+    numbers are laid. Returns (weights, epochs, stopped)."""
+    (rng,) = streams(seed_sequence, 1)
+    generators = langevin_lanes(seed_sequence, lanes)
     w = uniform_unit_rows(rng, K, X.shape[1])
     L, alpha = protocol.inner_steps, protocol.averaging
     outer_steps = -(-len(y) // protocol.batch_size)
@@ -118,7 +145,9 @@ def entropy_sgd(X, y, protocol, K, seed_sequence):
             for _ in range(L):
                 batch = queue.pop(0)
                 dw = gradient(inner, X[batch], y[batch], beta, omega) + gamma * (inner - w)
-                inner = normalised(inner - protocol.inner_lr * dw)
+                z = langevin_noise(generators, w.shape) @ rotation.T
+                kick = np.sqrt(protocol.inner_lr) * protocol.noise * z
+                inner = normalised(inner - protocol.inner_lr * dw + kick)
                 mu = alpha * mu + (1.0 - alpha) * inner
             distance = ((w - mu) ** 2).sum()
             w = normalised(w - protocol.lr * (w - mu))
