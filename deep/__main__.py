@@ -16,6 +16,7 @@ from committee.flatness import LocalEnergyProfile
 from deep.benchmark import BenchmarkOptions, benchmark, hardware
 from deep.config import TrainingConfig
 from deep.figures import plot_local_energy, plot_training
+from deep.memory import keep_freed_memory
 from deep.recipes import PUBLISHED, recipe
 from deep.replicas import ReplicaLostError
 from deep.stored_runs import FlatnessOptions, flatness_rows, measure_flatness
@@ -214,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"unknown command {arguments[0]!r}; one of {list(COMMANDS)} was expected.",
               file=sys.stderr)  # fmt: skip
         return 2
+    keep_freed_memory()
     try:
         COMMANDS[arguments[0]](arguments[1:])
     except (ValueError, DivergedError, ReplicaLostError) as error:

@@ -92,9 +92,7 @@ class _Timed:
 
     def __init__(self, algorithm: str, options: BenchmarkOptions, place: Place) -> None:
         self.place = place
-        base = partial(
-            torch.optim.SGD, momentum=0.9, nesterov=True, fused=True if place.gpu else None
-        )
+        base = partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True)
         torch.manual_seed(0)
         count = options.replicas if algorithm == "rsgd" else 1
         self.models = [build_model(options.model, 10).to(place.device) for _ in range(count)]

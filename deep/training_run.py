@@ -64,7 +64,7 @@ class TrainingRun:
         config = self.config
         base = partial(
             torch.optim.SGD, momentum=config.momentum, nesterov=config.nesterov,
-            weight_decay=config.weight_decay, fused=True if self.place.gpu else None,
+            weight_decay=config.weight_decay, fused=True,
         )  # fmt: skip
         if config.algorithm == "sgd":
             return base(self.models[0].parameters(), lr=config.lr)
