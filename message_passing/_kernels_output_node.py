@@ -1,4 +1,5 @@
-"""Compiled kernel of the majority node; see :mod:`message_passing.output_node`."""
+"""Compiled kernels of the output nodes; see :mod:`message_passing.output_node` and
+:mod:`message_passing.training_errors`."""
 
 from __future__ import annotations
 
@@ -158,3 +159,39 @@ def _derivatives(
         return
     g[k, mu] = label * slope / math.sqrt(variance[k, mu])
     dg[k, mu] = -g[k, mu] * (g[k, mu] + mean[k, mu] / variance[k, mu])
+
+
+@njit(cache=True)
+def at_most(log_right: NDArray[np.float64], errors: int) -> tuple[float, NDArray[np.float64]]:
+    """log P[n ≤ errors], and log P[n without μ = errors] (P,), of independent wrong patterns."""
+    P = len(log_right)
+    log_wrong = np.empty(P)
+    for mu in range(P):
+        wrong = -math.expm1(log_right[mu])
+        log_wrong[mu] = math.log(wrong) if wrong > 0.0 else -math.inf
+    # Distributions of the number of wrong ones, up to errors, among the first μ and the last P − μ.
+    prefix = np.full((P + 1, errors + 1), -math.inf)
+    suffix = np.full((P + 1, errors + 1), -math.inf)
+    prefix[0, 0] = suffix[P, 0] = 0.0
+    for mu in range(P):
+        _one_more(prefix[mu], log_right[mu], log_wrong[mu], prefix[mu + 1])
+    for mu in range(P - 1, -1, -1):
+        _one_more(suffix[mu + 1], log_right[mu], log_wrong[mu], suffix[mu])
+    total = -math.inf
+    for n in range(errors + 1):
+        total = log_add(total, prefix[P, n])
+    exact = np.full(P, -math.inf)
+    for mu in range(P):
+        for n in range(errors + 1):
+            exact[mu] = log_add(exact[mu], prefix[mu, n] + suffix[mu + 1, errors - n])
+    return min(total, 0.0), exact
+
+
+@njit(cache=True)
+def _one_more(
+    before: NDArray[np.float64], log_right: float, log_wrong: float, after: NDArray[np.float64]
+) -> None:
+    """Distribution of a count after one more independent pattern."""
+    after[0] = before[0] + log_right
+    for n in range(1, len(before)):
+        after[n] = log_add(before[n] + log_right, before[n - 1] + log_wrong)

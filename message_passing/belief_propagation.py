@@ -21,14 +21,13 @@ overstates |log Z| by up to a factor of two. Sources: [P21] App. B.1, [B20].
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from message_passing.output_node import Majority, OutputNode
 from message_passing.problem import LadderResult, ReferenceProblem, Solution
-from message_passing.training_errors import solve_with_errors
+from message_passing.training_errors import allow_errors
 
 #: A try that needs more iterations than this is better off with smaller steps.
 ITERATIONS_PER_TRY = 400
@@ -66,16 +65,10 @@ class BeliefPropagation:
 
     def ladder(self, problem: ReferenceProblem, variances: NDArray[np.float64]) -> LadderResult:
         """Solve for increasing Δ, each point starting from the one before."""
-        messages, node = self.initial_messages(problem), self.node
+        messages = self.initial_messages(problem)
         solutions = []
         for variance in map(float, variances):
-            solve = partial(self.solve, problem, variance)
-            if problem.training_errors:
-                messages, solution, node = solve_with_errors(
-                    solve, messages, node, problem.training_errors, problem.size
-                )
-            else:
-                messages, solution = solve(messages, node)
+            messages, solution = self.solve(problem, variance, messages)
             solutions.append(solution)
         return LadderResult.from_solutions(variances, solutions)
 
@@ -86,9 +79,10 @@ class BeliefPropagation:
         return Messages(zero, zero, np.zeros((len(zero), 1 if common else problem.inputs)))
 
     def solve(
-        self, problem: ReferenceProblem, variance: float, start: Messages, node: OutputNode
+        self, problem: ReferenceProblem, variance: float, start: Messages
     ) -> tuple[Messages, Solution]:
         """Messages at Δ (the best ones met, if it does not converge), and what they say."""
+        node = allow_errors(self.node, problem.training_errors)
         best, best_residual = start, np.inf
         damping, used = self.damping, 0
         while used < self.max_iterations:
@@ -201,5 +195,4 @@ def _solution(
         converged,
         iterations,
         residual,
-        moments.log_evidence,
     )

@@ -21,7 +21,6 @@ Sources: [M01], [RW06] ch. 3.6.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +29,7 @@ from scipy.linalg import LinAlgError, cholesky, lu_factor, lu_solve, solve_trian
 
 from message_passing.output_node import Majority, OutputNode
 from message_passing.problem import LadderResult, ReferenceProblem, Solution
-from message_passing.training_errors import solve_with_errors
+from message_passing.training_errors import allow_errors
 
 #: Sites with |λ|Σ_μμ below this do not enter the factorisation (they change r by less than it).
 NEGLIGIBLE_PRECISION = 1e-11
@@ -76,7 +75,7 @@ class ExpectationPropagation:
     def ladder(self, problem: ReferenceProblem, variances: NDArray[np.float64]) -> LadderResult:
         """Solve for increasing Δ, each point starting from the two before it."""
         solved: list[tuple[float, Sites]] = []
-        node, solutions = self.node, []
+        solutions = []
         for variance in map(float, variances):
             starts = [sites for _, sites in solved[-1:]]
             if len(solved) > 1:
@@ -84,21 +83,16 @@ class ExpectationPropagation:
                 (before, older), (last, newer) = solved[-2:]
                 ratio = np.log(variance / last) / np.log(last / before)
                 starts.insert(0, newer.towards(older, -float(ratio)))
-            solve = partial(self.solve, problem, variance)
-            if problem.training_errors:
-                starts, solution, node = solve_with_errors(
-                    solve, starts, node, problem.training_errors, problem.size
-                )
-            else:
-                starts, solution = solve(starts, node)
-            solved.append((variance, starts[0]))
+            sites, solution = self.solve(problem, variance, starts)
+            solved.append((variance, sites))
             solutions.append(solution)
         return LadderResult.from_solutions(variances, solutions)
 
     def solve(
-        self, problem: ReferenceProblem, variance: float, starts: list[Sites], node: OutputNode
-    ) -> tuple[list[Sites], Solution]:
+        self, problem: ReferenceProblem, variance: float, starts: list[Sites]
+    ) -> tuple[Sites, Solution]:
         """Sites at Δ (the best ones met), from the first valid start, and what they say."""
+        node = allow_errors(self.node, problem.training_errors)
         # Sites that are zero are always valid: the last resort.
         starts = [*starts, Sites(np.zeros_like(problem.fields), np.zeros_like(problem.fields))]
         sites, state = _first_valid(node, problem, variance, starts)
@@ -120,13 +114,12 @@ class ExpectationPropagation:
                 best = (proposal, trial)
                 damping = max(self.damping, 1 - 1.1 * (1 - damping))
         sites, state = best
-        return [sites], Solution(
+        return sites, Solution(
             state.log_z / problem.size,
             1 + state.displacement / problem.size,
             state.residual < self.tolerance,
             sweeps,
             state.residual,
-            state.log_evidence,
         )
 
 
@@ -179,7 +172,6 @@ class _State(NamedTuple):
     residual: float
     log_z: float
     displacement: float  # KN (r − 1)
-    log_evidence: NDArray[np.float64]
 
 
 def _first_valid(
@@ -231,7 +223,7 @@ def _evaluate(
         + 0.5 * np.sum(np.log(broadened) + (lam * c**2 - 2 * c * nu - V * nu**2) / broadened)
     )
     displacement = np.sum((nu - lam * mean) * mean) - np.sum(lam * diagonal)
-    return _State(update, float(residual), float(log_z), float(displacement), moments.log_evidence)
+    return _State(update, float(residual), float(log_z), float(displacement))
 
 
 def gaussian_posterior(

@@ -21,7 +21,10 @@ from message_passing import _kernels_output_node as kernels
 
 
 class NodeMoments(NamedTuple):
-    """log Z_μ (P,), g = ∂log Z/∂ω (K, P) and ∂g/∂ω (K, P)."""
+    """log Z_μ (P,), g = ∂log Z/∂ω (K, P) and ∂g/∂ω (K, P), Z = Π_μ Z_μ.
+
+    A node over all patterns together has a single log Z (1,).
+    """
 
     log_evidence: NDArray[np.float64]
     gradient: NDArray[np.float64]
@@ -77,17 +80,3 @@ class Majority:
         result = NodeMoments(np.empty(mean.shape[1]), np.empty(mean.shape), np.empty(mean.shape))
         kernels.majority(mean, variance, labels, self.inverse_temperature, *result)
         return result
-
-    def wrong_probability(self, log_evidence: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability (P,) that each pattern is wrong, at this temperature, from log Z_μ.
-
-        −∂log Z_μ/∂β = e^(−β) (1 − Z) / (e^(−β) + (1 − e^(−β)) Z), Z the one of β = ∞.
-        """
-        if math.isinf(self.inverse_temperature):
-            return np.zeros_like(log_evidence)
-        if self.inverse_temperature == 0:
-            raise ValueError("log_evidence does not know Z at inverse_temperature 0.")
-        # (1 − Z_β) = (1 − e^(−β)) (1 − Z)
-        return (
-            -np.expm1(log_evidence) / math.expm1(self.inverse_temperature) * np.exp(-log_evidence)
-        )

@@ -151,14 +151,10 @@ class LadderResult:
 
 
 class Solution(NamedTuple):
-    """What a deterministic engine found at one Δ; the first five as in :class:`LadderResult`.
-
-    ``log_evidence`` (P,) is log Z_μ of each pattern.
-    """
+    """What a deterministic engine found at one Δ, as in :class:`LadderResult`."""
 
     free_entropy: float
     displacement: float
     converged: bool
     iterations: int
     residual: float
-    log_evidence: NDArray[np.float64]

@@ -1,96 +1,77 @@
-"""References with training errors: from a temperature to a number of errors.
+"""References with training errors: at most E of all patterns may be wrong.
 
 Eq. 3 of [P21] counts configurations with at most the reference's number E of training errors.
-An engine that knows Z(β) = ⟨exp(−β · errors)⟩ yields that count by a second Legendre transform,
-log Z_E = log Z(β) + βE at ⟨errors⟩ = E. This is the leading order, and an upper bound; with E
-of order one it is off by about one unit in log Z. Hence the next order is included: the count is
-the contour integral of Z(z) z^(−E−1)/(1 − z), z = e^(−β), and its saddle point gives
+Where an engine treats patterns as independent given its cavity fields, pattern μ is right with
+probability Z_μ, the evidence of its own node, and the number n of wrong ones is Poisson-binomial.
+The constraint n ≤ E is then one output node over all patterns,
 
-    h(β) = log Z(β) + βE − log(1 − e^(−β)),    h′(β) = 0:  ⟨errors⟩ + 1/(e^β − 1) = E,
-    log Z_E = h − ½ log(2π h″),                h″ = Var(errors) + e^(−β)/(1 − e^(−β))²,
+    Z = P[n ≤ E],
+    ∂log Z/∂ω_kμ   = τ_μ g_kμ,
+    ∂²log Z/∂ω_kμ² = τ_μ (∂g_kμ + g_kμ²) − (τ_μ g_kμ)²,
+    τ_μ = Z_μ P[n without μ = E] / P[n ≤ E],
 
-right to 0.1 in log Z for Poisson-distributed errors. E = 0 is β = ∞ and needs none of this.
+with g and ∂g of the pattern's own node: a pattern counts where it decides, that is where the others
+have used up all the errors. E = 0 gives τ = 1 and Z = Π Z_μ.
+
+This is the second Legendre transform, for whole numbers. To pattern μ the others amount to a
+finite inverse temperature,
+
+    e^(−β_μ) = P[n without μ ≤ E − 1] / P[n without μ ≤ E],   Z_μ → e^(−β_μ) + (1 − e^(−β_μ)) Z_μ,
+
+and for large E all β_μ tend to the one β with ⟨n⟩_β = E, and log P[n ≤ E] to log Z(β) + βE. For
+small E there need not be such a β: the one error of a typical reference is always the same
+pattern's, whose own β_μ is near 0 while that of all others is near ∞.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass
 
-from message_passing.output_node import Majority, OutputNode
-from message_passing.problem import Solution
+import numpy as np
+from numpy.typing import NDArray
 
-State = TypeVar("State")
-
-#: Accuracy of β in log ⟨errors⟩; log Z_E is stationary, its error is of the order of the square.
-TOLERANCE = 1e-3
-MOST_TEMPERATURES = 40
-#: Distance in β over which the variance of the number of errors is measured.
-STEP = 0.1
+from message_passing import _kernels_output_node as kernels
+from message_passing.output_node import Majority, NodeMoments, OutputNode
 
 
-def solve_with_errors(
-    solve: Callable[[State, OutputNode], tuple[State, Solution]],
-    start: State,
-    node: OutputNode,
-    errors: int,
-    size: int,
-) -> tuple[State, Solution, Majority]:
-    """Solve at the β that allows ``errors`` ≥ 1 errors.
+@dataclass(frozen=True)
+class AtMostErrors:
+    """The node of all patterns together: at most ``errors`` ≥ 0 of them are wrong.
 
-    Parameters
-    ----------
-    solve : from a start and a node to a state and a solution.
-    node : Majority
-        Its temperature, if finite, is the first guess.
-    size : K N
-
-    Returns
-    -------
-    The state, the solution with φ of at most ``errors`` errors, and the node at that temperature.
+    ``node`` says how likely each pattern is to be right; its evidence must be a probability, so
+    that its inverse temperature, if it has one, is infinite.
     """
-    if not isinstance(node, Majority):
-        raise ValueError(
-            f"node is {node!r}; a reference with training errors needs a Majority node."
-        )
-    iterations = 0
 
-    def at(beta: float) -> tuple[Solution, float]:
-        nonlocal start, iterations
-        warm = replace(node, inverse_temperature=beta)
-        start, solution = solve(start, warm)
-        iterations += solution.iterations
-        return solution, float(warm.wrong_probability(solution.log_evidence).sum())
+    errors: int
+    node: OutputNode
 
-    beta = node.inverse_temperature if math.isfinite(node.inverse_temperature) else 1.0
-    low, high = 0.0, math.inf
-    for _ in range(MOST_TEMPERATURES):
-        solution, mean = at(beta)
-        # log(⟨errors⟩ + 1/(e^β − 1)) falls with β with a slope near −1.
-        excess = math.log((mean + 1.0 / math.expm1(beta)) / errors)
-        if abs(excess) < TOLERANCE:
-            break
-        low, high = (beta, high) if excess > 0 else (low, beta)
-        guess = beta + excess
-        beta = (
-            guess if low < guess < high else (0.5 * (low + high) if high < math.inf else 2 * beta)
-        )
-    found = solution
-    _, colder = at(beta + STEP)
-    spread = math.sqrt(mean * colder) * math.log(mean / colder) / STEP  # −∂⟨errors⟩/∂β
-    wrong = math.exp(-beta)
-    second = spread + wrong / (1.0 - wrong) ** 2
-    log_z = (
-        found.free_entropy * size
-        + beta * errors
-        - math.log1p(-wrong)
-        - 0.5 * math.log(2.0 * math.pi * second)
-    )
-    corrected = found._replace(
-        free_entropy=min(log_z, 0.0) / size,
-        converged=found.converged and abs(excess) < TOLERANCE,
-        iterations=iterations,
-    )
-    return start, corrected, replace(node, inverse_temperature=beta)
+    def __post_init__(self) -> None:
+        if self.errors < 0:
+            raise ValueError(f"errors is {self.errors}; a number ≥ 0 was expected.")
+        if _is_soft(self.node):
+            raise ValueError(f"node is {self.node!r}; one at infinite β was expected.")
+
+    def moments(
+        self, mean: NDArray[np.float64], variance: NDArray[np.float64], labels: NDArray[np.float64]
+    ) -> NodeMoments:
+        """log P[n ≤ errors], one number (1,), and its derivatives (K, P)."""
+        log_right, g, dg = self.node.moments(mean, variance, labels)
+        log_total, log_decisive = kernels.at_most(log_right, self.errors)
+        if log_total == -math.inf:
+            return NodeMoments(np.array([-math.inf]), np.zeros_like(g), np.zeros_like(dg))
+        decisive = np.exp(log_right + log_decisive - log_total)  # τ
+        gradient = decisive * g
+        return NodeMoments(np.array([log_total]), gradient, decisive * (dg + g**2) - gradient**2)
+
+
+def allow_errors(node: OutputNode, errors: int) -> OutputNode:
+    """The node that counts configurations with at most ``errors`` errors.
+
+    A node at a finite temperature stays as it is: Z(β) admits any number of errors, at its price.
+    """
+    return node if errors == 0 or _is_soft(node) else AtMostErrors(errors, node)
+
+
+def _is_soft(node: OutputNode) -> bool:
+    return isinstance(node, Majority) and math.isfinite(node.inverse_temperature)

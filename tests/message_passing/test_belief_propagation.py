@@ -51,7 +51,7 @@ def test_fixed_point_solves_the_equations_in_weight_space():
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
     engine, variance, N = BeliefPropagation(tolerance=1e-11), 0.5, 41
     start = engine.initial_messages(problem)
-    messages, solution = engine.solve(problem, variance, start, engine.node)
+    messages, solution = engine.solve(problem, variance, start)
     assert solution.converged
     x = patterns / np.sqrt(N)
     w = weights * np.sqrt(N) / np.linalg.norm(weights, axis=1, keepdims=True)

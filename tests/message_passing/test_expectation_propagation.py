@@ -8,7 +8,6 @@ from message_passing.expectation_propagation import gaussian_posterior
 from message_passing.problem import ReferenceProblem
 from tests.message_passing.machines import random_machine
 from tests.message_passing.test_monte_carlo import exact_free_entropy, orthogonal_machine
-from tests.reference.plain_sampling import sample_solutions
 
 
 @pytest.mark.parametrize("K", [1, 3, 9])
@@ -79,21 +78,6 @@ def test_posterior_equals_the_direct_formula(active):
     assert log_det == pytest.approx(np.linalg.slogdet(inner)[1])
     lam[:active] = -100.0
     assert gaussian_posterior(problem, 0.3, lam, nu) is None
-
-
-@pytest.mark.parametrize("engine", ["bp", "ep"])
-@pytest.mark.parametrize("errors", [1, 4])
-def test_a_reference_with_errors_counts_machines_with_at_most_as_many(engine, errors):
-    weights, patterns, labels = random_machine(3, 101, 40, seed=2)
-    labels = labels.copy()
-    labels[:errors] *= -1
-    curve = local_entropy_curve(weights, patterns, labels, engine=engine, variances=[0.05, 0.1])
-    log_z, error, r, r_error = sample_solutions(
-        weights, patterns, labels, 0.1, 20000, seed=5, errors=errors
-    )
-    assert curve.converged.all()
-    assert curve.free_entropy[1] * 303 == pytest.approx(log_z, abs=3 * error + 0.15)
-    assert curve.displacement[1] == pytest.approx(r, abs=4 * r_error + 2e-3)
 
 
 def test_failure_to_converge_is_said():

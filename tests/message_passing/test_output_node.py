@@ -8,7 +8,7 @@ from scipy.special import log_ndtr
 
 from message_passing import _kernels_output_node as kernels
 from message_passing.output_node import Majority
-from tests.reference.output_node import log_evidence
+from tests.reference import output_node as reference
 
 
 def fields(K, P, spread, seed):
@@ -25,7 +25,7 @@ def fields(K, P, spread, seed):
 def test_evidence_equals_the_sum_over_all_sign_patterns(K, spread, inverse_temperature):
     mean, variance, labels = fields(K, 12, spread, seed=K)
     found = Majority(inverse_temperature).moments(mean, variance, labels)
-    expected = log_evidence(mean, variance, labels, inverse_temperature)
+    expected = reference.log_evidence(mean, variance, labels, inverse_temperature)
     np.testing.assert_allclose(found.log_evidence, expected, rtol=1e-10, atol=1e-14)
 
 
@@ -71,14 +71,18 @@ def test_log_normal_cdf_is_right_in_both_tails():
         assert kernels.log_normal_cdf(z) == pytest.approx(log_ndtr(z), rel=1e-12, abs=1e-300)
 
 
-def test_wrong_probability_is_minus_the_derivative_in_temperature():
-    mean, variance, labels = fields(3, 6, 2.0, seed=5)
-    step = 1e-5
-    above = Majority(1.3 + step).moments(mean, variance, labels).log_evidence
-    under = Majority(1.3 - step).moments(mean, variance, labels).log_evidence
-    node = Majority(1.3)
-    found = node.wrong_probability(node.moments(mean, variance, labels).log_evidence)
-    np.testing.assert_allclose(found, -(above - under) / (2 * step), rtol=1e-6)
+@pytest.mark.parametrize("errors", [0, 1, 3, 6, 9])
+def test_the_count_of_wrong_patterns_equals_the_sum_over_all_sets_of_them(errors):
+    right = np.array([0.9, 0.3, 1.0, 0.999, 1e-40, 0.7])
+    log_total, log_exact = kernels.at_most(np.log(right), errors)
+    assert log_total == pytest.approx(reference.log_at_most(right, errors), rel=1e-12, abs=1e-15)
+    for mu, found in enumerate(log_exact):
+        others = np.delete(right, mu)
+        # P[n = errors] = P[n ≤ errors] − P[n ≤ errors − 1]
+        expected = math.exp(reference.log_at_most(others, errors)) - math.exp(
+            reference.log_at_most(others, errors - 1)
+        )
+        assert math.exp(found) == pytest.approx(expected, rel=1e-9, abs=1e-14)
 
 
 def test_bad_input_is_named():

@@ -1,4 +1,4 @@
-"""Slow twin of the majority node: the sum over all 2^K sign patterns, in logarithms."""
+"""Slow twins of the output nodes: sums over all sign patterns, over all sets of wrong patterns."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def log_evidence(mean, variance, labels, inverse_temperature=np.inf):
             terms.append(-energy + np.sum(log_ndtr(signs * z)))
         result[mu] = logsumexp(terms)
     return result
+
+
+def log_at_most(right, errors):
+    """log P[at most ``errors`` wrong] of independent patterns, right with probabilities (P,)."""
+    total = 0.0
+    for wrong in product([False, True], repeat=len(right)):
+        if sum(wrong) <= errors:
+            total += np.prod(np.where(wrong, 1 - right, right))
+    return np.log(total) if total > 0 else -np.inf
