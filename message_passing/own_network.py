@@ -59,6 +59,8 @@ class CurveConfig:
     variances: tuple[float, ...] | None = None
     """Variances Δ of the Gaussian around the weights, increasing; the distance is about Δ/2.
     Default: twelve, for distances from 0.005 to 0.3."""
+    distances: tuple[float, ...] | None = None
+    """Distances d of the points, increasing, in place of the variances."""
     seed: int = 0
     """Of Monte Carlo."""
     workers: int | None = None
@@ -67,8 +69,11 @@ class CurveConfig:
     def __post_init__(self) -> None:
         for name in self.engines:
             resolve_engine(name)
-        if self.variances is not None:
-            check_ladder(self.variances, "variances")
+        if self.variances is not None and self.distances is not None:
+            raise ValueError("variances and distances are both given; one of them was expected.")
+        for name in ("variances", "distances"):
+            if (ladder := getattr(self, name)) is not None:
+                check_ladder(ladder, name)
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
         if self.workers is not None and self.workers < 1:
@@ -154,7 +159,12 @@ class CurveRun:
         completed = run_tasks(
             measure,
             tasks,
-            common=(self.network.patterns, self.network.labels, self.config.variances),
+            common=(
+                self.network.patterns,
+                self.network.labels,
+                self.config.variances,
+                self.config.distances,
+            ),
             workers=self.config.workers,
             progress=progress and bool(tasks),
             description=f"local entropy by {engine}",
@@ -174,6 +184,7 @@ def measure(
     patterns: NDArray[np.float64],
     labels: NDArray[np.float64],
     variances: tuple[float, ...] | None,
+    distances: tuple[float, ...] | None,
     task: tuple[NDArray[np.float64], str, int],
 ) -> dict[str, np.ndarray] | str:
     """Unit of work: the curve of one machine by one engine, as arrays to be stored.
@@ -182,7 +193,7 @@ def measure(
     """
     weights, engine, seed = task
     try:
-        return curve_arrays(weights, patterns, labels, engine, seed, variances)
+        return curve_arrays(weights, patterns, labels, engine, seed, variances, distances)
     except ValueError as error:
         return str(error)
 
@@ -194,6 +205,7 @@ def curve_arrays(
     engine: str,
     seed: int,
     variances: tuple[float, ...] | None = None,
+    distances: tuple[float, ...] | None = None,
 ) -> dict[str, np.ndarray]:
     """The curve of one machine by the engine of that name, as arrays to be stored.
 
@@ -202,7 +214,12 @@ def curve_arrays(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
         curve = local_entropy_curve(
-            weights, patterns, labels, engine=seeded_engine(engine, seed), variances=variances
+            weights,
+            patterns,
+            labels,
+            engine=seeded_engine(engine, seed),
+            variances=variances,
+            distances=distances,
         )
     return arrays_of(replace(curve, engine=engine))
 
@@ -272,6 +289,7 @@ def _settings(config: CurveConfig, network: Network) -> dict[str, Any]:
         "weights_fingerprint": _fingerprint(network.weights),
         "patterns_fingerprint": _fingerprint(network.patterns, network.labels),
         "variances": None if config.variances is None else list(config.variances),
+        "distances": None if config.distances is None else list(config.distances),
         "engines": {name: as_json(seeded_engine(name, config.seed)) for name in config.engines},
     }
 

@@ -32,10 +32,10 @@ def files(tmp_path):
     return tmp_path
 
 
-def arguments(files, *more, engine="bp"):
+def arguments(files, *more, engine="bp", ladder="--variances"):
     return [
         "curve", f"{files}/weights.npz", "--patterns", f"{files}/patterns.npz", "--engine", engine,
-        "--out", f"{files}/out", "--workers", "1", "--variances", *map(str, LADDER), *more,
+        "--out", f"{files}/out", "--workers", "1", ladder, *map(str, LADDER), *more,
     ]  # fmt: skip
 
 
@@ -70,9 +70,9 @@ def test_a_second_run_computes_nothing_and_a_killed_one_only_what_is_missing(fil
     measured = []
     measure = own_network.measure
 
-    def counted(patterns, labels, variances, task):
-        measured.append(task[1])
-        return measure(patterns, labels, variances, task)
+    def counted(*arguments):
+        measured.append(arguments[-1][1])
+        return measure(*arguments)
 
     monkeypatch.setattr(own_network, "measure", counted)
     main(arguments(files))
@@ -100,6 +100,29 @@ def test_other_input_or_settings_in_the_same_folder_are_refused(files):
     with pytest.raises(SystemExit, match="holds results of other settings: patterns_fingerprint"):
         main(arguments(files))
     assert len(list((files / "out" / "curves").iterdir())) == 2
+
+
+def test_distances_in_place_of_variances(files, monkeypatch):
+    main(arguments(files, engine="all", ladder="--distances"))
+    rows = list(csv.DictReader((files / "out" / "curves.csv").open()))
+    assert {float(row["distance"]) for row in rows} == set(LADDER)
+    assert len(rows) == 3 * 2 * len(LADDER)
+    weights, data = np.load(files / "weights.npz")["weights"], np.load(files / "patterns.npz")
+    curve = local_entropy_curve(
+        weights[0], data["patterns"], data["labels"], engine="ep", distances=LADDER
+    )
+    found = [row for row in rows if row["engine"] == "ep" and row["machine"] == "0"]
+    for name in ("variance", "local_entropy"):
+        np.testing.assert_allclose(
+            [float(row[name]) for row in found], getattr(curve, name), rtol=1e-5
+        )
+    # The same command resumes; other distances, or variances, are other settings.
+    monkeypatch.setattr(own_network, "measure", lambda *_: pytest.fail("computed twice"))
+    main(arguments(files, engine="all", ladder="--distances"))
+    with pytest.raises(SystemExit, match=r"distances is \[0\.01, 0\.05\] there and None here"):
+        main(arguments(files))
+    with pytest.raises(SystemExit, match=r"distances is .* there and \[0\.3\] here"):
+        main([*arguments(files, ladder="--distances")[:-2], "0.3"])
 
 
 def test_machines_have_seeds_of_their_own_whatever_the_number_of_workers(files, tmp_path):
@@ -148,11 +171,11 @@ def test_machines_with_training_errors(files, capsys):
 def test_an_engine_that_refuses_one_machine_measures_the_others(files, capsys, monkeypatch):
     measure = own_network.measure
 
-    def picky(patterns, labels, variances, task):
+    def picky(*arguments):
         first = np.load(files / "weights.npz")["weights"][0]
-        if np.array_equal(task[0], first):
+        if np.array_equal(arguments[-1][0], first):
             return "too strange."
-        return measure(patterns, labels, variances, task)
+        return measure(*arguments)
 
     monkeypatch.setattr(own_network, "measure", picky)
     main(arguments(files))
@@ -169,6 +192,8 @@ def test_an_engine_that_refuses_one_machine_measures_the_others(files, capsys, m
     [
         (("--variances", "0.2", "0.1"), "variances is .*increasing"),
         (("--variances", "-1"), "variances is .*positive"),
+        (("--distances", "0.2", "0.1"), "distances is .*increasing"),
+        (("--variances", "0.1", "--distances", "0.1"), "variances and distances are both given"),
         (("--workers", "0"), "workers is 0"),
         (("--seed", "-2"), "seed is -2"),
         (("--patterns", "nowhere.npz"), r"nowhere\.npz does not exist"),
@@ -192,7 +217,7 @@ def test_help_explains_options_and_config_says_who_made_it(files):
         cwd=ROOT,
         check=True,
     )
-    for word in ("WEIGHTS.npz", "--patterns", "--engine", "--variances", "Default"):
+    for word in ("WEIGHTS.npz", "--patterns", "--engine", "--variances", "--distances", "Default"):
         assert word in done.stdout
     main(arguments(files))
     config = json.loads((files / "out" / "config.json").read_text())
