@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tyro
+from matplotlib.figure import Figure
 
 from committee import benchmark, sensitivity
 from committee.benchmark import BenchmarkConfig
+from committee.costs import GRID
 from committee.experiments import Experiment, ExperimentConfig, Figure1Config, Figure6Config
-from committee.figures import plot_results
+from committee.figures import plot_results, plot_training_costs
 from committee.gaussian_mixture import command as gaussian_mixture
 from committee.gaussian_mixture.experiment import GaussianMixtureConfig
 from committee.sensitivity import SensitivityConfig
@@ -44,6 +46,15 @@ def draw_figure(config: ExperimentConfig) -> None:
     print(f"Written: {', '.join(map(str, figures))} and tables in {config.out}")
 
 
+def show_speed(config: BenchmarkConfig) -> None:
+    """Measure and print; draw the growth with the sizes."""
+    rows = benchmark.run(config)
+    if config.out is not None and config.scaling:
+        figure = Figure(figsize=(12.5, 3.0), layout="constrained")
+        plot_training_costs(rows, figure.subplots(1, len(GRID), sharey=True))
+        save_figure(figure, config.out)
+
+
 def tell_errors(run: Callable[[Any], object]) -> Callable[[Any], None]:
     """The command with errors of its input as one sentence."""
 
@@ -62,7 +73,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
     "figure6": (Figure6Config, draw_figure),
     "sensitivity": (SensitivityConfig, tell_errors(sensitivity.run)),
     "gaussian-mixture": (GaussianMixtureConfig, tell_errors(gaussian_mixture.run)),
-    "benchmark": (BenchmarkConfig, benchmark.run),
+    "benchmark": (BenchmarkConfig, tell_errors(show_speed)),
 }
 
 

@@ -9,9 +9,7 @@ kernels are compiled and the processes started before the clock runs.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -21,8 +19,19 @@ import tyro
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from committee.costs import (
+    Row,
+    cost_row,
+    endless,
+    measure_memory,
+    measure_scaling,
+    measure_whole_runs,
+    random_problem,
+    timed,
+)
+from committee.datasets import load_patterns
 from committee.patterns import PatternSet
-from committee.protocols import PROTOCOLS, SGD, EntropySGD, Protocol, ReplicatedSGD
+from committee.protocols import PROTOCOLS, EntropySGD, Protocol, ReplicatedSGD
 from committee.training import train
 from message_passing.hardware import describe_machine
 from message_passing.parallel import usable_cores
@@ -45,23 +54,32 @@ class BenchmarkConfig:
     workers: int | None = None
     """Processes; all cores by default."""
     scaling: bool = True
-    """Also measure how the cost grows with K, N, P and the number of replicas."""
+    """Also measure how the cost grows with K, N, P, replicas and restarts."""
+    whole: bool = False
+    """Also train one restart per worker and protocol until it stops, and extrapolate to 50."""
+    data_dir: Path | None = None
+    """Folder with the files of Fashion-MNIST, for the whole runs (else looked for as always)."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
-    """Write the numbers to this CSV file."""
+    """Write the numbers to this CSV file, and the growth as .pdf and .png beside it."""
 
 
-def run(config: BenchmarkConfig) -> list[dict[str, object]]:
+def run(config: BenchmarkConfig) -> list[Row]:
     """Measure, print, and return one row per number."""
     workers = config.workers or usable_cores()
     for key, value in describe_machine().items():
         print(f"{key:18s} {value}")
     peak = measure_peak(config.repeats)
     print(f"{'sgemm, one thread':18s} {peak / 1e9:.0f} GFLOP/s\n")
-    rows: list[dict[str, object]] = []
-    print(f"restart-epochs per second, K=9, N=784, P=500, minibatches of 100, {workers} workers")
+    rows: list[Row] = []
+    patterns = random_problem(500, 784)
+    print("peak memory, this process and the workers")
+    for name in ("sgd-fast", "rsgd-slow", "esgd"):
+        mebibytes = measure_memory(patterns, endless(PROTOCOLS[name]), 9, workers, 4)
+        print(f"  {name:10s} {mebibytes:6.0f} MiB")
+        rows.append(cost_row(f"peak MiB {name}", mebibytes, workers=workers))
+    print(f"\nrestart-epochs per second, K=9, N=784, P=500, minibatches of 100, {workers} workers")
     header = ("protocol", "plain loop", "package", "ratio", "median (range) of ratios", "of peak")
     print("{:10s} {:>12s} {:>12s} {:>8s} {:>26s} {:>8s}".format(*header))
-    patterns = random_problem(500, 784)
     for name in PROTOCOLS:
         protocol = endless(PROTOCOLS[name])
         epochs = max(1, config.epochs // (10 if isinstance(protocol, EntropySGD) else 1))
@@ -79,12 +97,16 @@ def run(config: BenchmarkConfig) -> list[dict[str, object]]:
             f" {spread:>26s} {share:8.1%}"
         )
         rows.append(
-            {"quantity": f"restart-epochs/s {name}", "K": 9, "N": 784, "P": 500,
-             "replicas": getattr(protocol, "replicas", 1), "plain_loop": median(plain),
-             "package": median(ours), "ratio": median(ratios), "share_of_peak": share}
+            cost_row(
+                f"restart-epochs/s {name}", median(ours), plain_loop=median(plain),
+                replicas=getattr(protocol, "replicas", 1), restarts=2 * workers, workers=workers,
+                ratio=median(ratios), share_of_peak=share,
+            )
         )  # fmt: skip
     if config.scaling:
-        rows += measure_scaling(config.epochs // 10)
+        rows += measure_scaling(max(2, config.epochs // 10), workers)
+    if config.whole:
+        rows += measure_whole_runs(load_patterns(directory=config.data_dir), workers)
     if config.out is not None:
         write_csv(config.out, rows)
     return rows
@@ -96,21 +118,6 @@ def machine_steps(protocol: Protocol, P: int) -> int:
     if isinstance(protocol, ReplicatedSGD):
         return steps * protocol.replicas
     return steps * (protocol.inner_steps if isinstance(protocol, EntropySGD) else 1)
-
-
-def endless(protocol: Protocol) -> Protocol:
-    """The protocol with a stopping rule that is never met."""
-    if isinstance(protocol, SGD):
-        return replace(protocol, stop_at="cross-entropy", threshold=1e-300)
-    assert isinstance(protocol, ReplicatedSGD | EntropySGD)
-    return replace(protocol, distance_threshold=0.0)
-
-
-def random_problem(P: int, N: int) -> PatternSet:
-    rng = np.random.default_rng(0)
-    X = rng.choice((-1.0, 1.0), (P + 10, N))
-    y = rng.choice((-1.0, 1.0), P + 10)
-    return PatternSet(X[:P], y[:P], X[P:], y[P:], "random", "i.i.d. patterns and labels")
 
 
 def measure_peak(repeats: int, size: int = 2048) -> float:
@@ -200,41 +207,3 @@ def plain_loop(
                     step = step + coupling * (w - centre)
                 machines[a] = unit(w - protocol.lr * step)
     return torch.stack(machines).numpy()
-
-
-def measure_scaling(epochs: int) -> list[dict[str, object]]:
-    """Milliseconds per restart-epoch of rsgd-fast on one core against K, N, P and replicas."""
-    base = {"K": 9, "N": 784, "P": 500, "replicas": 10}
-    grid = {
-        "K": (3, 9, 21), "N": (196, 784, 3136), "P": (100, 500, 2000), "replicas": (1, 3, 10, 30),
-    }  # fmt: skip
-    print("\nmilliseconds per restart-epoch of rsgd-fast on one core, one parameter at a time")
-    rows: list[dict[str, object]] = []
-    for name, values in grid.items():
-        for value in values:
-            size = {**base, name: value}
-            protocol = endless(PROTOCOLS["rsgd-fast"])
-            protocol = replace(protocol, replicas=size["replicas"])  # type: ignore[call-arg]
-            patterns = random_problem(size["P"], size["N"])
-            K = size["K"]
-            train(patterns, protocol, 1, K, max_epochs=1, workers=1)
-            seconds = cost_per_epoch(patterns, protocol, K, max(epochs, 2))
-            print(f"  {name} = {value:5d}: {1e3 * seconds:8.3f}")
-            rows.append({"quantity": "ms per restart-epoch rsgd-fast, one core", **size,
-                         "plain_loop": "", "package": 1e3 * seconds, "ratio": "",
-                         "share_of_peak": ""})  # fmt: skip
-    return rows
-
-
-def cost_per_epoch(patterns: PatternSet, protocol: Protocol, K: int, epochs: int) -> float:
-    """Seconds per epoch, the rotation of the patterns not counted (it is done once)."""
-    once = timed(lambda: train(patterns, protocol, 1, K, max_epochs=1, workers=1))
-    many = timed(lambda: train(patterns, protocol, 1, K, max_epochs=1 + epochs, workers=1))
-    return max(many - once, 0.0) / epochs
-
-
-def timed(function: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start

@@ -6,12 +6,13 @@ errors over the restarts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from committee.results import ExperimentResults
@@ -173,3 +174,21 @@ def _spread(errors: NDArray) -> NDArray:
         same = np.flatnonzero(errors == value)
         offsets[same] = (np.arange(len(same)) - (len(same) - 1) / 2) * 0.05
     return np.clip(offsets, -0.3, 0.3)
+
+
+def plot_training_costs(rows: Sequence[Mapping[str, Any]], axes: NDArray[Any]) -> NDArray[Any]:
+    """Milliseconds per epoch against each size, from the rows of the benchmark.
+
+    ``axes`` (n,): one for each size that grows, in the order of the rows.
+    """
+    names = list(dict.fromkeys(row["growing"] for row in rows if row["growing"]))
+    for ax, name in zip(axes, names, strict=True):
+        grown = [row for row in rows if row["growing"] == name]
+        sizes = [row[name] for row in grown]
+        ax.loglog(sizes, [row["package"] for row in grown], "o-", color=COLOURS[2])
+        ax.set_xticks(sizes, [str(size) for size in sizes])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xlabel(name)
+        ax.set_title(f"{grown[0]['workers']} worker(s)", fontsize="small")
+    axes[0].set_ylabel("ms per epoch of rsgd-fast")
+    return axes

@@ -6,17 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from committee import PROTOCOLS, train
-from committee.benchmark import (
-    BenchmarkConfig,
-    endless,
-    machine_steps,
-    plain_loop,
-    random_problem,
-    run,
-)
+from committee import PROTOCOLS, costs, train
+from committee.benchmark import BenchmarkConfig, machine_steps, plain_loop, run
+from committee.costs import endless, measure_memory, random_problem
+from committee.figures import plot_training_costs
 from committee.machine import loss_per_pattern
+from message_passing.benchmark import peak_memory
 
 
 @pytest.mark.compiled
@@ -51,11 +48,52 @@ def test_number_of_gradients_in_an_epoch():
 @pytest.mark.compiled
 def test_benchmark_prints_the_machine_and_writes_its_numbers(tmp_path, capsys):
     out = tmp_path / "speed.csv"
-    rows = run(
-        BenchmarkConfig(epochs=10, plain_epochs=1, repeats=1, workers=1, scaling=False, out=out)
-    )
+    config = {"epochs": 10, "plain_epochs": 1, "repeats": 1, "workers": 1, "scaling": False}
+    rows = run(BenchmarkConfig(**config, out=out))
     printed = capsys.readouterr().out
-    for word in ("processor", "numba", "torch", "sgemm", *PROTOCOLS):
+    for word in ("processor", "numba", "torch", "sgemm", "peak memory", *PROTOCOLS):
         assert word in printed
-    assert len(rows) == 5 and len(out.read_text().splitlines()) == 6
-    assert all(row["package"] > 0 and row["plain_loop"] > 0 for row in rows)
+    assert len(out.read_text().splitlines()) == 1 + len(rows)
+    speeds = [row for row in rows if str(row["quantity"]).startswith("restart-epochs/s")]
+    assert len(speeds) == 5
+    assert all(row["package"] > 0 and row["plain_loop"] > 0 for row in speeds)
+
+
+@pytest.mark.compiled
+def test_memory_counts_every_process():
+    patterns = random_problem(60, 40)
+    protocol = endless(PROTOCOLS["rsgd-fast"])
+    alone = measure_memory(patterns, protocol, 3, workers=1, epochs=1)
+    assert alone == peak_memory() > 50
+    both = measure_memory(patterns, protocol, 3, workers=2, epochs=1)
+    assert both > alone + 50
+
+
+@pytest.mark.compiled
+def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
+    grid = {"K": (3, 5), "N": (20, 40), "P": (20, 40), "replicas": (1, 2), "restarts": (1, 2)}
+    monkeypatch.setattr(costs, "GRID", grid)
+    monkeypatch.setattr(costs, "BASE", {"K": 3, "N": 20, "P": 20, "replicas": 2, "restarts": 1})
+    rows = costs.measure_scaling(epochs=400, workers=1)
+    assert [(row["growing"], row[row["growing"]]) for row in rows] == [
+        (name, value) for name, values in grid.items() for value in values
+    ]
+    assert all(row["package"] > 0 for row in rows)
+    axes = plot_training_costs(rows, Figure().subplots(1, 5))
+    assert [ax.get_xlabel() for ax in axes] == list(grid)
+    for ax, name in zip(axes, grid, strict=True):
+        drawn = ax.lines[0].get_xydata()
+        assert np.array_equal(
+            drawn, [(r[name], r["package"]) for r in rows if r["growing"] == name]
+        )
+
+
+def test_whole_runs_end_by_their_stopping_rule(monkeypatch, capsys):
+    quick = replace(PROTOCOLS["sgd-fast"], lr=2e-3)
+    monkeypatch.setattr(costs, "PROTOCOLS", {"quick": quick})
+    patterns = random_problem(20, 40)
+    (row,) = costs.measure_whole_runs(patterns, workers=1, restarts=7)
+    epochs = train(patterns, quick, restarts=1, workers=1).epochs[0]
+    assert 1 < epochs < quick.max_epochs
+    assert f"({epochs} epochs); 7 restarts:" in capsys.readouterr().out
+    assert row["package"] > 0 and (row["P"], row["N"]) == (20, 40)
