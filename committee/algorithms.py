@@ -6,9 +6,11 @@ Each ``run_…`` returns (weights in rotated inputs, epochs, stopping rule met).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from committee._kernels_epochs import esgd_epochs, rsgd_epochs, sgd_epochs
 from committee._kernels_minibatch import draw_minibatches
@@ -21,6 +23,19 @@ from committee.protocols import SGD, EntropySGD, Protocol, ReplicatedSGD
 CHUNK = 64
 
 
+@lru_cache(maxsize=1)
+def _rotation(contents: bytes, P: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """QR factors of the transposed patterns: once for all restarts that a process trains.
+
+    The key is what the patterns hold, since every task brings its own copy of them. On one
+    thread, as the tasks run: the rounding must not depend on who asked first.
+    """
+    with threadpool_limits(limits=1):
+        rotation, upper = np.linalg.qr(np.frombuffer(contents).reshape(P, -1).T, mode="complete")
+    rotation.setflags(write=False)
+    return rotation, upper
+
+
 class RotatedPatterns:
     """The training patterns as the kernels want them (see ``_kernels_minibatch.py``).
 
@@ -31,7 +46,8 @@ class RotatedPatterns:
     def __init__(self, patterns: PatternSet, protocol: Protocol, rotate: bool) -> None:
         self.P, self.N = P, N = patterns.train_patterns.shape
         if rotate:
-            self.rotation, upper = np.linalg.qr(patterns.train_patterns.T, mode="complete")
+            contents = np.asarray(patterns.train_patterns, np.float64).tobytes()
+            self.rotation, upper = _rotation(contents, P)
             rows, lengths = upper.T, np.minimum(np.arange(P) + 1, N)
         else:
             self.rotation = np.eye(N)

@@ -57,10 +57,10 @@ def measure_scaling(epochs: int, workers: int) -> list[Row]:
             print(f"  {name} = {value:5d}: {milliseconds:8.3f}", flush=True)
             quantity = "ms per epoch rsgd-fast"
             rows.append(cost_row(quantity, milliseconds, growing=name, workers=cores, **size))
-        last, before = rows[-1], rows[-2]
-        power = np.log(float(last["package"]) / float(before["package"]))  # type: ignore[arg-type]
-        power /= np.log(values[-1] / values[-2])
-        print(f"  from {name} = {values[-2]} to {values[-1]} as {name}^{power:.2f}")
+        before, last = (float(row["package"]) for row in rows[-2:])  # type: ignore[arg-type]
+        if before > 0 and last > 0:  # not lost in the noise of a short measurement
+            power = np.log(last / before) / np.log(values[-1] / values[-2])
+            print(f"  from {name} = {values[-2]} to {values[-1]} as {name}^{power:.2f}")
     return rows
 
 
@@ -151,9 +151,9 @@ def endless(protocol: Protocol) -> Protocol:
     return replace(protocol, distance_threshold=0.0)
 
 
-def random_problem(P: int, N: int) -> PatternSet:
+def random_problem(P: int, N: int, seed: int = 0) -> PatternSet:
     """I.i.d. patterns and labels."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     X = rng.choice((-1.0, 1.0), (P + 10, N))
     y = rng.choice((-1.0, 1.0), P + 10)
     return PatternSet(X[:P], y[:P], X[P:], y[P:], "random", "i.i.d. patterns and labels")
