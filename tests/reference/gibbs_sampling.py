@@ -1,34 +1,23 @@
-"""Slow twin of the slice sampler: Gibbs sampling of single weights.
+"""Gibbs sampling of single weights: another way to sample the solutions around a reference.
 
-Given all others, w_ki is a Gaussian truncated to one interval, set by the patterns for which
-unit k is decisive.
+Given all others, w_ki is a Gaussian restricted to where at most ``errors`` patterns are wrong.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import truncnorm
 
 
-def gibbs_sweep(state, centre, patterns, labels, variance, rng):
-    """One sweep over all weights (K, N), in place; the state stays a solution."""
+def gibbs_sweep(state, centre, patterns, labels, variance, rng, errors=0):
+    """One sweep over all weights (K, N), in place: draw each until it is allowed."""
     K, N = state.shape
     fields = state @ patterns.T
     for k in range(K):
-        wrong = (np.where(fields >= 0, 1, -1) * labels) < 0
-        others = np.sum(wrong, axis=0) - wrong[k]
-        decisive = others == (K - 1) // 2  # unit k has to be right there
-        x, y, u = patterns[decisive], labels[decisive], fields[k, decisive]
         for i in range(N):
-            slope = y * x[:, i]
-            rest = y * u - slope * state[k, i]  # rest + slope · w > 0
-            moving = slope != 0
-            bounds = -rest[moving] / slope[moving]
-            low = max(bounds[slope[moving] > 0], default=-np.inf)
-            high = min(bounds[slope[moving] < 0], default=np.inf)
-            scale = np.sqrt(variance)
-            a, b = (low - centre[k, i]) / scale, (high - centre[k, i]) / scale
-            new = centre[k, i] + scale * truncnorm.rvs(a, b, random_state=rng)
-            u += x[:, i] * (new - state[k, i])
-            fields[k] += patterns[:, i] * (new - state[k, i])
-            state[k, i] = new
+            rest = fields[k] - patterns[:, i] * state[k, i]
+            while True:
+                state[k, i] = centre[k, i] + np.sqrt(variance) * rng.standard_normal()
+                fields[k] = rest + patterns[:, i] * state[k, i]
+                positive = np.sum(fields >= 0, axis=0)
+                if np.sum((2 * positive > K) != (labels > 0)) <= errors:
+                    break
