@@ -17,7 +17,13 @@ from committee.figures import plot_results, plot_training_costs
 from committee.gaussian_mixture import command as gaussian_mixture
 from committee.gaussian_mixture.experiment import GaussianMixtureConfig
 from committee.sensitivity import SensitivityConfig
-from committee.tables import closing_table, comparison_table, correlation_table, write_tables
+from committee.tables import (
+    closing_table,
+    comparison_table,
+    correlation_table,
+    deviation_table,
+    write_tables,
+)
 from message_passing.storage import save_figure
 
 INTERRUPTED = 130
@@ -41,6 +47,9 @@ def draw_figure(config: ExperimentConfig) -> None:
     if statistics.comparisons:
         print("Differences between the algorithms: Mann-Whitney tests, corrected by Holm")
         print(f"{comparison_table(statistics.comparisons, engine)}\n")
+    if statistics.deviations:
+        print("Local entropy: deviations from Monte Carlo")
+        print(f"{deviation_table(statistics.deviations)}\n")
     print("Correlations over the runs, with 95 % confidence intervals")
     print(f"{correlation_table(statistics.correlations, engine)}\n")
     print(f"Written: {', '.join(map(str, figures))} and tables in {config.out}")

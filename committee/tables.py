@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from committee.deviations import deviations
 from committee.results import ExperimentResults, VariantResults
 from committee.statistics import (
     DISTANCES,
@@ -32,16 +33,19 @@ def summarise(results: ExperimentResults) -> list[dict[str, Any]]:
 
 
 class Statistics(NamedTuple):
-    """Rows of comparisons.csv and correlations.csv (see ``committee.statistics``)."""
+    """Rows of comparisons.csv and correlations.csv (see ``committee.statistics``), and of
+    deviations.csv (see ``committee.deviations``)."""
 
     comparisons: list[dict[str, Any]]
     correlations: list[dict[str, Any]]
+    deviations: list[dict[str, Any]]
 
 
 def write_tables(results: ExperimentResults, folder: str | Path) -> Statistics:
-    """Write summary.csv, runs.csv, comparisons.csv and correlations.csv.
+    """Write summary.csv, runs.csv, comparisons.csv, correlations.csv and deviations.csv.
 
-    ``comparisons.csv`` is written where there are two algorithms at least.
+    ``comparisons.csv`` is written where there are two algorithms at least, ``deviations.csv``
+    where there are curves by Monte Carlo and by another engine.
     """
     folder = Path(folder)
     summary = summarise(results)
@@ -55,7 +59,10 @@ def write_tables(results: ExperimentResults, folder: str | Path) -> Statistics:
         write_csv(folder / "comparisons.csv", comparisons)
     correlations = correlate(table)
     write_csv(folder / "correlations.csv", correlations)
-    return Statistics(comparisons, correlations)
+    from_monte_carlo = deviations(results)
+    if from_monte_carlo:
+        write_csv(folder / "deviations.csv", from_monte_carlo)
+    return Statistics(comparisons, correlations, from_monte_carlo)
 
 
 def closing_table(results: ExperimentResults) -> str:
@@ -115,6 +122,19 @@ def correlation_table(correlations: Sequence[Mapping[str, Any]], engine: str | N
                 else "–"
             )
     return _align([header, *([*key, *cells] for key, cells in rows.items())])
+
+
+def deviation_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Text: deviations from Monte Carlo, one line per algorithm, one column per distance."""
+    columns = list(dict.fromkeys(f"{row['engine']} at {row['distance']:g}" for row in rows))
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        error = row["standard_error"] if np.isfinite(row["standard_error"]) else row["mc_error"]
+        text = f"{100 * row['deviation']:+.1f} ± {100 * error:.1f} % (n={row['n']})"
+        name = f"{row['engine']} at {row['distance']:g}"
+        cells.setdefault(row["algorithm"], {})[name] = text if row["n"] else "–"
+    body = [[algorithm, *(found[c] for c in columns)] for algorithm, found in cells.items()]
+    return _align([["", *columns], *body])
 
 
 def _main_quantities(engine: str | None) -> tuple[str, ...]:
