@@ -1,57 +1,47 @@
 """The three engines side by side on machines of all five protocols (minutes; slow)."""
 
+import warnings
+
+import numpy as np
 import pytest
 
-import committee
-from message_passing import PatternGeometry, local_entropy_curve
+from message_passing import local_entropy_curve
+from message_passing.problem import ReferenceProblem
+from tests.message_passing.conftest import TRAINED
+
+DISTANCES = np.array([0.05, 0.15, 0.3])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", ["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"])
-def test_deviations_from_monte_carlo(protocol, fashion_mnist_directory):
-    """EP overstates |Φ_LE| by at most a third, BP by up to a factor of two and more than EP."""
-    patterns = committee.load_patterns(
-        "fashion-mnist", size=500, seed=0, directory=fashion_mnist_directory
-    )
-    trained = committee.train(patterns, protocol=protocol, restarts=4, seed=0)
-    solutions = trained.weights[trained.train_error == 0]
-    if not len(solutions):
-        pytest.skip(f"no restart of {protocol} ended without training errors")
-    geometry = PatternGeometry(patterns.train_patterns)
-    mc, ep, bp = (
-        local_entropy_curve(solutions[0], geometry, patterns.train_labels, engine=engine)
-        for engine in ("mc", "ep", "bp")
-    )
-    assert mc.converged.all() and ep.converged.all() and bp.converged.all()
-    for distance in (0.05, 0.15, 0.3):
-        exact = mc.at(distance)
-        error = 3 * mc.standard_error_at(distance) / abs(exact)
-        deviation = ep.at(distance) / exact - 1
-        print(f"{protocol} d={distance}: mc {exact:.3e}, ep {deviation:+.1%}")
-        assert -error < deviation < 0.35 + error
-        assert bp.at(distance) < ep.at(distance)
-    if protocol == "sgd-fast":
-        assert ep.at(0.3) / mc.at(0.3) - 1 < 0.08 + 3 * mc.standard_error_at(0.3) / abs(mc.at(0.3))
+@pytest.mark.parametrize(("protocol", "restart"), TRAINED)
+def test_deviations_from_monte_carlo(protocol, restart, trained_machine):
+    """EP overstates |Φ_LE| by at most a third, BP by up to a factor of two and more than EP.
 
-
-@pytest.mark.slow
-def test_a_trained_machine_with_a_training_error(fashion_mnist_directory):
-    """The pattern that esgd leaves wrong stays wrong nearby; every engine converges and counts."""
-    patterns = committee.load_patterns(
-        "fashion-mnist", size=500, seed=0, directory=fashion_mnist_directory
-    )
-    trained = committee.train(patterns, protocol="esgd", restarts=1, seed=0)
-    if trained.train_error[0] != 1 / 500:
-        pytest.skip(f"the machine makes {500 * trained.train_error[0]:.0f} training errors, not 1")
-    geometry = PatternGeometry(patterns.train_patterns)
-    mc, ep, bp = (
-        local_entropy_curve(trained.weights[0], geometry, patterns.train_labels, engine=engine)
-        for engine in ("mc", "ep", "bp")
-    )
-    assert mc.converged.all() and ep.converged.all() and bp.converged.all()
-    for distance in (0.05, 0.15, 0.3):
-        exact = mc.at(distance)
-        error = 3 * mc.standard_error_at(distance) / abs(exact)
-        deviation = ep.at(distance) / exact - 1
-        print(f"esgd d={distance}: mc {exact:.3e}, ep {deviation:+.1%}")
-        assert abs(deviation) < 0.35 + error
+    Around machines with training errors EP and BP may fail to converge; where they do not say
+    so, the same holds.
+    """
+    machine = trained_machine(protocol, restart)
+    errors = ReferenceProblem.from_arrays(*machine).training_errors
+    mc = local_entropy_curve(*machine, engine="mc")
+    assert mc.converged.all()
+    exact = mc.at(DISTANCES)
+    error = 3 * mc.standard_error_at(DISTANCES) / np.abs(exact)
+    assert np.all(error < 0.15)
+    deviation = {}
+    print(f"\n{protocol} {restart}, {errors} errors, mc {exact} ± {error / 3}")
+    for engine in ("ep", "bp"):
+        with warnings.catch_warnings():
+            if errors:
+                warnings.filterwarnings("ignore", message=".*did not converge")
+            curve = local_entropy_curve(*machine, engine=engine)
+        if curve.converged.all():
+            deviation[engine] = curve.at(DISTANCES) / exact - 1
+            print(f"  {engine}: {deviation[engine]}")
+    assert errors or set(deviation) == {"ep", "bp"}
+    if "ep" in deviation and not errors:
+        assert np.all((deviation["ep"] > -error) & (deviation["ep"] < 0.35 + error))
+        if protocol == "sgd-fast":
+            assert np.all(deviation["ep"] < 0.08 + error)
+    if len(deviation) == 2:
+        assert np.all(deviation["bp"] > deviation["ep"])
+        assert np.all(deviation["bp"] < 1.2 + error)
