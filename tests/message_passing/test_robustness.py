@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from committee import load_patterns
-from message_passing import local_entropy_curve
+from message_passing import MonteCarlo, local_entropy_curve
 from message_passing.example_machines import flat_machine, image_like_patterns, sharp_machine
 from message_passing.problem import ReferenceProblem
 from tests.message_passing.conftest import TRAINED
@@ -63,7 +63,7 @@ def one_label():
 
 
 def one_percent():
-    weights, patterns, labels = random_machine(3, 40, 100, seed=4)
+    weights, patterns, labels = random_machine(3, 100, 100, seed=4)
     labels_wanted = np.where(np.arange(100) == 0, 1.0, -1.0)
     return weights, patterns * (labels * labels_wanted)[:, None], labels_wanted
 
@@ -138,7 +138,7 @@ def measured(machine, engine, variances=VARIANCES):
     allowed = 4 * curve.standard_error + 0.02 * np.abs(curve.free_entropy) + 1e-7
     assert np.all(curve.local_entropy[good] < allowed[good])
     print(
-        f"{engine}: {np.sum(good)} of {len(good)} converged, Φ_LE {curve.local_entropy}, "
+        f"{curve.engine}: {np.sum(good)} of {len(good)} converged, Φ_LE {curve.local_entropy}, "
         f"residual {curve.residual.max():.1g}"
     )
     return curve
@@ -147,8 +147,13 @@ def measured(machine, engine, variances=VARIANCES):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("case", SMALL)
 def test_small_problems(case, engine):
-    curve = measured(SMALL[case](), engine)
-    assert engine != "ep" or case == "both labels" or curve.converged.all()
+    # Short chains: they are to say so where they are too short.
+    quick = MonteCarlo(draws=2000, steps=40, longest_burn_in=80)
+    curve = measured(SMALL[case](), quick if engine == "mc" else engine)
+    # An error that nobody can avoid belongs to no finite temperature: bp and ep may not find it.
+    if case != "both labels":
+        assert curve.converged[0]
+        assert engine != "ep" or curve.converged.all()
 
 
 @pytest.mark.slow
