@@ -64,7 +64,7 @@ def test_samplers_agree_on_trained_machines(protocol, restart, trained_machine):
 
     # Gibbs sampling: the displacement at each Δ ...
     found = [
-        displacement(weights, patterns, labels, variance, 1200, seed=4, errors=errors)
+        displacement(weights, patterns, labels, variance, 2400, seed=4, errors=errors)
         for variance in VARIANCES[1:]
     ]
     gibbs, gibbs_error = np.transpose(found)
