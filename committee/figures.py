@@ -48,12 +48,13 @@ def plot_local_entropy(
 ) -> Axes:
     """Φ_LE against the distance d: mean over the restarts.
 
-    The first engine is drawn solid, with a band; the others are thin and dashed.
+    The first engine is drawn solid, with a band; the others are thin, belief propagation dashed.
     """
     ax = ax or new_axes()
     engines = list(engines if engines is not None else results.engines)
-    for engine, style in zip(engines, _LINES, strict=False):
+    for engine in engines:
         main = engine == engines[0]
+        style = _MAIN_LINE if main else _THIN_LINES.get(engine, _THIN_LINES["bp"])
         for i, variant in enumerate(results.variants.values()):
             distances = np.linspace(0.0, LARGEST_DISTANCE, 61)
             values = variant.local_entropy(engine, distances)
@@ -80,7 +81,7 @@ def plot_local_energy(results: ExperimentResults, ax: Axes | None = None) -> Axe
     for i, variant in enumerate(results.variants.values()):
         label = f"{variant.name} (n = {len(variant.restarts)})"
         profile = variant.profile
-        _mean_with_band(ax, profile.sigma, profile.local_energy, i, label, _LINES[0], band=True)
+        _mean_with_band(ax, profile.sigma, profile.local_energy, i, label, _MAIN_LINE, band=True)
     ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel("noise intensity  $\\sigma$, relative to each weight")
     ax.set_ylabel("local energy  $\\delta E_{\\mathrm{train}}(\\sigma)$")
@@ -139,11 +140,12 @@ def plot_test_errors(results: ExperimentResults, ax: Axes | None = None) -> Axes
     return ax
 
 
-_LINES: tuple[dict, ...] = (
-    {"linestyle": "-", "linewidth": 1.8},
-    {"linestyle": "--", "linewidth": 0.9},
-    {"linestyle": ":", "linewidth": 1.1},
-)
+_MAIN_LINE: dict[str, Any] = {"linestyle": "-", "linewidth": 1.8}
+_THIN_LINES: dict[str, dict[str, Any]] = {
+    "bp": {"linestyle": "--", "linewidth": 0.9},
+    "ep": {"linestyle": ":", "linewidth": 1.1},
+    "mc": {"linestyle": "-", "linewidth": 0.9},
+}
 
 
 def _mean_with_band(
