@@ -14,7 +14,8 @@ of pattern μ is replaced by Gaussian sites exp(ν_kμ v − ½ λ_kμ v²), one
 
 Precisions λ may be negative (and are, wherever a unit's being wrong is compensated by others);
 a posterior that is not positive, or a cavity variance that is not, makes the step smaller. What
-is approximated is the independence of the units within a pattern, and each site's Gaussian form.
+is approximated is the independence of the units within a pattern, and each site's Gaussian form;
+on trained machines the first is the larger part (tests/reference/joint_sites.py goes without it).
 Sources: [M01], [RW06] ch. 3.6.
 """
 
@@ -154,9 +155,10 @@ def accelerated_step(history: list[tuple[Sites, Sites]], variance: float, step: 
         point = point - weights @ (points[-1] - points[:-1])
         change = change - weights @ differences
     flat = point + step * change
-    half, shape = len(flat) // 2, history[-1][0].precision.shape
+    lam, nu = history[-1][0]
     return Sites(
-        flat[:half].reshape(shape) / variance, flat[half:].reshape(shape) / np.sqrt(variance)
+        flat[: lam.size].reshape(lam.shape) / variance,
+        flat[lam.size :].reshape(nu.shape) / np.sqrt(variance),
     )
 
 
