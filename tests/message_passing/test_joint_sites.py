@@ -101,3 +101,20 @@ def test_groups_of_similar_patterns_lie_between():
     paired = log_z + pair_correction(problem, variance, sites)
     assert log_z < joint.log_z < exact - 5 * error
     assert exact + 5 * error < paired
+
+
+def test_correlations_within_a_pattern_are_those_of_samples():
+    """Which the sites of the engine "ep" take to be zero."""
+    problem, variance = similar_patterns(3, 6, overlap=0.6), 0.6
+    rng = np.random.default_rng(2)
+    problem.fields = 0.3 + 0.1 * rng.standard_normal((3, 6))
+    z = rng.standard_normal((200_000, 3, 6))
+    u = problem.fields + math.sqrt(variance) * (z @ problem.geometry.factor.T)
+    solutions = u[np.all((u >= 0).sum(axis=1) > 1, axis=1)]
+    between = np.triu_indices(3, 1)
+    for mu, covariance in enumerate(joint_sites.solve(problem, variance).covariance):
+        spread = np.sqrt(np.diag(covariance))
+        found = (covariance / np.outer(spread, spread))[between]
+        sampled = np.corrcoef(solutions[:, :, mu].T)[between]
+        assert np.all(sampled < -0.1)
+        np.testing.assert_allclose(found, sampled, atol=0.03)
