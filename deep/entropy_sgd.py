@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from committee.entropic import (
-    elastic_pull,
-    langevin_kick,
-    local_entropy_gradient,
-    running_average,
-)
+from committee.entropic import local_entropy_gradient, running_average
 from deep.base_optimizers import (
     Base,
     as_groups,
@@ -24,6 +19,7 @@ from deep.base_optimizers import (
     parameter_shapes,
 )
 from deep.focusing import AutomaticFocusing, Focusing, Gamma
+from deep.langevin import LangevinNoise, add_elastic_pull
 from deep.stability import warn_if_unstable
 from deep.tensor_list import TensorList
 
@@ -131,8 +127,7 @@ class EntropySGD(torch.optim.Optimizer):
         self._averages: list[TensorList] = []
         self._touched: list[list[bool]] = []
         self._first_loss: Tensor | None = None
-        devices = {p.device for group in self.param_groups for p in group["params"]}
-        self._generators = {d: torch.Generator(d).manual_seed(seed) for d in devices}
+        self.langevin = LangevinNoise([p for g in self.param_groups for p in g["params"]], seed)
 
     # -- the algorithm ------------------------------------------------------------------
 
@@ -160,29 +155,21 @@ class EntropySGD(torch.optim.Optimizer):
         if self.inner_steps_done == 0:
             self._begin(loss)
         gamma = self.gamma
-        kicks = []
-        for index, group in enumerate(self.inner.param_groups):
-            anchor = self._anchors[index]
-            active = [i for i, p in enumerate(self._moving[index]) if p.grad is not None]
-            weights = TensorList(self._moving[index][i] for i in active)
-            gradients = [_dense_gradient(p) for p in weights.tensors]
-            for i in active:
-                self._touched[index][i] = True
+        parts = [self._active(index) for index in range(len(self._moving))]
+        for group, part in zip(self.inner.param_groups, parts, strict=True):
+            gradients = [_dense_gradient(p) for p in part.weights]
             if gamma != 0:
-                centre = TensorList(anchor.tensors[i] for i in active)
-                elastic_pull(weights, centre, gamma).add_to(gradients)
-            if self.noise != 0:
-                lr = float(group["lr"])
-                gaussian = TensorList(map(self._gaussian, weights.tensors))
-                if self.noise_enters == "weights":
-                    kicks.append((langevin_kick(lr, self.noise, gaussian), weights))
-                else:
-                    langevin_kick(1 / lr, -self.noise, gaussian).add_to(gradients)
+                add_elastic_pull(gradients, part.weights, part.anchors, gamma)
+            if self.noise != 0 and self.noise_enters == "gradient":
+                scale = 1 / float(group["lr"]), -self.noise
+                self.langevin.add_to(gradients, *scale, part.numbers)
         self.inner.step()
-        for kick, weights in kicks:
-            kick.add_to(weights.tensors)
-        for moving, average in zip(self._moving, self._averages, strict=True):
-            running_average(average, TensorList(moving), self.averaging).copy_to(average)
+        kick = self.noise if self.noise_enters == "weights" else 0.0
+        for group, part in zip(self.inner.param_groups, parts, strict=True):
+            self.langevin.kick_and_average(
+                part.weights, part.averages, self.averaging, float(group["lr"]), kick, part.numbers
+            )
+        self.langevin.draws += 1
         self.inner_steps_done += 1
 
     @torch.no_grad()
@@ -230,8 +217,8 @@ class EntropySGD(torch.optim.Optimizer):
     def _begin(self, loss: Tensor | float | None) -> None:
         """Algorithm 1, line 2: w', μ ← w."""
         self._moving = self._trainable()
-        self._anchors = [TensorList(moving).clone() for moving in self._moving]
-        self._averages = [TensorList(moving).clone() for moving in self._moving]
+        self._anchors = self._copies(self._anchors)
+        self._averages = self._copies(self._averages)
         self._touched = [[False] * len(moving) for moving in self._moving]
         if self.focusing.awaits_measurement:
             if loss is None:
@@ -240,6 +227,39 @@ class EntropySGD(torch.optim.Optimizer):
                     "call step(closure) or step(loss=loss)."
                 )
             self._first_loss = torch.as_tensor(loss).detach().clone()
+
+    def _copies(self, old: list[TensorList]) -> list[TensorList]:
+        """Copies of the weights, in the memory of the last inner loop where it fits."""
+        new = []
+        for index, moving in enumerate(self._moving):
+            kept = old[index].tensors if index < len(old) else []
+            if [(k.shape, k.dtype, k.device) for k in kept] == [
+                (p.shape, p.dtype, p.device) for p in moving
+            ]:
+                TensorList(moving).copy_to(kept)
+                new.append(TensorList(kept))
+            else:
+                new.append(TensorList(moving).clone())
+        return new
+
+    def _active(self, index: int) -> _Active:
+        """The parameters of a group that this minibatch has given a gradient."""
+        moving, anchors = self._moving[index], self._anchors[index].tensors
+        averages = self._averages[index].tensors
+        before = sum(map(len, self._moving[:index]))
+        part = _Active([], [], [], [])
+        for i, p in enumerate(moving):
+            if p.grad is None:
+                # It stays where it is, and its average approaches it.
+                if self._touched[index][i]:
+                    averages[i].copy_(running_average(averages[i], p, self.averaging))
+                continue
+            self._touched[index][i] = True
+            part.weights.append(p)
+            part.anchors.append(anchors[i])
+            part.averages.append(averages[i])
+            part.numbers.append(before + i)
+        return part
 
     def _measure_gamma0(self) -> None:
         """γ0 = L(w)/d(w', w) after a first inner loop with γ = 0 ([P21] App. C)."""
@@ -259,10 +279,6 @@ class EntropySGD(torch.optim.Optimizer):
         gamma = max(self.focusing(time) for time in (0, outer_steps or total))
         advice = "the inner loop may diverge. Give a smaller gamma."
         return warn_if_unstable(self.inner, gamma, 1, "in the inner loop", advice) is None
-
-    def _gaussian(self, p: Tensor) -> Tensor:
-        generator = self._generators[p.device]
-        return torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
 
     # -- groups and state ---------------------------------------------------------------
 
@@ -305,7 +321,7 @@ class EntropySGD(torch.optim.Optimizer):
             "touched": [list(t) for t in self._touched] if inside else [],
             "gamma0": self.focusing.gamma0,
             "first_loss": self._first_loss,
-            "noise": {str(d): g.get_state() for d, g in self._generators.items()},
+            "noise": self.langevin.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -314,14 +330,7 @@ class EntropySGD(torch.optim.Optimizer):
         Raises ``ValueError`` for the state of another model or another kind of device.
         """
         check_same_shapes(state_dict.get("shapes", []), self.param_groups)
-        for device, generator in self._generators.items():
-            stored = state_dict["noise"].get(str(device))
-            if stored is None:
-                raise ValueError(
-                    f"the state has no random state for {device}, only for "
-                    f"{sorted(state_dict['noise'])}; resume on the same kind of device."
-                )
-            generator.set_state(stored.cpu())
+        self.langevin.load_state_dict(state_dict["noise"])
         self.inner.load_state_dict(state_dict["inner"])
         self.outer.load_state_dict(state_dict["outer"])
         self._share_outer()
@@ -339,6 +348,15 @@ class EntropySGD(torch.optim.Optimizer):
             TensorList(s.to(p).clone() for s, p in zip(tensors, moving, strict=True))
             for tensors, moving in zip(stored, self._moving if stored else [], strict=True)
         ]
+
+
+class _Active(NamedTuple):
+    """Parameters that take an inner step: w', w, μ and their numbers in the model."""
+
+    weights: list[Tensor]
+    anchors: list[Tensor]
+    averages: list[Tensor]
+    numbers: list[int]
 
 
 def _dense_gradient(p: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ def test_entropy_sgd_with_its_noise():
         return torch.from_numpy(literal.langevin_noise(generators, (K, N)))
 
     drawn = [0]
-    optimizer._gaussian = same_noise
+    optimizer.langevin.gaussian = same_noise
     for epoch in range(epochs):
         for outer in range(STEPS):
             for inner in range(L):

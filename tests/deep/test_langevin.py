@@ -1,0 +1,136 @@
+"""The compiled passes of Entropy-SGD: their noise, and the same weights as without them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deep import EntropySGD, langevin
+from deep._kernels_langevin import add_noise, philox
+from deep.langevin import CHUNK, LangevinNoise, in_one_pass
+from tests.reference import philox as reference
+
+pytestmark = pytest.mark.compiled
+
+# Known answers published with the generator (Random123, kat_vectors).
+PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0)
+KNOWN = [
+    ((0,) * 6, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 6, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (PI, (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
+]
+
+
+@pytest.mark.parametrize(("words", "answer"), KNOWN)
+def test_known_answers_of_philox(words, answer):
+    assert tuple(philox(*map(np.uint32, words))) == answer
+    assert reference.philox_4x32(words[:4], words[4:]) == answer
+
+
+def noise(shape, seed=3, draw=0, number=0):
+    source = LangevinNoise([torch.zeros(1)], seed)
+    source.draws = draw
+    values = torch.zeros(shape)
+    source.add_to([values], 1.0, 1.0, [number])
+    return values
+
+
+@pytest.mark.parametrize("count", [1, 2048, 5000])
+def test_noise_is_a_function_of_seed_draw_tensor_and_place(count):
+    seed, draw, number = 2**40 + 7, 12, 5
+    ours = noise((count,), seed, draw, number).numpy()
+    expected = reference.normals(seed, draw, number, count)
+    # The series of sine and cosine in float32 are good to 2e-5.
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=5e-5)
+
+
+def test_noise_is_gaussian_and_independent():
+    size = 400_000
+    draws = [noise((size,)), noise((size,), draw=1), noise((size,), number=1)]
+    draws.append(noise((size,), seed=4))
+    for z in (z.double() for z in draws):
+        assert abs(z.mean()) < 5 / size**0.5
+        assert abs(z.square().mean() - 1) < 5 * (2 / size) ** 0.5
+        assert abs(z.pow(4).mean() - 3) < 5 * (96 / size) ** 0.5
+        assert abs((z[1:] * z[:-1]).mean()) < 5 / size**0.5
+    correlations = torch.corrcoef(torch.stack(draws).double()) - torch.eye(4)
+    assert correlations.abs().max() < 5 / size**0.5
+
+
+def test_noise_does_not_depend_on_threads():
+    before = torch.get_num_threads()
+    values = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        values.append(noise((3, CHUNK)))
+    torch.set_num_threads(before)
+    assert torch.equal(*values)
+
+
+def network():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.Flatten(), nn.Linear(180, 3)
+    )
+    return model.to(memory_format=torch.channels_last)
+
+
+def train(eps, noise_enters="weights", steps=11):
+    model = network()
+    optimizer = EntropySGD(
+        model.parameters(), partial(torch.optim.SGD, momentum=0.9, nesterov=True), lr=0.7,
+        inner_lr=0.05, inner_steps=4, noise=eps, gamma=0.3, noise_enters=noise_enters,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    for step in range(steps):
+        images = torch.randn(8, 3, 8, 8, generator=generator)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images), torch.arange(8) % 3)
+        # Sometimes a parameter has no part in the loss.
+        loss.backward()
+        if step % 3 == 2:
+            model[0].bias.grad = None
+        optimizer.step()
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+
+
+def test_without_noise_the_kernels_change_no_bit(monkeypatch):
+    fused = train(0.0)
+    calls = []
+    monkeypatch.setattr(langevin, "in_one_pass", lambda *lists: calls.append(lists))
+    assert torch.equal(train(0.0), fused)
+    # The kernels would have taken all of them: 1×1 convolutions in channels_last too.
+    assert len(calls) == 2 * 11 and all(in_one_pass(*lists) for lists in calls)
+
+
+@pytest.mark.parametrize("noise_enters", ["weights", "gradient"])
+def test_with_noise_they_are_told_the_same_numbers(monkeypatch, noise_enters):
+    """The general path, given the kernels' normals, takes the same trajectory."""
+    fused = train(0.3, noise_enters)
+    shapes = [p.shape for p in network().parameters()]
+    assert len(set(shapes)) == len(shapes)
+
+    def gaussian(self, p):
+        z = np.zeros(p.numel(), np.float32)
+        number = np.uint32(shapes.index(p.shape))
+        add_noise(z, np.float32(1), self.seed, np.uint32(self.draws), number, 0)
+        return torch.empty_like(p).set_(
+            torch.from_numpy(z).untyped_storage(), 0, p.shape, p.stride()
+        )
+
+    monkeypatch.setattr(langevin, "in_one_pass", lambda *_: False)
+    monkeypatch.setattr(LangevinNoise, "gaussian", gaussian)
+    torch.testing.assert_close(train(0.3, noise_enters), fused, rtol=0, atol=1e-6)
+    assert (train(0.0) - fused).abs().max() > 0.01
+
+
+def test_where_the_kernels_do_not_apply():
+    x = torch.zeros(4, 4)
+    assert in_one_pass([x], [x.clone()]) and in_one_pass([], [])
+    assert not in_one_pass([x], [x.t()])
+    assert not in_one_pass([x[:, ::2]])
+    assert not in_one_pass([x.double()]) and not in_one_pass([x.bfloat16()])
