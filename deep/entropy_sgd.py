@@ -158,7 +158,7 @@ class EntropySGD(torch.optim.Optimizer):
         parts = [self._active(index) for index in range(len(self._moving))]
         for group, part in zip(self.inner.param_groups, parts, strict=True):
             gradients = [_dense_gradient(p) for p in part.weights]
-            if gamma != 0:
+            if gamma != 0 and self.inner_steps_done > 0:  # at first w' = w
                 add_elastic_pull(gradients, part.weights, part.anchors, gamma)
             if self.noise != 0 and self.noise_enters == "gradient":
                 scale = 1 / float(group["lr"]), -self.noise

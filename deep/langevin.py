@@ -62,9 +62,11 @@ class LangevinNoise:
         if not in_one_pass(values):
             langevin_kick(lr, noise, TensorList(map(self.gaussian, values))).add_to(values)
             return
-        scale, stream = self._scale(lr, noise), self._stream(numbers)
+        scale, draw = self._scale(lr, noise), np.uint32(self.draws % 2**32)
+        tensors = list(map(np.uint32, numbers))
         _in_chunks(
-            lambda first, tensor, x: kernels.add_noise(x, scale, *stream(tensor), first), values
+            lambda first, i, x: kernels.add_noise(x, scale, self.seed, draw, tensors[i], first),
+            values,
         )
 
     def kick_and_average(
@@ -83,24 +85,21 @@ class LangevinNoise:
             mean = TensorList(averages)
             running_average(mean, TensorList(weights), averaging).copy_to(mean)
             return
-        scale, stream = self._scale(lr, noise), self._stream(numbers)
         memory = np.float32(averaging)
         if noise == 0:
             _in_chunks(lambda first, _, m, w: kernels.average(m, w, memory), averages, weights)
-        else:
-            _in_chunks(
-                lambda first, tensor, m, w: kernels.kick_and_average(
-                    m, w, scale, memory, *stream(tensor), first
-                ),
-                averages, weights,
-            )  # fmt: skip
+            return
+        scale, draw = self._scale(lr, noise), np.uint32(self.draws % 2**32)
+        tensors = list(map(np.uint32, numbers))
+        _in_chunks(
+            lambda first, i, m, w: kernels.kick_and_average(
+                m, w, scale, memory, self.seed, draw, tensors[i], first
+            ),
+            averages, weights,
+        )  # fmt: skip
 
     def _scale(self, lr: float, noise: float) -> np.float32:
         return np.float32(langevin_kick(lr, noise, 1.0))  # it is linear in the Gaussian
-
-    def _stream(self, numbers: list[int]) -> Callable[[int], tuple[Any, ...]]:
-        draw = np.uint32(self.draws % 2**32)
-        return lambda tensor: (self.seed, draw, np.uint32(numbers[tensor]))
 
     def state_dict(self) -> dict[str, Any]:
         """Number of draws, and the states of torch's generators by device."""
@@ -122,7 +121,7 @@ class LangevinNoise:
 
 def in_one_pass(*lists: Sequence[Tensor]) -> bool:
     """Whether the kernels apply: float32 on a CPU, and tensors that lie in memory alike."""
-    if config.DISABLE_JIT:
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
         return False
     return all(
         all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)

@@ -20,6 +20,7 @@ from deep.base_optimizers import (
 )
 from deep.batch_norm import batch_statistics
 from deep.focusing import Focusing, Gamma
+from deep.langevin import add_elastic_pull
 from deep.replicas import Ensemble, check_replicas, floating_buffers
 from deep.stability import warn_if_unstable
 from deep.tensor_list import TensorList
@@ -146,7 +147,8 @@ class ReplicatedSGD(torch.optim.Optimizer):
         """Algorithm 2, line 7: add K_c γ (w^a − w̄) to the gradients."""
         for _, weights, centre in self._coupled_groups():
             gradients = [p.grad for p in weights.tensors if p.grad is not None]
-            elastic_pull(weights, centre, self.coupling_period * gamma).add_to(gradients)
+            strength = self.coupling_period * gamma
+            add_elastic_pull(gradients, weights.tensors, centre.tensors, strength)
 
     def _contract(self, gamma: float) -> None:
         """The implicit step: w^a ← w̄ + (w^a − w̄)/(1 + ηK_cγ)."""

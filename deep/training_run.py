@@ -23,6 +23,7 @@ from deep.replicated_sgd import ReplicatedSGD, spread
 from message_passing.hardware import describe_machine, git_revision
 
 GAMMA0_MINIBATCHES = 8
+RECALIBRATION_IMAGES = 5000  # of the training set, augmented, for a row of the log
 
 
 class TrainingRun:
@@ -152,12 +153,29 @@ class TrainingRun:
     def evaluate(self, network: nn.Module, split: str) -> tuple[float, float]:
         return evaluate(network, ImageBatches(self.data, self.images, split), self.place.autocast())
 
+    def recalibrated_test_error(self, network: nn.Module, images: int | None = None) -> float:
+        """Test error of a copy with BatchNorm statistics from augmented training images."""
+        batches = ImageBatches(self.data, self.images, "train", augment=True, images=images)
+        with self.place.autocast():
+            fresh = recalibrated(network, batches)
+        return self.evaluate(fresh, "test")[1]
+
     def row(self, step: int, seconds: float) -> dict[str, Any]:
-        """A row of the log; resets the running training loss and error."""
+        """A row of the log; resets the running training loss and error.
+
+        The weights of a centre or an anchor have made no forward pass in training, and their
+        BatchNorm statistics are those of other weights (for a centre, the mean of the
+        replicas'): where there is BatchNorm, the test error with statistics of their own is
+        logged too.
+        """
         loss, wrong, count = self.place.total(self.sums).tolist()
         self.sums.zero_()
         with self.network() as network:
             test_loss, test_error = self.evaluate(network, "test")
+            recalibrated_error = {}
+            if self.has_batch_norm and self.config.algorithm != "sgd":
+                error = self.recalibrated_test_error(network, RECALIBRATION_IMAGES)
+                recalibrated_error = {"test_error_recalibrated": error}
         optimizer = self.optimizer
         gamma = distance = 0.0
         if isinstance(optimizer, ReplicatedSGD | EntropySGD):
@@ -173,6 +191,7 @@ class TrainingRun:
             "train_error": wrong / count,
             "test_loss": test_loss,
             "test_error": test_error,
+            **recalibrated_error,
             # Mean of ½‖w^a − w̄‖² over the replicas.
             "distance": distance,
             "seconds": seconds,
@@ -193,9 +212,7 @@ class TrainingRun:
                 loss, error = self.evaluate(network, split)
                 result |= {f"{split}_error": error, f"{split}_loss": loss}
             if self.has_batch_norm:
-                batches = ImageBatches(self.data, self.images, "train", augment=True)
-                fresh = recalibrated(network, batches)
-                result["test_error_recalibrated"] = self.evaluate(fresh, "test")[1]
+                result["test_error_recalibrated"] = self.recalibrated_test_error(network)
         if isinstance(self.optimizer, ReplicatedSGD | EntropySGD):
             result["measured_gamma0"] = self.optimizer.focusing.gamma0
         return {

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from deep.batch_norm import recalibrated
 from deep.config import ALGORITHMS, TrainingConfig
 from deep.datasets import synthetic_images
 from deep.minibatches import ImageBatches, Minibatches, evaluate
@@ -69,9 +70,13 @@ def test_bf16_trains_too(tmp_path):
 
 
 def test_the_log_goes_to_tensorboard_where_it_is_wanted(tmp_path):
-    pytest.importorskip("tensorboard")
-    run(small("sgd", passes=1, lr_drops=()), tmp_path, tensorboard=True)
-    assert len(list((tmp_path / "tensorboard").glob("events*"))) == 1
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = run(small("sgd", passes=2, lr_drops=()), tmp_path, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    stored = {e.step: e.value for e in events.Scalars("test_error")}
+    assert stored == pytest.approx({r["step"]: r["test_error"] for r in result.log})
 
 
 def test_a_diverging_run_says_so(tmp_path):
@@ -111,6 +116,46 @@ def test_a_run_leaves_what_it_says(tmp_path, algorithm):
     loss, error = evaluate(result.model, ImageBatches(DATA, images, "test"))
     assert error == result.result["test_error"] == rows_error(rows)
     assert loss == pytest.approx(result.result["test_loss"], rel=1e-5)
+
+
+class WithBatchNorm(torch.nn.Sequential):
+    def __init__(self, num_classes):
+        super().__init__(
+            torch.nn.Flatten(), torch.nn.Linear(768, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(),
+            torch.nn.Linear(8, num_classes),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_log_has_the_test_error_with_recalibrated_batch_norm(tmp_path, monkeypatch, algorithm):
+    """Of the centre and of the anchor, whose weights have made no forward pass in training."""
+    build = lambda name, classes, **_: WithBatchNorm(classes)  # noqa: E731
+    monkeypatch.setattr("deep.training_run.build_model", build)
+    networks = []
+
+    def spy(network, batches):
+        networks.append(recalibrated(network, batches))
+        return networks[-1]
+
+    monkeypatch.setattr("deep.training_run.recalibrated", spy)
+    config = small(algorithm, model_options={}, batch_size=4)
+    result = run(config, tmp_path / "a")
+    if algorithm == "sgd":
+        assert "test_error_recalibrated" not in result.log[0]
+        return
+    logged = [row["test_error_recalibrated"] for row in result.log]
+    test = ImageBatches(DATA, DATA.preprocessing(), "test")
+    assert [evaluate(network, test)[1] for network in networks[:-1]] == logged
+    # The statistics are those of the augmented images; all 96 of them, in a row as at the end.
+    ((images, _),) = ImageBatches(DATA, DATA.preprocessing(), "train", augment=True)
+    values = result.model[1](images.flatten(1))
+    for network in networks[-2:]:
+        torch.testing.assert_close(network[2].running_mean, values.mean(0), rtol=0, atol=1e-5)
+        torch.testing.assert_close(network[2].running_var, values.var(0), rtol=1e-4, atol=0)
+    # They are measured on a copy: the run goes on as if nothing had been.
+    assert not torch.allclose(result.model[2].running_mean, values.mean(0), rtol=0, atol=1e-3)
+    monkeypatch.setattr("deep.training_run.recalibrated", lambda network, batches: network)
+    assert torch.equal(weights(result), weights(run(config, tmp_path / "b")))
 
 
 def rows_error(rows):
