@@ -17,6 +17,7 @@ from deep.benchmark import BenchmarkOptions, benchmark, hardware
 from deep.config import TrainingConfig
 from deep.figures import plot_local_energy, plot_training
 from deep.memory import keep_freed_memory
+from deep.place import CompileMode
 from deep.recipes import PUBLISHED, recipe
 from deep.replicas import ReplicaLostError
 from deep.stored_runs import FlatnessOptions, flatness_rows, measure_flatness
@@ -46,8 +47,8 @@ class TrainCommand:
     """Number format of the network's passes; auto: bf16 on a GPU, float32 elsewhere."""
     data_folder: Path | None = None
     """Where the official archives are; else $WIDE_FLAT_MINIMA_DATA, the cache, a download."""
-    compile: bool = False
-    """Use torch.compile."""
+    compile: CompileMode = "off"
+    """Mode of torch.compile: off, default, or reduce-overhead (with CUDA graphs on a GPU)."""
     checkpoint_every: int = 1
     """Rows of the log from one checkpoint to the next."""
     tensorboard: bool = False
@@ -110,7 +111,7 @@ def train_command(arguments: Sequence[str]) -> None:
         result = train(
             replace(config, seed=seed), folder / f"seed-{seed}", command.device,
             data_folder=command.data_folder, precision=command.precision,
-            compile_model=command.compile,
+            compile_mode=command.compile,
             checkpoint_every=command.checkpoint_every, tensorboard=command.tensorboard,
         )  # fmt: skip
         assert result is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -12,6 +12,7 @@ from torch import Tensor
 from deep.replicas import guarded
 
 PRECISIONS = ("auto", "float32", "bf16")
+CompileMode = Literal["off", "default", "reduce-overhead"]
 
 
 class Place:

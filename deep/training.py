@@ -21,7 +21,7 @@ from tqdm import tqdm
 from deep.checkpoints import load_checkpoint, save_checkpoint
 from deep.config import TrainingConfig
 from deep.datasets import ImageData, load_images
-from deep.place import Place
+from deep.place import CompileMode, Place
 from deep.training_run import TrainingRun
 from message_passing.storage import write_csv, write_json
 
@@ -53,7 +53,7 @@ def train(
     data: ImageData | None = None,
     data_folder: str | Path | None = None,
     precision: str = "auto",
-    compile_model: bool = False,
+    compile_mode: CompileMode = "off",
     checkpoint_every: int = 1,
     stop_after: int | None = None,
     tensorboard: bool = False,
@@ -64,13 +64,14 @@ def train(
     Parameters
     ----------
     device
-        "auto" takes a GPU where there is one. On a GPU: fused base optimizers.
+        "auto" takes a GPU where there is one.
     precision
         "float32", "bf16" (autocast), or "auto": bf16 on a GPU, float32 elsewhere.
     data
         Images; loaded by ``config.dataset`` (from ``data_folder``) if not given.
-    compile_model
-        Use ``torch.compile``.
+    compile_mode
+        ``"off"``, or the mode of ``torch.compile``: ``"default"``, ``"reduce-overhead"`` (CUDA
+        graphs on a GPU). Needs a C++ compiler; on a CPU SmallConvNet is slower with it.
     checkpoint_every
         Rows of the log from one checkpoint to the next.
     stop_after
@@ -93,7 +94,7 @@ def train(
     result_file = folder / "result.json"
     finished = result_file.exists()
     images = (data or load_images(config.dataset, data_folder)).to(place.device)
-    run = TrainingRun(config, images, place, compile_model)
+    run = TrainingRun(config, images, place, compile_mode)
     kept = load_checkpoint(folder, run.models, run.optimizer, run.indices)
     kept = kept or {"step": 0, "log": [], "seconds": 0.0, "sums": torch.zeros(3).double()}
     if place.first:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from deep.datasets import ImageData
 from deep.entropy_sgd import EntropySGD
 from deep.minibatches import LANGEVIN, START, ImageBatches, Minibatches, evaluate, stream_seed
 from deep.models import build_model
-from deep.place import Place
+from deep.place import CompileMode, Place
 from deep.replicated_sgd import ReplicatedSGD, spread
 from message_passing.hardware import describe_machine, git_revision
 
@@ -30,15 +30,25 @@ class TrainingRun:
     """The replicas of this process, their minibatches and their optimizer."""
 
     def __init__(
-        self, config: TrainingConfig, data: ImageData, place: Place, compile_model: bool
+        self,
+        config: TrainingConfig,
+        data: ImageData,
+        place: Place,
+        compile_mode: CompileMode = "off",
     ) -> None:
+        if compile_mode not in get_args(CompileMode):
+            raise ValueError(
+                f"compile_mode is {compile_mode!r}; one of {get_args(CompileMode)} was expected."
+            )
         self.config, self.data, self.place = config, data, place
         replicas = config.replicas if config.replicated else 1
         self.indices = spread(replicas, place.processes, place.rank)
         self.total_replicas = replicas
         self.models = [self._fresh_model(index) for index in self.indices]
-        forwards = [torch.compile(m) if compile_model else m for m in self.models]
-        self.forwards: list[Callable[[Tensor], Tensor]] = forwards
+        self.forwards: list[Callable[[Tensor], Tensor]] = [
+            model if compile_mode == "off" else torch.compile(model, mode=compile_mode)
+            for model in self.models
+        ]
         self.images = data.preprocessing(config.padding, config.flip)
         self.batches = [
             Minibatches(data, self.images, config.batch_size, config.seed, index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -77,6 +78,17 @@ def test_the_log_goes_to_tensorboard_where_it_is_wanted(tmp_path):
     events.Reload()
     stored = {e.step: e.value for e in events.Scalars("test_error")}
     assert stored == pytest.approx({r["step"]: r["test_error"] for r in result.log})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_is_trained_alike(tmp_path):
+    config = small("rsgd", passes=2, lr_drops=(), replicas=2)
+    plain, compiled = (
+        run(config, tmp_path / "a"),
+        run(config, tmp_path / "b", compile_mode="default"),
+    )
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-4, atol=1e-6)
 
 
 def test_a_diverging_run_says_so(tmp_path):
@@ -320,6 +332,8 @@ def test_bad_input(tmp_path):
         recipe("cifar10", "resnet19", "sgd")
     with pytest.raises(ValueError, match="device is 'tpu'"):
         train(SMALL, tmp_path / "x", "tpu", DATA)
+    with pytest.raises(ValueError, match="compile_mode is 'on'; one of"):
+        run(SMALL, tmp_path / "y", compile_mode="on")
     run(small("sgd"), tmp_path, stop_after=2)
     with pytest.raises(ValueError, match=r"holds another run: lr is 0\.05 there and 0\.1 here"):
         run(small("sgd", lr=0.1), tmp_path)
