@@ -21,7 +21,7 @@ from deep.base_optimizers import (
 from deep.focusing import AutomaticFocusing, Focusing, Gamma
 from deep.langevin import LangevinNoise, add_elastic_pull
 from deep.stability import warn_if_unstable
-from deep.tensor_list import TensorList
+from deep.tensor_list import TensorList, copies
 
 
 class EntropySGD(torch.optim.Optimizer):
@@ -217,8 +217,9 @@ class EntropySGD(torch.optim.Optimizer):
     def _begin(self, loss: Tensor | float | None) -> None:
         """Algorithm 1, line 2: w', μ ← w."""
         self._moving = self._trainable()
-        self._anchors = self._copies(self._anchors)
-        self._averages = self._copies(self._averages)
+        # In the memory of the last inner loop, where there was one.
+        self._anchors = copies(self._moving, self._anchors)
+        self._averages = copies(self._moving, self._averages)
         self._touched = [[False] * len(moving) for moving in self._moving]
         if self.focusing.awaits_measurement:
             if loss is None:
@@ -227,20 +228,6 @@ class EntropySGD(torch.optim.Optimizer):
                     "call step(closure) or step(loss=loss)."
                 )
             self._first_loss = torch.as_tensor(loss).detach().clone()
-
-    def _copies(self, old: list[TensorList]) -> list[TensorList]:
-        """Copies of the weights, in the memory of the last inner loop where it fits."""
-        new = []
-        for index, moving in enumerate(self._moving):
-            kept = old[index].tensors if index < len(old) else []
-            if [(k.shape, k.dtype, k.device) for k in kept] == [
-                (p.shape, p.dtype, p.device) for p in moving
-            ]:
-                TensorList(moving).copy_to(kept)
-                new.append(TensorList(kept))
-            else:
-                new.append(TensorList(moving).clone())
-        return new
 
     def _active(self, index: int) -> _Active:
         """The parameters of a group that this minibatch has given a gradient."""

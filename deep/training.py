@@ -3,6 +3,8 @@
 A run lives in a folder: ``config.json``, ``log.csv`` (one row per pass of a replica over the
 data), ``checkpoint.pt``, ``snapshots/passes-*.pt``, and at the end ``final.pt`` and
 ``result.json``. Calling ``train`` again with the same folder continues it, bit for bit on a CPU.
+Where there is BatchNorm, the log of rsgd and esgd has ``test_error_recalibrated`` too: the test
+error with statistics measured again, on a copy.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ def train(
     started = time.perf_counter()
     bar = tqdm(
         total=run.steps, initial=done, unit="step", desc=folder.name,
-        disable=not progress or not place.first,
+        disable=not progress or not place.first, mininterval=1.0,
     )  # fmt: skip
 
     def elapsed() -> float:
