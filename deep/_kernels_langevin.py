@@ -21,8 +21,9 @@ from committee._float32 import gaussians_from_bits
 
 BLOCK = 2048  # normals made at a time; they stay in the first-level cache
 
-_elastic_pull = njit(cache=True)(entropic.elastic_pull)
-_running_average = njit(cache=True)(entropic.running_average)
+# Not cached: numba's cache does not tell them from those of ``committee``, which fuse.
+_elastic_pull = njit(entropic.elastic_pull)
+_running_average = njit(entropic.running_average)
 _half_word = np.uint64(32)
 
 
@@ -40,18 +41,16 @@ def philox(c0, c1, c2, c3, key0, key1):
 
 
 @njit(cache=True, error_model="numpy", forceinline=True)
-def _fill(normals, bits, seed, draw, tensor, block):
-    """One block of standard normals; ``bits`` (BLOCK/2) is scratch."""
+def _fill(normals, words, seed, draw, tensor, block):
+    """One block of standard normals; ``words`` (BLOCK) is scratch."""
     count = BLOCK // 4
     key0, key1 = np.uint32(seed), np.uint32(seed >> _half_word)
     for i in range(count):
         place = np.uint64(block * count + i)
-        a, b, c, d = philox(
+        words[i], words[count + i], words[2 * count + i], words[3 * count + i] = philox(
             np.uint32(place), np.uint32(place >> _half_word), tensor, draw, key0, key1
         )
-        bits[i] = np.uint64(a) << _half_word | np.uint64(b)
-        bits[count + i] = np.uint64(c) << _half_word | np.uint64(d)
-    gaussians_from_bits(bits, normals)
+    gaussians_from_bits(words, normals)
 
 
 @njit(cache=True, nogil=True)
@@ -64,9 +63,9 @@ def add_elastic_pull(gradient, weights, centre, gamma):
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_noise(values, scale, seed, draw, tensor, first):
     """``x ← x + scale·N(0, I)``; ``first`` is the place in its tensor, in blocks."""
-    normals, bits = np.empty(BLOCK, np.float32), np.empty(BLOCK // 2, np.uint64)
+    normals, words = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
     for start in range(0, values.size, BLOCK):
-        _fill(normals, bits, seed, draw, tensor, first + start // BLOCK)
+        _fill(normals, words, seed, draw, tensor, first + start // BLOCK)
         part = values[start : start + BLOCK]
         for i in range(part.size):
             part[i] += scale * normals[i]
@@ -82,9 +81,9 @@ def average(mean, weights, averaging):
 @njit(cache=True, nogil=True, error_model="numpy")
 def kick_and_average(mean, weights, scale, averaging, seed, draw, tensor, first):
     """``add_noise`` to the weights, then ``average``, in one pass."""
-    normals, bits = np.empty(BLOCK, np.float32), np.empty(BLOCK // 2, np.uint64)
+    normals, words = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
     for start in range(0, weights.size, BLOCK):
-        _fill(normals, bits, seed, draw, tensor, first + start // BLOCK)
+        _fill(normals, words, seed, draw, tensor, first + start // BLOCK)
         w, m = weights[start : start + BLOCK], mean[start : start + BLOCK]
         for i in range(w.size):
             w[i] += scale * normals[i]

