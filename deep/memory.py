@@ -12,8 +12,8 @@ def keep_freed_memory() -> bool:
     """Let malloc keep what is freed, for the rest of this process; returns whether it does.
 
     By default glibc gives the activations of a step back to the kernel, which has to clear the
-    same pages for the next step: 15–20 % of the time of SmallConvNet. Only a program should ask
-    for this, since the process then never shrinks; without glibc nothing happens.
+    same pages for the next step: up to a fifth of the time of SmallConvNet. Only a program should
+    ask for this, since the process then never shrinks; without glibc nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
