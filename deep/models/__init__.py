@@ -8,16 +8,33 @@ from typing import Any
 
 from torch import nn
 
-from deep.models.resnet import resnet18, resnet110
+from deep.models.densenet import DenseNet121
+from deep.models.efficientnet import EfficientNetB0
+from deep.models.pyramidnet import pyramidnet272
+from deep.models.resnet import resnet18, resnet50, resnet110
 from deep.models.small_conv_net import SmallConvNet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "smallconvnet": SmallConvNet,
     "resnet18": resnet18,
     "resnet110": resnet110,
+    "pyramidnet272": pyramidnet272,
+    "efficientnet_b0": EfficientNetB0,
+    "resnet50": resnet50,
+    "densenet121": DenseNet121,
 }
 
-__all__ = ["MODELS", "SmallConvNet", "build_model", "resnet18", "resnet110"]
+__all__ = [
+    "MODELS",
+    "DenseNet121",
+    "EfficientNetB0",
+    "SmallConvNet",
+    "build_model",
+    "pyramidnet272",
+    "resnet18",
+    "resnet50",
+    "resnet110",
+]
 
 
 def build_model(name: str, num_classes: int, **options: Any) -> nn.Module:

@@ -1,7 +1,8 @@
-"""ResNet-18 and ResNet-110 (He et al., 2015 and 2016, "Deep residual learning"), basic blocks."""
+"""ResNet-18, -50 and -110 (He et al., 2016, "Deep residual learning for image recognition")."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -21,8 +22,10 @@ class PaddedShortcut(nn.Module):
         return functional.pad(x, (0, 0, 0, 0, 0, self.channels - x.shape[1]))
 
 
-def projected_shortcut(width: int, channels: int, stride: int) -> nn.Module:
-    """Option B: a 1×1 convolution and BatchNorm."""
+def shortcut(width: int, channels: int, stride: int, option: str) -> nn.Module:
+    """Option A: padded; option B: a 1×1 convolution and BatchNorm."""
+    if option == "A":
+        return PaddedShortcut(channels, stride)
     return nn.Sequential(
         nn.Conv2d(width, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
     )
@@ -39,34 +42,63 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or width != channels:
-            self.shortcut = (
-                PaddedShortcut(channels, stride)
-                if option == "A"
-                else projected_shortcut(width, channels, stride)
-            )
+            self.shortcut = shortcut(width, channels, stride, option)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
-class ResNet(nn.Module):
-    """A stem, stages of basic blocks (all but the first halve the image), mean, dense layer.
+class Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolutions to ``channels`` beside a projected shortcut.
 
-    Convolutions start Kaiming normal (fan out), the dense layer as torch's default.
+    The inner two have a quarter of the channels. The 3×3 convolution takes the stride, as in
+    torch's usual ResNet-50 (the original took it in the first 1×1; parameters are the same).
+    """
+
+    def __init__(self, width: int, channels: int, stride: int, option: str) -> None:
+        super().__init__()
+        inner = channels // 4
+        self.conv1 = nn.Conv2d(width, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or width != channels:
+            self.shortcut = shortcut(width, channels, stride, option)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu(self.bn2(self.conv2(y)))
+        return torch.relu(self.bn3(self.conv3(y)) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """A stem, stages of blocks (all but the first halve the image), mean, dense layer.
+
+    ``width`` is the number of channels of the stem. Convolutions start Kaiming normal (fan
+    out), the dense layer as torch's default.
     """
 
     def __init__(
-        self, num_classes: int, stem: nn.Module, widths: list[int], blocks: list[int], option: str
+        self,
+        num_classes: int,
+        stem: nn.Module,
+        width: int,
+        widths: list[int],
+        blocks: list[int],
+        option: str,
+        block: Callable[[int, int, int, str], nn.Module] = BasicBlock,
     ) -> None:
         super().__init__()
         self.stem = stem
         stages: list[nn.Module] = []
-        width = widths[0]
         for stage, (channels, count) in enumerate(zip(widths, blocks, strict=True)):
-            for block in range(count):
-                stride = 2 if stage > 0 and block == 0 else 1
-                stages.append(BasicBlock(width, channels, stride, option))
+            for index in range(count):
+                stride = 2 if stage > 0 and index == 0 else 1
+                stages.append(block(width, channels, stride, option))
                 width = channels
         self.stages = nn.Sequential(*stages)
         self.classifier = nn.Linear(width, num_classes)
@@ -78,24 +110,43 @@ class ResNet(nn.Module):
         return self.classifier(self.stages(self.stem(images)).mean((2, 3)))
 
 
-def resnet18(num_classes: int, stem: Literal["imagenet", "cifar"] = "imagenet") -> ResNet:
-    """ResNet-18; 11,181,642 parameters for 10 classes with the ImageNet stem, 11,173,962 with
-    the CIFAR stem.
+def stem_of(stem: str, channels: int = 64) -> nn.Sequential:
+    """What comes before the blocks: ``"imagenet"`` or ``"cifar"``.
 
-    ``"imagenet"``: 7×7 convolution with stride 2 and max-pooling, which the errors published
-    for CIFAR-10 in [P21] fit; ``"cifar"``: one 3×3 convolution at full resolution.
+    ``"imagenet"``, a 7×7 convolution with stride 2 and max-pooling, makes the image four times
+    smaller; ``"cifar"``, one 3×3 convolution, keeps its size. Raises ``ValueError`` otherwise.
     """
     if stem not in ("imagenet", "cifar"):
         raise ValueError(f"stem is {stem!r}; 'imagenet' or 'cifar' was expected.")
     size, stride = (7, 2) if stem == "imagenet" else (3, 1)
     layers = [
-        nn.Conv2d(3, 64, size, stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(64),
+        nn.Conv2d(3, channels, size, stride, padding=size // 2, bias=False),
+        nn.BatchNorm2d(channels),
         nn.ReLU(),
     ]
     if stem == "imagenet":
         layers.append(nn.MaxPool2d(3, stride=2, padding=1))
-    return ResNet(num_classes, nn.Sequential(*layers), [64, 128, 256, 512], [2, 2, 2, 2], "B")
+    return nn.Sequential(*layers)
+
+
+def resnet18(num_classes: int, stem: Literal["imagenet", "cifar"] = "imagenet") -> ResNet:
+    """ResNet-18; 11,181,642 parameters for 10 classes with the ImageNet stem, 11,173,962 with
+    the CIFAR stem.
+
+    The errors published for CIFAR-10 in [P21] fit the ImageNet stem. Images of any size: the
+    last stage sees them 32 (CIFAR stem: 8) times smaller, rounded up.
+    """
+    return ResNet(num_classes, stem_of(stem), 64, [64, 128, 256, 512], [2, 2, 2, 2], "B")
+
+
+def resnet50(num_classes: int, stem: Literal["imagenet", "cifar"] = "imagenet") -> ResNet:
+    """ResNet-50; 23,917,832 parameters for 200 classes with the ImageNet stem.
+
+    Images of any size: the last stage sees them 32 (CIFAR stem: 8) times smaller, rounded up,
+    that is 2×2 pixels of Tiny ImageNet's 64×64.
+    """
+    widths, blocks = [256, 512, 1024, 2048], [3, 4, 6, 3]
+    return ResNet(num_classes, stem_of(stem), 64, widths, blocks, "B", Bottleneck)
 
 
 def resnet110(num_classes: int, shortcut: Literal["A", "B"] = "A") -> ResNet:
@@ -104,5 +155,5 @@ def resnet110(num_classes: int, shortcut: Literal["A", "B"] = "A") -> ResNet:
     """
     if shortcut not in ("A", "B"):
         raise ValueError(f"shortcut is {shortcut!r}; 'A' or 'B' was expected.")
-    stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-    return ResNet(num_classes, stem, [16, 32, 64], [18, 18, 18], shortcut)
+    stem = stem_of("cifar", 16)
+    return ResNet(num_classes, stem, 16, [16, 32, 64], [18, 18, 18], shortcut)

@@ -1,11 +1,17 @@
-"""The networks: parameter counts of the literature, shapes, gradients, bad names."""
+"""The networks: parameter counts of the literature, shapes, gradients, random parts, bad names."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from deep import build_model
+from deep.models.efficientnet import DropConnect, InvertedResidual
+from deep.models.pyramidnet import PyramidBottleneck
+from deep.models.shakedrop import ShakeDrop
 
 COUNTS = [
     ("smallconvnet", 10, {}, 657_080),
@@ -13,21 +19,136 @@ COUNTS = [
     ("resnet18", 10, {"stem": "cifar"}, 11_173_962),
     ("resnet110", 10, {}, 1_727_962),
     ("resnet110", 10, {"shortcut": "B"}, 1_730_714),
+    ("pyramidnet272", 10, {}, 26_210_842),
+    ("pyramidnet272", 100, {}, 26_288_692),
+    ("efficientnet_b0", 100, {}, 4_135_648),
+    ("efficientnet_b0", 1000, {}, 5_288_548),
+    ("resnet50", 200, {}, 23_917_832),
+    ("densenet121", 200, {}, 7_158_856),
+]
+# A network, and how many times smaller its last feature map is than the image.
+REDUCTIONS = [
+    ("resnet18", {}, 32),
+    ("resnet18", {"stem": "cifar"}, 8),
+    ("resnet110", {}, 4),
+    ("pyramidnet272", {}, 4),
+    ("efficientnet_b0", {}, 32),
+    ("resnet50", {}, 32),
+    ("resnet50", {"stem": "cifar"}, 8),
+    ("densenet121", {}, 32),
+    ("densenet121", {"stem": "cifar"}, 8),
 ]
 
 
 @pytest.mark.parametrize(("name", "classes", "options", "count"), COUNTS)
-def test_parameters_shapes_and_gradients(name, classes, options, count):
-    model = build_model(name, classes, **options)
+def test_parameter_counts(name, classes, options, count):
+    with torch.device("meta"):
+        model = build_model(name, classes, **options)
     assert sum(p.numel() for p in model.parameters()) == count
+
+
+@pytest.mark.parametrize(("name", "options", "reduction"), REDUCTIONS)
+def test_shapes(name, options, reduction):
+    """The logits, and the feature map that enters the mean over pixels."""
+    with torch.device("meta"):
+        model = build_model(name, 7, **options)
+    last: list[torch.Size] = []
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size > (1,)]
+    convolutions[-1].register_forward_hook(lambda *call: last.append(call[2].shape))
+    for size in (32, 64, 224):
+        assert model(torch.empty(2, 3, size, size, device="meta")).shape == (2, 7)
+        assert last.pop()[2:] == (size // reduction, size // reduction)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("smallconvnet", {}),
+        ("resnet18", {}),
+        ("resnet18", {"stem": "cifar"}),
+        ("resnet110", {}),
+        ("resnet110", {"shortcut": "B"}),
+        ("pyramidnet272", {}),
+        ("efficientnet_b0", {}),
+        ("resnet50", {}),
+        ("densenet121", {}),
+    ],
+)
+def test_gradients_reach_every_parameter(name, options):
+    torch.manual_seed(0)
+    model = build_model(name, 10, **options)
     output = model(torch.randn(2, 3, 32, 32))
-    assert output.shape == (2, classes)
+    assert torch.isfinite(output).all()
     output.square().sum().backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    for key, p in model.named_parameters():
+        assert p.grad is not None and torch.isfinite(p.grad).all() and p.grad.abs().max() > 0, key
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9, 1.0])
+def test_the_means_of_shakedrop(p):
+    """Forwards p, as in evaluation; backwards p + (1 − p)/2; within four standard errors."""
+    torch.manual_seed(1)
+    layer = ShakeDrop(p)
+    batches, size = 2000, 3
+    coefficients = torch.empty(2, batches, size)
+    for batch in range(batches):
+        x = torch.ones(size, 1, 1, 1, requires_grad=True)
+        output = layer(x)
+        output.sum().backward()
+        coefficients[0, batch], coefficients[1, batch] = output.detach().view(-1), x.grad.view(-1)
+    layer.eval()
+    evaluated = float(layer(torch.ones(1, 1, 1, 1)))
+    assert evaluated == pytest.approx(p)
+    # Images of a batch share the gate: the batches are the independent samples.
+    means = coefficients.mean(2)
+    for mean, expected in zip(means, (evaluated, p + (1 - p) / 2), strict=True):
+        error = float(mean.std()) / math.sqrt(batches)
+        assert abs(float(mean.mean()) - expected) <= 4 * error + 1e-6
+    # The gate opens for whole batches, for both directions at once; else α in [−1, 1] and
+    # β in [0, 1], image by image, with the variances 1/3 and 1/12 of uniform numbers.
+    unshaken = (coefficients == 1).all(2)
+    assert torch.equal(unshaken[0], unshaken[1])
+    assert abs(float(unshaken[0].float().mean()) - p) <= 4 * math.sqrt(p * (1 - p) / batches)
+    alpha, beta = coefficients[:, ~unshaken[0]]
+    if len(alpha) > 0:
+        assert alpha.abs().max() <= 1 and beta.min() >= 0 and beta.max() <= 1
+        correlations = torch.corrcoef(torch.cat([alpha, beta], 1).T) - torch.eye(2 * size)
+        assert correlations.abs().max() < 5 / math.sqrt(len(alpha))
+        for drawn, variance in ((alpha, 1 / 3), (beta, 1 / 12)):
+            squares = (drawn - drawn.mean()).square().reshape(-1)
+            assert abs(float(squares.mean()) - variance) < 5 * float(squares.std()) / math.sqrt(
+                len(squares)
+            )
+
+
+def test_shakedrop_becomes_stronger_with_depth():
+    with torch.device("meta"):
+        model = build_model("pyramidnet272", 10)
+    blocks = [m for m in model.modules() if isinstance(m, PyramidBottleneck)]
+    survival = [block.shake_drop.p for block in blocks]
+    assert len(blocks) == 90
+    assert survival == pytest.approx([1 - 0.5 * (block + 1) / 90 for block in range(90)])
+
+
+def test_drop_connect():
+    """Kept or dropped image by image, with mean one; nothing happens in evaluation."""
+    torch.manual_seed(2)
+    layer = DropConnect(0.2)
+    images = torch.ones(20_000, 1, 1, 1)
+    scales = layer(images).view(-1)
+    assert set(scales.tolist()) == {0.0, 1.25}
+    assert abs(float(scales.mean()) - 1) < 4 * float(scales.std()) / math.sqrt(len(scales))
+    layer.eval()
+    assert torch.equal(layer(images), images)
+    with torch.device("meta"):
+        blocks = build_model("efficientnet_b0", 10).blocks
+    assert all(isinstance(block, InvertedResidual) for block in blocks)
+    drops = [block.drop_connect.probability for block in blocks]
+    assert drops == pytest.approx([0.2 * index / 16 for index in range(16)])
 
 
 def test_bad_names_and_options():
-    with pytest.raises(ValueError, match=r"name is 'resnet19'; one of \['resnet110'"):
+    with pytest.raises(ValueError, match=r"name is 'resnet19'; one of \['densenet121'"):
         build_model("resnet19", 10)
     with pytest.raises(ValueError, match="has no option 'stems'"):
         build_model("resnet18", 10, stems="cifar")
@@ -35,3 +156,11 @@ def test_bad_names_and_options():
         build_model("resnet18", 10, stem="big")
     with pytest.raises(ValueError, match="num_classes is 1"):
         build_model("resnet18", 1)
+    with pytest.raises(ValueError, match="stem is 'big'"):
+        build_model("densenet121", 10, stem="big")
+    with pytest.raises(ValueError, match=r"p is -0\.1; a probability"):
+        ShakeDrop(-0.1)
+    with pytest.raises(ValueError, match=r"p_last is 1\.5; a probability"):
+        build_model("pyramidnet272", 10, p_last=1.5)
+    with pytest.raises(ValueError, match="dropout is 1; a probability below 1"):
+        build_model("efficientnet_b0", 10, dropout=1)

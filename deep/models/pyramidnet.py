@@ -1,0 +1,88 @@
+"""PyramidNet-272 (Han et al., 2017, "Deep pyramidal residual networks") with ShakeDrop."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deep.models.shakedrop import ShakeDrop
+
+DEPTH, WIDENING = 272, 200
+
+
+class PyramidBottleneck(nn.Module):
+    """BatchNorm, 1×1, 3×3 and 1×1 convolutions with BatchNorm after each; ShakeDrop; shortcut.
+
+    ReLU acts after the two inner BatchNorms only. The shortcut has no parameters: mean over 2×2
+    pixels where the image is halved, zeros in the new channels.
+    """
+
+    def __init__(self, width: int, channels: int, stride: int, survival: float) -> None:
+        super().__init__()
+        inner = channels // 4
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv1 = nn.Conv2d(width, inner, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, channels, 1, bias=False)
+        self.bn4 = nn.BatchNorm2d(channels)
+        self.shake_drop = ShakeDrop(survival)
+        self.halves, self.new_channels = stride == 2, channels - width
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(self.bn1(x))
+        y = self.conv2(torch.relu(self.bn2(y)))
+        y = self.conv3(torch.relu(self.bn3(y)))
+        y = self.shake_drop(self.bn4(y))
+        if self.halves:
+            x = functional.avg_pool2d(x, 2, ceil_mode=True)
+        return y + functional.pad(x, (0, 0, 0, 0, 0, self.new_channels))
+
+
+class PyramidNet(nn.Module):
+    """Three stages of bottlenecks whose width grows by the same amount in every block.
+
+    The inner width of block l = 1…L is 16 + αl/L, rounded, its outer width four times that; the
+    stem is one 3×3 convolution to 16 channels, and the second and third stage halve the image.
+    ShakeDrop's probability to pass block l on unshaken falls linearly, 1 − (1 − p_L) l/L.
+    Convolutions start Kaiming normal (fan out), the dense layer as torch's default.
+    """
+
+    def __init__(self, num_classes: int, depth: int, widening: int, p_last: float) -> None:
+        super().__init__()
+        per_stage = (depth - 2) // 9
+        total = 3 * per_stage
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16))
+        blocks: list[nn.Module] = []
+        width = 16
+        for block in range(total):
+            channels = 4 * round(16 + widening * (block + 1) / total)
+            stride = 2 if block in (per_stage, 2 * per_stage) else 1
+            survival = 1 - (1 - p_last) * (block + 1) / total
+            blocks.append(PyramidBottleneck(width, channels, stride, survival))
+            width = channels
+        self.blocks = nn.Sequential(*blocks)
+        self.last_bn = nn.BatchNorm2d(width)
+        self.classifier = nn.Linear(width, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.last_bn(self.blocks(self.stem(images))))
+        return self.classifier(x.mean((2, 3)))
+
+
+def pyramidnet272(num_classes: int, p_last: float = 0.5) -> PyramidNet:
+    """PyramidNet-272, α = 200, with ShakeDrop; 26,210,842 parameters for 10 classes and
+    26,288,692 for 100.
+
+    Made for 32×32 images, which the last stage sees as 8×8; any size will do, at a cost that
+    grows with the number of pixels (the stem keeps the size). ``p_last`` is p_L; 1 is without
+    ShakeDrop. Raises ``ValueError`` for a ``p_last`` outside [0, 1].
+    """
+    if not 0 <= p_last <= 1:
+        raise ValueError(f"p_last is {p_last}; a probability was expected.")
+    return PyramidNet(num_classes, DEPTH, WIDENING, p_last)
