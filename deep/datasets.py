@@ -1,4 +1,4 @@
-"""Image data sets: CIFAR from the official archives, image folders, a synthetic one.
+"""Image data sets: CIFAR, Tiny ImageNet (official archives), image folders, a synthetic one.
 
 Decoded once into uint8 arrays that are kept in a cache folder: ``$WIDE_FLAT_MINIMA_CACHE`` or
 the user's cache. The official archives are looked for in the folder that is given, in
@@ -8,7 +8,6 @@ the user's cache. The official archives are looked for in the folder that is giv
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,25 +15,15 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import pooch
 import torch
 from torch import Tensor
 
 from deep.augmentation import Preprocessing
-from deep.image_archives import read_cifar, read_image_folder
+from deep.downloads import cache_folder, find_file
+from deep.image_archives import read_cifar, read_image_folder, read_tiny_imagenet
 from message_passing.storage import write_atomically
 
-ADDRESS = "https://www.cs.toronto.edu/~kriz/"
-ARCHIVES = {
-    "cifar10": (
-        "cifar-10-python.tar.gz",
-        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-    ),
-    "cifar100": (
-        "cifar-100-python.tar.gz",
-        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-    ),
-}
+READERS = {"cifar10": read_cifar, "cifar100": read_cifar, "tinyimagenet": read_tiny_imagenet}
 
 
 @dataclass(frozen=True)
@@ -82,46 +71,28 @@ class ImageData:
 
 
 def load_images(dataset: str, folder: str | Path | None = None) -> ImageData:
-    """``"cifar10"``, ``"cifar100"``, ``"synthetic"``, or the path of an image-folder archive.
+    """``"cifar10"``, ``"cifar100"``, ``"tinyimagenet"``, ``"synthetic"``, or a path.
 
-    An image-folder archive is a folder or tar file with ``train/<class>/*`` and
-    ``test/<class>/*``. ``folder`` is where the official archives are.
+    The path is that of an image-folder archive, a folder or tar file with ``train/<class>/*``
+    and ``test/<class>/*``. ``folder`` is where the official archives are.
 
     Raises ``ValueError`` for an unknown name and for a file that is not what it should be.
     """
     if dataset == "synthetic":
         return synthetic_images()
-    if dataset in ARCHIVES:
-        archive = find_archive(dataset, folder)
-        return _cached(dataset, archive, lambda: read_cifar(archive))
+    if dataset in READERS:
+        archive = find_file(dataset, folder)
+        return _cached(dataset, archive, lambda: READERS[dataset](archive))
     path = Path(dataset)
     if not path.exists():
         raise ValueError(
-            f"dataset is {dataset!r}; one of {[*ARCHIVES, 'synthetic']} or the path of an "
+            f"dataset is {dataset!r}; one of {[*READERS, 'synthetic']} or the path of an "
             "image-folder archive was expected."
         )
     name = path.name.split(".")[0]
     if path.is_dir():
         return _as_data(name, read_image_folder(path))
     return _cached(name, path, lambda: read_image_folder(path))
-
-
-def find_archive(dataset: str, folder: str | Path | None = None) -> Path:
-    """The official archive of ``cifar10`` or ``cifar100``, downloaded if it is nowhere."""
-    file, digest = ARCHIVES[dataset]
-    places = [folder, os.environ.get("WIDE_FLAT_MINIMA_DATA"), cache_folder()]
-    for place in places:
-        if place and (Path(place) / file).exists():
-            return Path(place) / file
-    if folder is not None:
-        raise ValueError(f"folder is {str(folder)!r}, where {file} was expected.")
-    return Path(pooch.retrieve(ADDRESS + file, f"sha256:{digest}", file, cache_folder()))
-
-
-def cache_folder() -> Path:
-    """Where decoded images and downloads are kept."""
-    folder = os.environ.get("WIDE_FLAT_MINIMA_CACHE")
-    return Path(folder) if folder else Path(pooch.os_cache("wide-flat-minima"))
 
 
 def synthetic_images(

@@ -1,6 +1,6 @@
-"""Reading image archives into uint8 arrays: CIFAR's pickles, folders and tar files of images.
+"""Reading image archives into uint8 arrays: CIFAR, Tiny ImageNet, folders and tar files.
 
-Both readers return ``train_images`` (P, 3, H, W), ``train_labels``, the same for ``test``, and
+All readers return ``train_images`` (P, 3, H, W), ``train_labels``, the same for ``test``, and
 ``classes``.
 """
 
@@ -10,6 +10,7 @@ import io
 import lzma
 import pickle
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError)
+BROKEN = (
+    tarfile.TarError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, EOFError, OSError,
+)  # fmt: skip
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -61,6 +65,76 @@ def read_cifar(path: Path) -> dict[str, np.ndarray]:
         labels = [batches[n].get(b"fine_labels") or batches[n][b"labels"] for n in parts]
         content[f"{split}_images"] = pixels.reshape(-1, 3, 32, 32).astype(np.uint8)
         content[f"{split}_labels"] = np.concatenate(labels).astype(np.int64)
+    return content
+
+
+def read_tiny_imagenet(path: Path) -> dict[str, np.ndarray]:
+    """The official zip of Tiny ImageNet; its validation set, the labelled one, is the test set.
+
+    ``wnids.txt`` names the classes, ``train/<wnid>/images/*.JPEG`` are the training images, and
+    ``val/val_annotations.txt`` says to which class each of ``val/images/*.JPEG`` belongs.
+    Greyscale images become colour; images are ordered by class and name, classes as in
+    ``wnids.txt``.
+
+    Raises ``ValueError`` for broken images, images of several sizes, a missing file, a
+    validation image without annotation, an unknown class.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _tiny_imagenet(path, archive)
+    except BROKEN as error:
+        raise ValueError(f"{path} cannot be read as Tiny ImageNet: {error}.") from error
+
+
+def _tiny_imagenet(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    names = [n for n in archive.namelist() if not n.endswith("/")]
+    inside = {"/".join(Path(n).parts[1:]): n for n in names}  # without tiny-imagenet-200/
+
+    def lines(name: str) -> list[list[str]]:
+        if name not in inside:
+            raise ValueError(f"{path} has no {name}; the official archive was expected.")
+        return [line.split() for line in archive.read(inside[name]).decode().splitlines() if line]
+
+    classes = [line[0] for line in lines("wnids.txt")]
+    annotated = {line[0]: line[1] for line in lines("val/val_annotations.txt") if len(line) > 1}
+    found: dict[str, list[tuple[int, str]]] = {"train": [], "test": []}
+    for name in sorted(inside):
+        parts = name.split("/")
+        if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if parts[0] == "train":
+            split, label = "train", parts[1]
+        elif parts[0] == "val":
+            split, label = "test", annotated.get(parts[-1], "")
+            if not label:
+                raise ValueError(f"{name} of {path} has no line in val/val_annotations.txt.")
+        else:  # the official test images have no labels
+            continue
+        if label not in classes:
+            raise ValueError(f"{name} of {path} has the class {label!r}, which wnids.txt lacks.")
+        found[split].append((classes.index(label), name))
+    if absent := sorted(set(annotated) - {name.split("/")[-1] for _, name in found["test"]}):
+        raise ValueError(f"{path} has no val/images/{absent[0]}, which val_annotations.txt names.")
+
+    content = {"classes": np.array(classes)}
+    for split, entries in found.items():
+        if not entries:
+            raise ValueError(f"{path} has no {split} images; the official archive was expected.")
+        entries.sort()
+        images = None
+        for index, (_, name) in enumerate(tqdm(entries, desc=f"decoding {split}", unit="image")):
+            image = _decode(name, io.BytesIO(archive.read(inside[name])))
+            if images is None:
+                images = np.empty((len(entries), *image.shape), np.uint8)
+            if image.shape != images.shape[1:]:
+                raise ValueError(
+                    f"{path} has images of several sizes: {name} has {image.shape}, the first "
+                    f"one {images.shape[1:]}."
+                )
+            images[index] = image
+        assert images is not None
+        content[f"{split}_images"] = images
+        content[f"{split}_labels"] = np.array([label for label, _ in entries])
     return content
 
 

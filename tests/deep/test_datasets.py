@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -109,6 +110,109 @@ def test_image_folders_are_read(tmp_path, kind):
     )
     grey = images["train", "dog", 1][:, :, 0]
     np.testing.assert_array_equal(data.train_images[4].numpy(), np.stack([grey] * 3))
+
+
+def jpeg(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def write_tiny_imagenet(folder, changes=None):
+    """A small zip in the official layout: two classes of 8×8 images, one of them greyscale.
+
+    ``changes`` replaces files, or removes them (None).
+    """
+    rng = np.random.default_rng(5)
+    files = {"wnids.txt": b"n02\nn01\n", "words.txt": b"n01\tcat\nn02\tdog, hound\n"}
+    for wnid in ("n01", "n02"):
+        boxes = "".join(f"{wnid}_{n}.JPEG\t0\t0\t7\t7\n" for n in range(2))
+        files[f"train/{wnid}/{wnid}_boxes.txt"] = boxes.encode()
+        for n in range(2):
+            pixels = rng.integers(256, size=(8, 8, 3), dtype=np.uint8)
+            files[f"train/{wnid}/images/{wnid}_{n}.JPEG"] = jpeg(pixels)
+    files["train/n01/images/n01_1.JPEG"] = jpeg(rng.integers(256, size=(8, 8), dtype=np.uint8))
+    for n in range(3):
+        pixels = rng.integers(256, size=(8, 8, 3), dtype=np.uint8)
+        files[f"val/images/val_{n}.JPEG"] = jpeg(pixels)
+        files[f"test/images/test_{n}.JPEG"] = jpeg(pixels)
+    lines = [f"val_{n}.JPEG\t{wnid}\t0\t0\t7\t7" for n, wnid in enumerate(("n01", "n02", "n01"))]
+    files["val/val_annotations.txt"] = "\n".join(lines).encode()
+    files |= changes or {}
+    with zipfile.ZipFile(folder / "tiny-imagenet-200.zip", "w") as archive:
+        archive.mkdir("tiny-imagenet-200")
+        for name, content in files.items():
+            if content is not None:
+                archive.writestr(f"tiny-imagenet-200/{name}", content)
+    return files
+
+
+def test_tiny_imagenet_is_read_and_cached(tmp_path, cache):
+    files = write_tiny_imagenet(tmp_path)
+    data = load_images("tinyimagenet", tmp_path)
+    assert data.name == "tinyimagenet" and data.classes == ("n02", "n01")
+    assert data.train_images.shape == (4, 3, 8, 8) and data.train_images.dtype == torch.uint8
+    assert data.train_labels.tolist() == [0, 0, 1, 1]
+    assert data.test_labels.tolist() == [0, 1, 1]  # n02 is class 0; the test images are not read
+
+    def decoded(name):
+        with Image.open(io.BytesIO(files[name])) as image:
+            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+
+    np.testing.assert_array_equal(
+        data.train_images[1].numpy(), decoded("train/n02/images/n02_1.JPEG")
+    )
+    for place, n in enumerate((1, 0, 2)):
+        own = data.test_images[place].numpy()
+        np.testing.assert_array_equal(own, decoded(f"val/images/val_{n}.JPEG"))
+    grey = data.train_images[3]
+    assert (
+        torch.equal(grey[0], grey[1])
+        and torch.equal(grey[0], grey[2])
+        and grey.unique().numel() > 9
+    )
+    assert len(list(cache.iterdir())) == 1
+    again = load_images("tinyimagenet", tmp_path)
+    assert torch.equal(again.train_images, data.train_images)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train/n02/images/n02_1.JPEG": b"no image"}, r"n02_1\.JPEG cannot be decoded"),
+        ({"val/val_annotations.txt": b"val_0.JPEG\tn01\t0\n"}, r"val_1\.JPEG .* has no line in"),
+        ({"val/images/val_1.JPEG": None}, r"has no val/images/val_1\.JPEG, which"),
+        ({"wnids.txt": b"n01\n"}, "has the class 'n02', which wnids.txt lacks"),
+        ({"wnids.txt": None}, r"has no wnids\.txt; the official archive was expected"),
+        ({"val/val_annotations.txt": None}, r"has no val/val_annotations\.txt"),
+        ({"val/images/val_2.JPEG": jpeg(np.zeros((9, 8), np.uint8))}, "images of several sizes"),
+    ],
+)
+def test_bad_tiny_imagenet(tmp_path, cache, changes, message):
+    write_tiny_imagenet(tmp_path, changes)
+    with pytest.raises(ValueError, match=message):
+        load_images("tinyimagenet", tmp_path)
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_a_broken_zip(tmp_path):
+    files = write_tiny_imagenet(tmp_path)
+    whole = (tmp_path / "tiny-imagenet-200.zip").read_bytes()
+    # A truncated image: whole for the zip, not for the decoder.
+    write_tiny_imagenet(
+        tmp_path, {"train/n01/images/n01_0.JPEG": files["train/n01/images/n01_0.JPEG"][:-30]}
+    )
+    with pytest.raises(ValueError, match=r"n01_0\.JPEG cannot be decoded"):
+        load_images("tinyimagenet", tmp_path)
+    (tmp_path / "tiny-imagenet-200.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cannot be read as Tiny ImageNet"):
+        load_images("tinyimagenet", tmp_path)
+    place = whole.index(files["val/images/val_0.JPEG"]) + 100
+    (tmp_path / "tiny-imagenet-200.zip").write_bytes(
+        whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :]
+    )
+    with pytest.raises(ValueError, match="cannot be read as Tiny ImageNet: Bad CRC-32"):
+        load_images("tinyimagenet", tmp_path)
 
 
 def test_bad_archives(tmp_path):

@@ -1,0 +1,61 @@
+"""Published files: where they come from, how they are checked, where they are looked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file on the web: its address, the name that it is kept under, its SHA-256."""
+
+    address: str
+    name: str
+    sha256: str
+
+
+FILES = {
+    "cifar10": PublishedFile(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "cifar-10-python.tar.gz",
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    ),
+    "cifar100": PublishedFile(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "cifar-100-python.tar.gz",
+        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    ),
+    "tinyimagenet": PublishedFile(
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        "tiny-imagenet-200.zip",
+        "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
+    ),
+}
+
+
+def find_file(name: str, folder: str | Path | None = None) -> Path:
+    """A file of ``FILES``, downloaded and checked if it is nowhere.
+
+    Looked for in ``folder``, in ``$WIDE_FLAT_MINIMA_DATA`` and in the cache. Raises
+    ``ValueError`` where a folder is given that lacks it.
+    """
+    file = FILES[name]
+    for place in (folder, os.environ.get("WIDE_FLAT_MINIMA_DATA"), cache_folder()):
+        if place and (Path(place) / file.name).exists():
+            return Path(place) / file.name
+    if folder is not None:
+        raise ValueError(f"folder is {str(folder)!r}, where {file.name} was expected.")
+    fetched = pooch.retrieve(
+        file.address, f"sha256:{file.sha256}", file.name, cache_folder(), progressbar=True
+    )
+    return Path(fetched)
+
+
+def cache_folder() -> Path:
+    """Where decoded images and downloads are kept."""
+    folder = os.environ.get("WIDE_FLAT_MINIMA_CACHE")
+    return Path(folder) if folder else Path(pooch.os_cache("wide-flat-minima"))
