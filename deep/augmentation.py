@@ -1,4 +1,4 @@
-"""Crop, flip and normalisation of a batch of uint8 images, on their device, per image."""
+"""What happens to a batch of uint8 images before the network, on their device, per image."""
 
 from __future__ import annotations
 
@@ -8,29 +8,63 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deep.policies import PolicyOnDevice
+from deep.resizing import resized
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The "standard preprocessing" of [P21] App. C, for training and evaluation.
+    """Resizing and normalisation, and the augmentation of [P21] App. C in training.
 
-    ``mean`` and ``std`` (C,) are those of the training set, in units of pixels in [0, 1]. In
-    training an image is padded with ``padding`` black pixels on each side, cropped to its size
-    at a random place and, with ``flip``, mirrored with probability ½, each image on its own.
+    In training: resize, ``policy``, the "standard preprocessing" (crop and flip), normalisation,
+    Cutout. The policy works on whole images, before the crop, as in AutoAugment.
+
+    Attributes
+    ----------
+    mean, std
+        (C,), of the training set, in units of pixels in [0, 1].
+    padding
+        Black pixels on each side of an image before it is cropped to its size at a random place.
+    flip
+        Mirror with probability ½.
+    size
+        Side of the images that the network gets, by bilinear interpolation (0: as they are).
+    policy
+        Operations drawn for each image (``deep.policies``).
+    cutout
+        Side of a square of zeros, after normalisation, about a pixel drawn at random; parts of
+        it may lie outside (DeVries & Taylor, 2017).
     """
 
     mean: Tensor
     std: Tensor
     padding: int = 4
     flip: bool = True
+    size: int = 0
+    policy: PolicyOnDevice | None = None
+    cutout: int = 0
 
     def evaluate(self, images: Tensor) -> Tensor:
-        """Normalised float images (B, C, H, W) of uint8 images of that shape."""
+        """Normalised float images (B, C, H, W) of uint8 images."""
+        return self._normalised(self._resized(images))
+
+    def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The same after augmentation drawn from ``generator`` (on their device)."""
+        images = self._resized(images)
+        if self.policy is not None:
+            images = self.policy(images, generator)
+        images = self._normalised(self._cropped(images, generator))
+        return images if self.cutout == 0 else images * self._kept(images, generator)
+
+    def _resized(self, images: Tensor) -> Tensor:
+        return resized(images, self.size) if self.size > 0 else images
+
+    def _normalised(self, images: Tensor) -> Tensor:
         shape = (1, -1, 1, 1)
         scaled = images.float() / 255
         return (scaled - self.mean.view(shape)) / self.std.view(shape)
 
-    def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The same after a random crop and flip drawn from ``generator`` (on their device)."""
+    def _cropped(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count, channels, height, width = images.shape
         device = images.device
 
@@ -42,10 +76,20 @@ class Preprocessing:
         if self.flip:
             columns = torch.where(draw(2) == 1, columns.flip(1), columns)
         padded = functional.pad(images, (self.padding,) * 4)
-        moved = padded[
+        return padded[
             torch.arange(count, device=device)[:, None, None, None],
             torch.arange(channels, device=device)[None, :, None, None],
             rows[:, None, :, None],
             columns[:, None, None, :],
         ]
-        return self.evaluate(moved)
+
+    def _kept(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """False in a square of each image, (B, 1, H, W)."""
+        count, _, *shape = images.shape
+        inside = []
+        for length in shape:
+            centre = torch.randint(length, (count, 1), generator=generator, device=images.device)
+            pixel = torch.arange(length, device=images.device)
+            start = centre - self.cutout // 2
+            inside.append((pixel >= start) & (pixel < start + self.cutout))
+        return ~(inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1)

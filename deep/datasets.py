@@ -21,6 +21,7 @@ from torch import Tensor
 from deep.augmentation import Preprocessing
 from deep.downloads import cache_folder, find_file
 from deep.image_archives import read_cifar, read_image_folder, read_tiny_imagenet
+from deep.policies import Policy, load_policy
 from message_passing.storage import write_atomically
 
 READERS = {"cifar10": read_cifar, "cifar100": read_cifar, "tinyimagenet": read_tiny_imagenet}
@@ -52,8 +53,20 @@ class ImageData:
             test_labels=self.test_labels[:test],
         )
 
-    def preprocessing(self, padding: int = 4, flip: bool = True) -> Preprocessing:
-        """Crop, flip and normalisation with the mean and variance of the training images."""
+    def preprocessing(
+        self,
+        padding: int = 4,
+        flip: bool = True,
+        size: int = 0,
+        policy: str | Policy = "",
+        cutout: int = 0,
+    ) -> Preprocessing:
+        """Augmentation, and normalisation with the mean and variance of the training images.
+
+        These are measured before any resizing. ``policy`` is a policy, what ``load_policy``
+        takes, or empty; for the rest see ``Preprocessing``. Raises ``ValueError`` for a policy
+        that cannot be loaded.
+        """
         pixels = torch.arange(256, dtype=torch.float64) / 255
         mean, std = [], []
         for channel in range(self.train_images.shape[1]):
@@ -62,11 +75,16 @@ class ImageData:
             mean.append((weight * pixels).sum())
             std.append((weight * (pixels - mean[-1]) ** 2).sum().sqrt())
         device = self.train_images.device
+        if isinstance(policy, str) and policy:
+            policy = load_policy(policy)
         return Preprocessing(
             torch.stack(mean).float().to(device),
             torch.stack(std).float().to(device),
             padding,
             flip,
+            size,
+            policy.on(device) if isinstance(policy, Policy) else None,
+            cutout,
         )
 
 

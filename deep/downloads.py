@@ -34,6 +34,13 @@ FILES = {
         "tiny-imagenet-200.zip",
         "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
     ),
+    # The policies that Lim et al. (2019) found.
+    "fast-autoaugment": PublishedFile(
+        "https://raw.githubusercontent.com/kakaobrain/fast-autoaugment/"
+        "2424224291616a2158a2265069ee95a78a2d13d9/FastAutoAugment/archive.py",
+        "fast-autoaugment-archive.py",
+        "b0bbb32853252f7273838cac3017833a4acb3cf06e0f6f6c5f89dfcfa549d723",
+    ),
 }
 
 

@@ -276,3 +276,67 @@ def test_augmentation_follows_its_seed():
         prepare.train(data.train_images, torch.Generator().manual_seed(s)) for s in (1, 1, 2)
     )
     assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("shape", "side"), [((32, 32), 224), ((64, 64), 224), ((64, 64), 24), ((40, 31), 33)]
+)
+def test_resizing_equals_pillow(shape, side):
+    rng = np.random.default_rng(6)
+    images = rng.integers(256, size=(3, 3, *shape), dtype=np.uint8)
+    plain = Preprocessing(torch.zeros(3), torch.full((3,), 1 / 255), size=side)
+    pixels = plain.evaluate(torch.from_numpy(images)).round().numpy()
+    for own, image in zip(pixels, images, strict=True):
+        picture = Image.fromarray(image.transpose(1, 2, 0))
+        expected = picture.resize((side, side), Image.Resampling.BILINEAR)
+        # Pillow chooses the order of rows and columns; for square images it is the same one.
+        tolerance = 0 if shape[0] == shape[1] else 1
+        np.testing.assert_allclose(own.transpose(1, 2, 0), expected, rtol=0, atol=tolerance)
+
+
+def test_cutout_after_normalisation():
+    """A square of zeros about a pixel drawn uniformly, cut off at the border."""
+    side, cut = 12, 6
+    data = synthetic_images(train=50, test=5, size=side)
+    prepare = data.preprocessing(padding=0, flip=False, cutout=cut)
+    one = data.train_images[:1].expand(2000, 3, side, side)
+    images = prepare.train(one, torch.Generator().manual_seed(0))
+    whole = prepare.evaluate(one[:1])
+    assert (whole != 0).all()
+    seen = np.zeros((side, side))
+    possible = {}
+    for row in range(side):
+        for column in range(side):
+            mask = np.ones((side, side), bool)
+            mask[max(row - 3, 0) : row + 3, max(column - 3, 0) : column + 3] = False
+            possible[mask.tobytes()] = row, column
+    assert len(possible) == side * side
+    for image in images:
+        kept = (image != 0).numpy()
+        assert (kept == kept[0]).all() and torch.equal(image[:, kept[0]], whole[0][:, kept[0]])
+        seen[possible[kept[0].tobytes()]] += 1
+    expected = 2000 / side**2
+    chi2 = ((seen - expected) ** 2 / expected).sum()
+    assert chi2 < side**2 + 5 * (2 * side**2) ** 0.5
+
+
+def test_training_goes_through_all_steps():
+    """Resize, policy, crop and flip, normalise, Cutout: as one after the other."""
+    data = synthetic_images(train=20, test=5)
+    steps = {"size": 40, "policy": "autoaugment-cifar10", "padding": 5, "cutout": 10}
+    none = {"size": 0, "policy": "", "padding": 0, "cutout": 0, "flip": False}
+    generator = torch.Generator().manual_seed(7)
+    prepare = data.preprocessing(**steps, flip=True)
+    together = prepare.train(data.train_images, torch.Generator().manual_seed(7))
+    assert together.shape == (20, 3, 40, 40)
+
+    def pixels(normalised):
+        values = normalised * prepare.std.view(3, 1, 1) + prepare.mean.view(3, 1, 1)
+        return (255 * values).round().to(torch.uint8)
+
+    images = pixels(data.preprocessing(**none | {"size": 40}).evaluate(data.train_images))
+    images = prepare.policy(images, generator)
+    moved = data.preprocessing(**none | {"padding": 5, "flip": True}).train(images, generator)
+    kept = together != 0
+    assert torch.equal(together[kept], moved[kept])
+    assert 0.02 < float((~kept).float().mean()) < 0.1
