@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 
 from committee.schedules import Cosine, Exponential
+from deep.augmentation import Preprocessing
+from deep.base_optimizers import Base
+from deep.datasets import ImageData
 from deep.focusing import AutomaticFocusing, Gamma
 
 Algorithm = Literal["sgd", "rsgd", "esgd", "rsgd-xy"]
@@ -26,9 +31,9 @@ class TrainingConfig:
     """
 
     dataset: str = "cifar10"
-    """cifar10, cifar100, synthetic, or the path of an image-folder archive."""
+    """cifar10, cifar100, tinyimagenet, synthetic, or the path of an image-folder archive."""
     model: str = "smallconvnet"
-    """smallconvnet, resnet18 or resnet110."""
+    """smallconvnet, resnet18, resnet110, pyramidnet272, efficientnet_b0, resnet50, densenet121."""
     model_options: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
     """Options of the model, e.g. stem cifar."""
     algorithm: Algorithm = "sgd"
@@ -43,20 +48,30 @@ class TrainingConfig:
     """Passes after which the learning rate is multiplied by lr_factor."""
     lr_factor: float = 0.1
     """Factor of each drop."""
+    lr_schedule: Literal["drops", "cosine"] = "drops"
+    """drops: piecewise constant; cosine: lr ½(1 + cos πt) at the fraction t of the run."""
     warmup_passes: float = 0
     """Passes at the learning rate warmup_lr before all else."""
     warmup_lr: float = 0.0
     """Learning rate of the warm-up."""
+    optimizer: Literal["sgd", "rmsprop"] = "sgd"
+    """Base optimizer (rmsprop: memory 0.9 and ε 1e-3, as for EfficientNet)."""
     momentum: float = 0.9
     """Momentum of the base optimizer."""
     nesterov: bool = True
-    """Nesterov's momentum."""
+    """Nesterov's momentum (of sgd)."""
     weight_decay: float = 1e-4
     """Weight decay of the base optimizer, in all parameters."""
     padding: int = 4
     """Pixels of zero padding around an image before the random crop; 0 for no crop."""
     flip: bool = True
     """Mirror images at random."""
+    image_size: int = 0
+    """Pixels to which images are resized before all else; 0: as they are."""
+    policy: str = ""
+    """Augmentation policy: autoaugment-cifar10, fast-autoaugment-imagenet, a JSON file, or none."""
+    cutout: int = 0
+    """Pixels of the side of Cutout's square; 0: none."""
     seed: Annotated[int, tyro.conf.Suppress] = 0
     """Of the initial weights, minibatches, augmentation and noise."""
     snapshots: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75)
@@ -72,6 +87,10 @@ class TrainingConfig:
     """Number y of replicas of rsgd."""
     coupling_period: int = 10
     """Steps K from one coupling of the replicas to the next."""
+    late_coupling_period: int = 10
+    """K after late_coupling_from."""
+    late_coupling_from: float = 0
+    """Passes after which K is late_coupling_period; 0: never."""
     coupling: Literal["explicit", "implicit"] = "explicit"
     """Elastic kick through the base optimizer, or its implicit form, which is always stable."""
     inner_lr: float = 0.02
@@ -86,8 +105,12 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm is {self.algorithm!r}; one of {ALGORITHMS} was expected.")
-        positive = ("passes", "batch_size", "lr_factor", "gamma_growth", "replicas", "inner_steps")
-        for name in (*positive, "lr", "inner_lr", "weight_decay", "noise", "padding"):
+        positive = (
+            "passes", "batch_size", "lr_factor", "gamma_growth", "replicas", "inner_steps",
+            "coupling_period", "late_coupling_period",
+        )  # fmt: skip
+        others = ("lr", "inner_lr", "weight_decay", "noise", "padding", "image_size", "cutout")
+        for name in (*positive, *others, "late_coupling_from"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0 and (value > 0 or name not in positive)):
                 bound = "positive" if name in positive else "non-negative"
@@ -96,6 +119,18 @@ class TrainingConfig:
             raise ValueError(f"momentum is {self.momentum}; a number in [0, 1) was expected.")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is True with momentum 0; a positive momentum was expected.")
+        if self.optimizer not in ("sgd", "rmsprop"):
+            raise ValueError(f"optimizer is {self.optimizer!r}; 'sgd' or 'rmsprop' was expected.")
+        if self.optimizer == "rmsprop" and self.nesterov:
+            raise ValueError("nesterov is True with optimizer 'rmsprop', which has none.")
+        if self.lr_schedule not in ("drops", "cosine"):
+            raise ValueError(
+                f"lr_schedule is {self.lr_schedule!r}; 'drops' or 'cosine' was expected."
+            )
+        if self.lr_schedule == "cosine" and self.lr_drops:
+            raise ValueError(
+                f"lr_drops is {self.lr_drops} with lr_schedule 'cosine'; () was expected."
+            )
         if any(not 0 < drop < self.passes for drop in self.lr_drops):
             raise ValueError(
                 f"lr_drops is {self.lr_drops}; passes between 0 and {self.passes:g} were expected."
@@ -125,6 +160,7 @@ class TrainingConfig:
             passes=passes,
             lr_drops=tuple(drop * scale for drop in self.lr_drops),
             warmup_passes=self.warmup_passes * scale,
+            late_coupling_from=self.late_coupling_from * scale,
         )
 
     def learning_rate(self, fraction: float) -> float:
@@ -132,6 +168,8 @@ class TrainingConfig:
         passes = fraction * self.passes
         if passes < self.warmup_passes:
             return self.warmup_lr
+        if self.lr_schedule == "cosine":
+            return 0.5 * self.lr * (1 + math.cos(math.pi * fraction))
         # A small tolerance: the first step of a pass belongs to that pass.
         drops = sum(passes >= drop - 1e-9 * self.passes for drop in self.lr_drops)
         return self.lr * self.lr_factor**drops
@@ -145,6 +183,34 @@ class TrainingConfig:
         if self.gamma is None:
             return AutomaticFocusing(self.gamma_growth, total)
         return Exponential.growing_by(self.gamma_growth, self.gamma, total)
+
+    def coupling_period_at(self, fraction: float) -> int:
+        """K after a fraction of the run."""
+        start = self.late_coupling_from
+        late = start > 0 and fraction * self.passes >= start - 1e-9 * self.passes
+        return self.late_coupling_period if late else self.coupling_period
+
+    def base(self) -> Base:
+        """The base optimizer, to be called with parameters and ``lr``.
+
+        RMSprop has the memory 0.9 and the ε that EfficientNet was published with; torch adds ε
+        outside of the root and TensorFlow inside.
+        """
+        if self.optimizer == "rmsprop":
+            return partial(
+                torch.optim.RMSprop, alpha=0.9, eps=1e-3, momentum=self.momentum,
+                weight_decay=self.weight_decay,
+            )  # fmt: skip
+        return partial(
+            torch.optim.SGD, momentum=self.momentum, nesterov=self.nesterov,
+            weight_decay=self.weight_decay, fused=True,
+        )  # fmt: skip
+
+    def preprocessing(self, data: ImageData) -> Preprocessing:
+        """What happens to the images of ``data`` before the network."""
+        return data.preprocessing(
+            self.padding, self.flip, self.image_size, self.policy, self.cutout
+        )
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrainingConfig:

@@ -66,6 +66,8 @@ class ReplicatedSGD(torch.optim.Optimizer):
         implicit Euler step of the elastic flow): always stable.
     groups
         Parameter groups of a module (default: one group, all parameters).
+    coupling_period
+        Steps K_c from one coupling to the next; may be changed between steps.
     process_group
         A torch.distributed group (gloo, NCCL): every process holds some of the replicas, and
         the centre is all-reduced. Results equal the one-process run (up to the order of the
@@ -196,13 +198,17 @@ class ReplicatedSGD(torch.optim.Optimizer):
         return self.focusing.gamma0
 
     def check_stability(
-        self, steps: int, lr: Callable[[int], float] | None = None
+        self,
+        steps: int,
+        lr: Callable[[int], float] | None = None,
+        coupling_period: Callable[[int], int] | None = None,
     ) -> tuple[int, float, float] | None:
         """Look through the whole schedule for a kick ηK_cγ beyond the explicit limit.
 
-        ``lr`` maps a step to η (default: as it is now). Returns None, or the first coupling
-        step that is unstable with its ηK_cγ and the limit, and warns (``StabilityWarning``).
-        The limit is known for SGD, with or without momentum; nothing is said of other bases.
+        ``lr`` maps a step to η and ``coupling_period`` to K_c (default: as they are now). Returns
+        None, or the first coupling step that is unstable with its ηK_cγ and the limit, and warns
+        (``StabilityWarning``). The limit is known for SGD, with or without momentum; nothing is
+        said of other bases.
         """
         if self.coupling == "implicit":
             return None
@@ -210,11 +216,14 @@ class ReplicatedSGD(torch.optim.Optimizer):
             "the replicas may oscillate apart. Use coupling='implicit', a smaller gamma or a "
             "shorter coupling_period."
         )
-        for step in range(self.coupling_period - 1, steps, self.coupling_period):
+        for step in range(steps):
+            period = self.coupling_period if coupling_period is None else coupling_period(step)
+            if (step + 1) % period != 0:
+                continue
             excess = warn_if_unstable(
                 self.bases[0],
-                self.coupling_period * self.focusing(step),
-                self.coupling_period,
+                period * self.focusing(step),
+                period,
                 f"from step {step + 1} of {steps} on",
                 advice,
                 None if lr is None else lr(step),

@@ -113,7 +113,7 @@ def measure_flatness(
             if images is None:
                 images = data or load_images(network.config.dataset, data_folder)
                 images = images.to(place.device)
-            prepare = images.preprocessing(network.config.padding, network.config.flip)
+            prepare = network.config.preprocessing(images)
             loader = ImageBatches(
                 images, prepare, "train", options.augment, images=options.images,
                 seed=options.seed,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -49,7 +48,7 @@ class TrainingRun:
             model if compile_mode == "off" else torch.compile(model, mode=compile_mode)
             for model in self.models
         ]
-        self.images = data.preprocessing(config.padding, config.flip)
+        self.images = config.preprocessing(data)
         self.batches = [
             Minibatches(data, self.images, config.batch_size, config.seed, index)
             for index in self.indices
@@ -73,10 +72,7 @@ class TrainingRun:
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         config = self.config
-        base = partial(
-            torch.optim.SGD, momentum=config.momentum, nesterov=config.nesterov,
-            weight_decay=config.weight_decay, fused=True,
-        )  # fmt: skip
+        base = config.base()
         if config.algorithm == "sgd":
             return base(self.models[0].parameters(), lr=config.lr)
         gamma = config.gamma_schedule(self.steps)
@@ -113,7 +109,9 @@ class TrainingRun:
             self.optimizer.measure_gamma0(loss)
         if self.place.first:
             self.optimizer.check_stability(
-                self.steps, lambda step: self.config.learning_rate(step / self.steps)
+                self.steps,
+                lambda step: self.config.learning_rate(step / self.steps),
+                lambda step: self.config.coupling_period_at(step / self.steps),
             )
 
     def step(self, step: int) -> None:
@@ -121,6 +119,8 @@ class TrainingRun:
         rate = self.config.learning_rate(step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if isinstance(self.optimizer, ReplicatedSGD):
+            self.optimizer.coupling_period = self.config.coupling_period_at(step / self.steps)
         self.optimizer.zero_grad()
         loss = None
         for forward, model, batches in zip(self.forwards, self.models, self.batches, strict=True):

@@ -20,8 +20,10 @@ from deep.config import ALGORITHMS, TrainingConfig
 from deep.datasets import synthetic_images
 from deep.minibatches import ImageBatches, Minibatches, evaluate
 from deep.recipes import CELLS, recipe
+from deep.replicated_sgd import ReplicatedSGD
 from deep.stability import StabilityWarning, largest_stable_kick
 from deep.training import DivergedError, train
+from tests.deep.networks import perceptron
 
 ROOT = Path(__file__).parents[2]
 DATA = synthetic_images(train=96, test=40, classes=4, size=16)
@@ -247,6 +249,66 @@ def test_every_recipe_takes_a_few_steps(tmp_path, model, algorithm):
     assert all(torch.isfinite(v).all() for state in stored["models"] for v in state.values())
 
 
+def test_cosine_learning_rates():
+    config = small("sgd", lr_schedule="cosine", lr_drops=(), warmup_passes=0.6, warmup_lr=0.01)
+    rates = [config.learning_rate(t) for t in (0, 0.1, 0.25, 0.5, 1)]
+    halves = [0.5 * (1 + np.cos(np.pi * t)) for t in (0.1, 0.25, 0.5, 1)]
+    np.testing.assert_allclose(rates, [0.01, *(0.05 * h for h in halves)], atol=1e-12)
+
+
+def test_the_coupling_period_changes_late(tmp_path, monkeypatch):
+    """12 steps: K = 4, from the seventh on K = 2; an interrupted run is no other."""
+    config = small("rsgd", coupling_period=4, late_coupling_period=2, late_coupling_from=3)
+    assert config.stretched(12).late_coupling_from == 6
+    couplings = []
+    pull = ReplicatedSGD._pull
+    monkeypatch.setattr(
+        ReplicatedSGD,
+        "_pull",
+        lambda self, gamma: (
+            couplings.append((self.steps_done + 1, self.coupling_period)),
+            pull(self, gamma),
+        ),
+    )
+    whole = run(config, tmp_path / "whole")
+    assert couplings == [(4, 4), (8, 2), (10, 2), (12, 2)]
+    run(config, tmp_path / "cut", stop_after=7)
+    assert torch.equal(weights(whole), weights(run(config, tmp_path / "cut")))
+
+
+def test_the_stability_check_knows_the_change_of_the_coupling_period():
+    models = [perceptron(seed) for seed in (0, 1)]
+    optimizer = ReplicatedSGD(models, lr=1.0, gamma=0.25, coupling_period=2)
+    assert optimizer.check_stability(20) is None  # ηKγ = 0.5
+    with pytest.warns(StabilityWarning, match="from step 20 of 30 on"):
+        excess = optimizer.check_stability(30, None, lambda step: 10 if step > 12 else 2)
+    assert excess is not None and excess[:2] == (19, 2.5)
+
+
+@pytest.mark.parametrize("algorithm", ["sgd", "rsgd"])
+def test_rmsprop_trains_and_resumes(tmp_path, algorithm):
+    config = small(algorithm, optimizer="rmsprop", nesterov=False, lr=0.002)
+    whole = run(config, tmp_path / "whole")
+    assert whole.log[-1]["train_loss"] < whole.log[0]["train_loss"]
+    run(config, tmp_path / "cut", stop_after=8)
+    assert torch.equal(weights(whole), weights(run(config, tmp_path / "cut")))
+    optimizer = config.base()([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    assert isinstance(optimizer, torch.optim.RMSprop)
+    assert optimizer.defaults["momentum"] == 0.9 and optimizer.defaults["alpha"] == 0.9
+
+
+def test_augmented_runs_resume_too(tmp_path):
+    config = small(
+        "sgd", image_size=16, padding=2, cutout=6, policy="autoaugment-cifar10",
+        dataset="synthetic",
+    )  # fmt: skip
+    whole = run(config, tmp_path / "whole")
+    run(config, tmp_path / "cut", stop_after=8)
+    assert torch.equal(weights(whole), weights(run(config, tmp_path / "cut")))
+    plain = run(small("sgd", padding=2), tmp_path / "plain")
+    assert not torch.equal(weights(whole), weights(plain))
+
+
 PROGRAM = """
 import json, os, signal, sys
 from deep.config import TrainingConfig
@@ -328,6 +390,16 @@ def test_bad_input(tmp_path):
         TrainingConfig(passes=100)
     with pytest.raises(ValueError, match="cosine focusing needs"):
         TrainingConfig(focusing="cosine")
+    with pytest.raises(ValueError, match="optimizer is 'adam'; 'sgd' or 'rmsprop'"):
+        TrainingConfig(optimizer="adam")
+    with pytest.raises(ValueError, match="nesterov is True with optimizer 'rmsprop'"):
+        TrainingConfig(optimizer="rmsprop")
+    with pytest.raises(ValueError, match="lr_schedule is 'linear'"):
+        TrainingConfig(lr_schedule="linear")
+    with pytest.raises(ValueError, match=r"lr_drops is \(150, 225\) with lr_schedule 'cosine'"):
+        TrainingConfig(lr_schedule="cosine")
+    with pytest.raises(ValueError, match="policy is 'autoaugment'; one of"):
+        run(small("sgd", policy="autoaugment"), tmp_path / "policy")
     with pytest.raises(ValueError, match="model is 'resnet19'"):
         recipe("cifar10", "resnet19", "sgd")
     with pytest.raises(ValueError, match="device is 'tpu'"):
