@@ -149,9 +149,19 @@ def _sum_up(folder: Path, results: list[TrainingResult]) -> None:
         f"{config.passes:g} passes, n = {len(errors)}: "
         f"test error {statistics.mean(errors):.2f}{spread} %"
     )
-    if dataset_name(config).startswith("cifar10") and (config.model, config.algorithm) in PUBLISHED:
-        value, error = PUBLISHED[config.model, config.algorithm]
-        print(f"published for CIFAR-10 (the original images): {value} ± {error} %")
+    if line := published_line(config):
+        print(line)
+
+
+def published_line(config: TrainingConfig) -> str | None:
+    """What Table 1 has for this data set, also of its image-folder archives (cifar10-jpeg)."""
+    original = dataset_name(config).split("-")[0]
+    published = PUBLISHED.get((original, config.model), {}).get(config.algorithm)
+    if published is None:
+        return None
+    value, error = published
+    spread = "" if error is None else f" ± {error}"
+    return f"published for {original} (the original images): {value}{spread} %"
 
 
 def flatness_command(arguments: Sequence[str]) -> None:

@@ -8,9 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from deep.__main__ import main
+from deep.__main__ import main, published_line
 from deep.benchmark import BenchmarkOptions, benchmark
 from deep.datasets import synthetic_images
+from deep.recipes import recipe
 from deep.stored_runs import FlatnessOptions, load_network, measure_flatness, networks_of
 
 SETTINGS = [
@@ -61,6 +62,18 @@ def test_options_of_the_model(tmp_path, capsys):
     assert network.model.classifier[0].out_features == 7
     assert main(["train", *arguments[:-2], "stem", "cifar"]) == 1
     assert "smallconvnet has no option 'stem'" in capsys.readouterr().err
+
+
+def test_the_published_error_is_that_of_the_data_set():
+    def line(dataset, model, algorithm):
+        return published_line(recipe(dataset, model, algorithm))
+
+    assert line("x/cifar10-jpeg.tar.xz", "resnet18", "sgd").endswith("images): 13.1 ± 0.3 %")
+    assert line("cifar100", "pyramidnet272", "rsgd-xy").endswith(
+        "cifar100 (the original images): 12.7 %"
+    )
+    assert line("cifar100", "resnet18", "sgd") is None
+    assert line("cifar10", "pyramidnet272", "esgd") is None
 
 
 def test_flatness_of_runs_is_measured_once(runs, tmp_path, monkeypatch):
