@@ -7,7 +7,7 @@ import pytest
 
 from committee import load_patterns
 from message_passing import MonteCarlo, local_entropy_curve
-from message_passing.example_machines import flat_machine, image_like_patterns, sharp_machine
+from message_passing.example_machines import image_like_patterns, sharp_machine
 from message_passing.problem import ReferenceProblem
 from tests.message_passing.conftest import TRAINED
 from tests.message_passing.machines import answers, random_machine
@@ -88,9 +88,9 @@ def hidden_manifold():
     return sharp_machine(X, y, 3), X, y
 
 
-def images(K, N, P, make=sharp_machine):
+def images(K, N, P):
     X, y = image_like_patterns(P, N)
-    return make(X, y, K), X, y
+    return sharp_machine(X, y, K), X, y
 
 
 SMALL = {
@@ -115,7 +115,6 @@ SMALL = {
 
 BIG = {
     "many patterns": lambda: images(3, 784, 2000),
-    "many patterns, flat": lambda: images(9, 784, 2000, flat_machine),
     "many patterns, few inputs": lambda: random_machine(9, 10, 2000, seed=1, real=True),
     "many inputs": lambda: images(9, 3000, 500),
     "twenty-one units": lambda: images(21, 784, 500),
