@@ -59,10 +59,14 @@ def plot_local_entropy(
             distances = np.linspace(0.0, LARGEST_DISTANCE, 61)
             values = variant.local_entropy(engine, distances)
             values = values[np.isfinite(values[:, 1])]  # runs that have a curve
+            # The mean must not change its members on the way: the runs that reach the end or, if
+            # most do not, all of them as far as every one does.
+            whole = np.isfinite(values[:, -1])
+            if np.count_nonzero(whole) > len(whole) / 2:
+                values = values[whole]
             if not len(values):
                 continue
             n = len(values)
-            # As far as every run reaches: the mean must not change its members on the way.
             reached = np.all(np.isfinite(values), axis=0)
             label = f"{variant.name} (n = {n})" if main else None
             _mean_with_band(ax, distances[reached], values[:, reached], i, label, style, band=main)
