@@ -97,7 +97,7 @@ def plot_costs(rows: Sequence[Mapping[str, Any]], axes: NDArray[Any]) -> NDArray
             ax.xaxis.set_minor_locator(NullLocator())
     axes[0, 0].set_ylabel("seconds a curve, one core")
     axes[1, 0].set_ylabel("peak memory of the process (MiB)")
-    axes[0, 0].legend(fontsize="small")
+    axes[0, 0].legend(fontsize="small", loc="lower right")
     return axes
 
 

@@ -115,7 +115,7 @@ SMALL = {
 
 BIG = {
     "many patterns": lambda: images(3, 784, 2000),
-    "many patterns, few inputs": lambda: random_machine(9, 10, 2000, seed=1, real=True),
+    "many patterns, few inputs": lambda: random_machine(9, 10, 300, seed=1, real=True),
     "many inputs": lambda: images(9, 3000, 500),
     "twenty-one units": lambda: images(21, 784, 500),
     "perceptron": lambda: random_machine(1, 3000, 500, seed=1),
