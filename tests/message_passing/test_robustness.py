@@ -119,7 +119,7 @@ BIG = {
     "many inputs": lambda: images(9, 3000, 500),
     "twenty-one units": lambda: images(21, 784, 500),
     "perceptron": lambda: random_machine(1, 3000, 500, seed=1),
-    "teacher": lambda: random_machine(9, 784, 500, seed=1),
+    "teacher": lambda: random_machine(9, 784, 250, seed=1),
 }
 
 
