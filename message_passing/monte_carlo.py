@@ -20,7 +20,8 @@ until enough states survive each step.
 **Errors.** There are ``chains`` independent blocks, each with its own draws and its own chain up
 the whole ladder. All standard errors are jackknife errors over blocks, which contain every
 autocorrelation within a chain and between rungs; the jackknife also removes the leading bias of
-the logarithm of a mean. Configurations with at most the reference's training errors count.
+the logarithm of a mean; where that carries an estimate of Z above 1, the exact bound is taken.
+Configurations with at most the reference's training errors count.
 """
 
 from __future__ import annotations
