@@ -112,13 +112,15 @@ def slice_steps(
     rng: np.random.Generator,
     survivals: NDArray[np.float64],
     squares: NDArray[np.float64],
+    survivor: NDArray[np.float64],
 ) -> None:
     """Elliptical slice sampling with exact arcs: ``steps`` sweeps over the units of one chain.
 
     ``factor`` is Fᵀ (R, P); ``white`` (K, R) is the state (changed in place), its offsets
     √Δ white Fᵀ. Adds up, after each sweep, whether the state scaled by each of ``scales`` (S,) is
     allowed, in ``survivals`` (2, S), and |white|² and its square in ``squares`` (2, 2): apart for
-    the two halves of the steps (rows).
+    the two halves of the steps (rows). ``survivor`` (K, R) becomes the last state that the first
+    scale leaves allowed, and stays as it is without one.
     """
     K, P = fields.shape
     need = (K + 1) // 2
@@ -193,6 +195,8 @@ def slice_steps(
         for s in range(len(scales)):
             if count_errors(fields, offsets, scales[s], labels) <= allowed:
                 survivals[half, s] += 1.0
+                if s == 0:
+                    survivor[:] = white
         square = np.sum(white * white)
         squares[half, 0] += square
         squares[half, 1] += square * square

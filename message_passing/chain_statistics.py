@@ -14,15 +14,19 @@ def with_and_without(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def drift(halves: NDArray[np.float64]) -> float:
-    """Change between two halves (chains, 2), in standard errors over the chains.
+    """Change between two halves (chains, 2), in standard errors over the chains."""
+    change = halves[:, 1] - halves[:, 0]
+    return deviation(change.mean(), change.std(ddof=1) / np.sqrt(len(change)), len(change))
+
+
+def deviation(difference: float, error: float, blocks: int) -> float:
+    """|difference| in standard errors that were estimated from a few blocks.
 
     Student's t is turned into the deviation of a Gaussian that is as improbable.
     """
-    change = halves[:, 1] - halves[:, 0]
-    error = change.std(ddof=1) / np.sqrt(len(change))
     if error == 0:
         return 0.0
-    return float(-norm.ppf(student_t.sf(abs(change.mean()) / error, len(change) - 1)))
+    return float(-norm.ppf(student_t.sf(abs(difference) / error, blocks - 1)))
 
 
 def independent_states(moments: NDArray[np.float64]) -> float:

@@ -15,7 +15,9 @@ on them. Nothing is rejected. (All units at once have far shorter arcs, and mix 
     log Z_{j+1} − log Z_j = log P_j(z ∈ S_{j+1}) − log P_{j+1}(z ∈ S_j);
 
 the second term is needed, since solutions are not star-shaped around w. Rungs are put in between
-until enough states survive each step.
+until enough states survive each step. A chain starts rung j+1 from its last state in S_j that is in
+S_{j+1} too: white, it follows the Gaussian restricted to both, and has little left to forget. (Kept
+offsets, shrunk when white, leave |z|² too small for longer than it shows.)
 
 **Errors.** There are ``chains`` independent blocks, each with its own draws and its own chain up
 the whole ladder. All standard errors are jackknife errors over blocks, which contain every
@@ -26,6 +28,7 @@ Configurations with at most the reference's training errors count.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +37,7 @@ from numpy.typing import NDArray
 
 from message_passing import _kernels_monte_carlo as kernels
 from message_passing.chain_statistics import (
+    deviation,
     drift,
     independent_states,
     jackknife,
@@ -227,7 +231,10 @@ class _Climb:
             ahead, settling = self._burn_in(variance, goal)
             measured = max(self.settings.steps, self.length)
             scales = np.sqrt(np.array([ahead, before or variance]) / variance)
-            halves, squared = self._run(variance, measured, scales)
+            # Chains go on from their last state that is a solution at the next Δ too, which has
+            # hardly to settle there. Those without one keep their offsets, and so shrink.
+            start_ahead = self.white * np.sqrt(variance / ahead)
+            halves, squared = self._run(variance, measured, scales, start_ahead)
             steps += settling + measured * len(self.rngs)
             survivals, squares = halves.mean(axis=1), squared[:, :, 0].mean(axis=1)
             excess = 0.5 * (with_and_without(squares) - self.white[0].size)  # ∂log Z/∂log Δ
@@ -239,8 +246,8 @@ class _Climb:
                 self.integral = self.integral + middle * np.log(variance / before)
                 gap, error = jackknife(self.since_base - self.integral)
                 # Rungs are a trapezoid rule: allow for a percent of the integral.
-                error = np.hypot(error, 0.01 * self.integral[0])
-                self.deviation = max(self.deviation, abs(gap) / error if error else 0.0)
+                error = math.hypot(error, 0.01 * self.integral[0])
+                self.deviation = max(self.deviation, deviation(gap, error, len(self.rngs)))
             drifts = [drift(values) for values in (*np.moveaxis(halves, 2, 0), squared[:, :, 0])]
             self.deviation = max(self.deviation, *drifts)
             excess_before = excess
@@ -250,8 +257,7 @@ class _Climb:
                 steps = 0
                 if len(points) == len(targets):
                     return points
-            # The chains keep their offsets: in white coordinates they shrink.
-            self.white *= np.sqrt(variance / ahead)
+            self.white = start_ahead
             before, variance = variance, ahead
 
     def _burn_in(self, variance: float, goal: float | None) -> tuple[float, int]:
@@ -262,9 +268,10 @@ class _Climb:
             candidates = np.append(variance * (goal / variance) ** parts[:-1], goal)
         scales = np.sqrt(candidates / variance)
         self.length = max(self.settings.burn_in, self.length // 2)
+        unused = np.empty_like(self.white)
         steps = 0
         while True:
-            survivals, squares = self._run(variance, self.length, scales)
+            survivals, squares = self._run(variance, self.length, scales, unused)
             steps += self.length
             if independent_states(squares) >= FEWEST_INDEPENDENT:
                 break
@@ -277,10 +284,17 @@ class _Climb:
         return float(ahead), steps * len(self.rngs)
 
     def _run(
-        self, variance: float, steps: int, scales: NDArray[np.float64]
+        self,
+        variance: float,
+        steps: int,
+        scales: NDArray[np.float64],
+        survivors: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Steps of every chain: fractions that survive each scale (chains, 2, S), and means of
-        |z|² and of its square (chains, 2, 2), of the two halves of the steps (second axis)."""
+        |z|² and of its square (chains, 2, 2), of the two halves of the steps (second axis).
+
+        The last state of each chain that survives the first scale goes to ``survivors``.
+        """
         survivals = np.zeros((len(self.rngs), 2, len(scales)))
         squares = np.zeros((len(self.rngs), 2, 2))
         for chain, rng in enumerate(self.rngs):
@@ -296,6 +310,7 @@ class _Climb:
                 rng,
                 survivals[chain],
                 squares[chain],
+                survivors[chain],
             )
         halves = np.array([[(steps + 1) // 2, steps // 2]])
         return survivals / halves[:, :, None], squares / halves[:, :, None]

@@ -79,9 +79,8 @@ def test_error_bars_are_honest(K):
     assert exact[-1] * 32 * K < -8  # far below what direct sampling reaches
     scores, slopes = [], []
     for seed in range(24):
-        curve = local_entropy_curve(
-            *machine, engine=MonteCarlo(seed=seed, draws=1600), variances=variances
-        )
+        engine = MonteCarlo(seed=seed, draws=1600, longest_burn_in=2560)
+        curve = local_entropy_curve(*machine, engine=engine, variances=variances)
         assert curve.converged.all()
         scores.append((curve.free_entropy - exact) / curve.standard_error)
         step = 1e-4
@@ -156,15 +155,32 @@ def test_state_of_a_chain_stays_a_solution_and_matches_its_offsets():
     machine = random_machine(3, 15, 12, seed=4)
     problem = ReferenceProblem.from_arrays(*machine)
     factor = np.ascontiguousarray(problem.geometry.factor.T)
-    white = np.zeros((3, len(factor)))
+    white, survivor = np.zeros((2, 3, len(factor)))
+    scales = np.array([1.5, 1.0])
     for seed in range(3):
+        survivals = np.zeros((2, 2))
         kernels.slice_steps(
-            problem.fields, problem.labels, factor, 0.5, 0, 5, white, np.ones(1),
-            np.random.default_rng(seed), np.zeros((2, 1)), np.zeros((2, 2)),
+            problem.fields, problem.labels, factor, 0.5, 0, 20, white, scales,
+            np.random.default_rng(seed), survivals, np.zeros((2, 2)), survivor,
         )  # fmt: skip
-        offsets = np.sqrt(0.5) * white @ factor
         assert np.any(white != 0)
-        assert kernels.count_errors(problem.fields, offsets, 1.0, problem.labels) == 0
+        assert np.all(survivals[:, 1] == 10)
+        assert 0 < survivals[:, 0].sum() < 20
+        for state, scale in ((white, 1.0), (survivor, 1.0), (survivor, 1.5)):
+            offsets = np.sqrt(0.5) * state @ factor
+            assert kernels.count_errors(problem.fields, offsets, scale, problem.labels) == 0
+
+
+def test_a_chain_without_a_survivor_keeps_the_one_it_was_given():
+    machine = random_machine(3, 15, 12, seed=4)
+    problem = ReferenceProblem.from_arrays(*machine)
+    factor = np.ascontiguousarray(problem.geometry.factor.T)
+    survivor = np.full((3, len(factor)), 7.0)
+    kernels.slice_steps(
+        problem.fields, problem.labels, factor, 0.5, 0, 20, np.zeros((3, len(factor))),
+        np.array([-1e9]), np.random.default_rng(0), np.zeros((2, 1)), np.zeros((2, 2)), survivor,
+    )  # fmt: skip
+    assert np.all(survivor == 7.0)
 
 
 @pytest.mark.parametrize("errors", [1, 3])
