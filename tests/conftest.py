@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import os
+
+# One test process on each core: threads of their own would stand in each other's way. Libraries
+# read these when they are first imported.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+# ruff: noqa: E402
 from collections.abc import Iterator
 from pathlib import Path
 
