@@ -24,7 +24,7 @@ class BenchmarkOptions:
     """What is timed: random images, Nesterov momentum, published L and y."""
 
     model: str = "resnet18"
-    """smallconvnet, resnet18 or resnet110."""
+    """smallconvnet, resnet18, resnet110, pyramidnet272, efficientnet_b0, resnet50, densenet121."""
     batch_size: int = 128
     """Images per minibatch."""
     steps: int = 10

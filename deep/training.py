@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from deep.checkpoints import load_checkpoint, save_checkpoint
 from deep.config import TrainingConfig
 from deep.datasets import ImageData, load_images
 from deep.place import CompileMode, Place
+from deep.run_folders import difference, in_use
 from deep.training_run import TrainingRun
 from message_passing.storage import write_csv, write_json
 
@@ -58,6 +61,7 @@ def train(
     compile_mode: CompileMode = "off",
     checkpoint_every: int = 1,
     stop_after: int | None = None,
+    stop_when: Callable[[], bool] | None = None,
     tensorboard: bool = False,
     progress: bool = True,
 ) -> TrainingResult | None:
@@ -78,12 +82,14 @@ def train(
         Rows of the log from one checkpoint to the next.
     stop_after
         Stop, with a checkpoint, after so many steps in all (returns None).
+    stop_when
+        Asked after every row of the log: stop there, with a checkpoint (returns None).
     tensorboard
         Write the rows of the log to ``<folder>/tensorboard`` too (needs ``tensorboard``).
 
     Under torchrun the replicas are spread over the processes. Seeds torch's global generators.
-    Raises ``ValueError`` for a folder that holds another run, ``DivergedError`` where the loss
-    is no longer finite.
+    Raises ``ValueError`` for a folder that holds another run, ``RunInUseError`` for one that
+    another process trains in, ``DivergedError`` where the loss is no longer finite.
     """
     folder = Path(folder)
     place = Place(device, precision)
@@ -92,11 +98,28 @@ def train(
             f"algorithm is {config.algorithm!r} in {place.processes} processes; only replicas "
             "can be spread over processes."
         )
-    _claim(folder, config, place)
+    with in_use(folder) if place.first else nullcontext():
+        _claim(folder, config, place)
+        images = (data or load_images(config.dataset, data_folder)).to(place.device)
+        run = TrainingRun(config, images, place, compile_mode)
+        return _continue(
+            run, folder, checkpoint_every, stop_after, stop_when, tensorboard, progress
+        )
+
+
+def _continue(
+    run: TrainingRun,
+    folder: Path,
+    checkpoint_every: int,
+    stop_after: int | None,
+    stop_when: Callable[[], bool] | None,
+    tensorboard: bool,
+    progress: bool,
+) -> TrainingResult | None:
+    """From the last checkpoint, if any, to the end."""
+    config, place = run.config, run.place
     result_file = folder / "result.json"
     finished = result_file.exists()
-    images = (data or load_images(config.dataset, data_folder)).to(place.device)
-    run = TrainingRun(config, images, place, compile_mode)
     kept = load_checkpoint(folder, run.models, run.optimizer, run.indices)
     kept = kept or {"step": 0, "log": [], "seconds": 0.0, "sums": torch.zeros(3).double()}
     if place.first:
@@ -107,7 +130,7 @@ def train(
     board = _tensorboard(folder, done) if tensorboard and place.first else None
     started = time.perf_counter()
     bar = tqdm(
-        total=run.steps, initial=done, unit="step", desc=folder.name,
+        total=run.steps, initial=done, unit="step", desc=f"{folder.parent.name}/{folder.name}",
         disable=not progress or not place.first, mininterval=1.0,
     )  # fmt: skip
 
@@ -124,7 +147,9 @@ def train(
             run.step(step)
             bar.update()
             end = step + 1
-            if end % run.per_pass == 0 or end == run.steps:
+            stop = end == stop_after
+            row = end % run.per_pass == 0 or end == run.steps
+            if row:
                 before = log[-1]["step"] / run.steps if log else 0.0
                 log.append(run.row(end, elapsed()))
                 bar.set_postfix(test_error=f"{log[-1]['test_error']:.4f}")
@@ -142,10 +167,10 @@ def train(
                         "checkpoint is from before; choose a smaller learning rate or gamma "
                         "and another folder."
                     )
-                if len(log) % checkpoint_every == 0 or end == run.steps:
-                    checkpoint(end)
-            if end == stop_after and end < run.steps:
+                stop = stop or (stop_when is not None and stop_when())
+            if stop or end == run.steps or (row and len(log) % checkpoint_every == 0):
                 checkpoint(end)
+            if stop and end < run.steps:
                 return None
     if board is not None:
         board.close()
@@ -170,18 +195,8 @@ def _tensorboard(folder: Path, step: int):  # type: ignore[no-untyped-def]
 
 def _claim(folder: Path, config: TrainingConfig, place: Place) -> None:
     """Write ``config.json``, or check that the folder holds this very run."""
+    if other := difference(folder, config):
+        raise ValueError(f"{other} Choose another folder.")
     path = folder / "config.json"
-    new = json.loads(json.dumps(config.as_json()))
-    if path.exists():
-        try:
-            old = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} cannot be read: {error}.") from error
-        for key in {**new, **old}:
-            if old.get(key) != new.get(key):
-                raise ValueError(
-                    f"{folder} holds another run: {key} is {old.get(key)!r} there and "
-                    f"{new.get(key)!r} here. Choose another folder."
-                )
-    elif place.first:
-        write_json(path, new)
+    if place.first and not path.exists():
+        write_json(path, config.as_json())
