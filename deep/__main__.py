@@ -14,7 +14,12 @@ from deep.training import DivergedError
 # The module of deep.commands, and what the command does.
 COMMANDS = {
     "train": ("train", "train a network for each seed"),
+    "table1": ("table1", "train what Table 1 lacks; print it beside the paper's numbers"),
     "flatness": ("flatness", "measure the local energy of the networks of runs"),
+    "figure2": ("paper_figures", "test errors along training"),
+    "figure3": ("paper_figures", "local energy along training: ResNet-18 on CIFAR-10"),
+    "figure4": ("paper_figures", "local energy at the end: four networks"),
+    "figure5": ("paper_figures", "local energy along training: ResNet-110 on CIFAR-10"),
     "benchmark": ("benchmark", "time sgd, esgd and rsgd on the same network"),
 }
 

@@ -17,7 +17,7 @@ from deep.datasets import ImageData
 from deep.focusing import AutomaticFocusing, Gamma
 
 Algorithm = Literal["sgd", "rsgd", "esgd", "rsgd-xy"]
-ALGORITHMS = ("sgd", "rsgd", "esgd", "rsgd-xy")
+ALGORITHMS: tuple[Algorithm, ...] = ("sgd", "rsgd", "esgd", "rsgd-xy")
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,41 @@ def measure_flatness(
     return results
 
 
+@dataclass(frozen=True)
+class StoredFlatness:
+    """What ``measure_flatness`` has kept of a network: ``final``, or a snapshot's name."""
+
+    name: str
+    options: dict[str, Any]
+    passes: float
+    test_error: float
+    profile: dict[str, Any]
+
+
+def stored_flatness(folder: Path, snapshots: bool) -> list[StoredFlatness]:
+    """The measured flatness of the final network, with ``snapshots`` of all networks, of a run.
+
+    Raises ``ValueError`` for a network that has not been measured, or has changed since.
+    """
+    paths = sorted((folder / "snapshots").glob("passes-*.pt")) if snapshots else []
+    found = []
+    for path in [*paths, folder / "final.pt"]:
+        file = folder / "flatness" / f"{path.stem}.json"
+        stored = json.loads(file.read_text()) if file.exists() else None
+        if stored is None or stored["options"]["size"] != path.stat().st_size:
+            raise ValueError(
+                f"the flatness of {path} has not been measured; `python -m deep flatness "
+                f"{folder}` does it."
+            )
+        options = dict(stored["options"])
+        del options["size"]
+        test_error = float(options.pop("test_error"))
+        found.append(
+            StoredFlatness(path.stem, options, stored["passes"], test_error, stored["profile"])
+        )
+    return found
+
+
 def flatness_rows(
     results: list[tuple[StoredNetwork, NetworkLocalEnergyProfile]], run: str
 ) -> list[dict[str, Any]]:
