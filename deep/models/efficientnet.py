@@ -97,7 +97,8 @@ class EfficientNetB0(nn.Module):
     smaller (7×7 pixels of 224×224, one of 32×32). 4,135,648 parameters for 100 classes,
     5,288,548 for 1000. The probability of ``drop_connect`` grows linearly with depth, from 0 up
     to nearly the given one; ``dropout`` acts before the dense layer. Convolutions start Kaiming
-    normal (fan out), the dense layer uniform in ±1/√classes, without bias at first.
+    normal (fan out, which of a depthwise one is k²), the dense layer uniform in ±1/√classes,
+    without bias at first, as in the authors' code.
     """
 
     def __init__(self, num_classes: int, drop_connect: float = 0.2, dropout: float = 0.2) -> None:
@@ -120,7 +121,9 @@ class EfficientNetB0(nn.Module):
         self.classifier = nn.Linear(1280, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                # torch's kaiming_normal_ does not divide the fan out by the groups.
+                fan_out = module.weight[:, 0].numel() / module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         bound = 1 / math.sqrt(num_classes)

@@ -147,6 +147,17 @@ def test_drop_connect():
     assert drops == pytest.approx([0.2 * index / 16 for index in range(16)])
 
 
+def test_initial_weights_of_efficientnet():
+    """Variance 2 / fan out, which is k² for each channel of a depthwise convolution."""
+    torch.manual_seed(3)
+    for module in build_model("efficientnet_b0", 10).modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 2000:
+            fan_out = module.kernel_size[0] ** 2 * module.out_channels / module.groups
+            variance = float(module.weight.detach().square().mean())
+            tolerance = 5 * math.sqrt(2 / module.weight.numel())
+            assert variance * fan_out / 2 == pytest.approx(1, abs=tolerance)
+
+
 def test_bad_names_and_options():
     with pytest.raises(ValueError, match=r"name is 'resnet19'; one of \['densenet121'"):
         build_model("resnet19", 10)
