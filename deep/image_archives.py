@@ -58,13 +58,16 @@ def read_cifar(path: Path) -> dict[str, np.ndarray]:
     meta = batches.get("meta") or batches.get("batches.meta")
     if not train or not test or not meta:
         raise ValueError(f"{path} holds {sorted(batches)}; the batches of CIFAR were expected.")
-    names = meta.get(b"fine_label_names") or meta[b"label_names"]
-    content = {"classes": np.array([n.decode() for n in names])}
-    for split, parts in (("train", train), ("test", test)):
-        pixels = np.concatenate([batches[n][b"data"] for n in parts])
-        labels = [batches[n].get(b"fine_labels") or batches[n][b"labels"] for n in parts]
-        content[f"{split}_images"] = pixels.reshape(-1, 3, 32, 32).astype(np.uint8)
-        content[f"{split}_labels"] = np.concatenate(labels).astype(np.int64)
+    try:
+        names = meta.get(b"fine_label_names") or meta[b"label_names"]
+        content = {"classes": np.array([n.decode() for n in names])}
+        for split, parts in (("train", train), ("test", test)):
+            pixels = np.concatenate([batches[n][b"data"] for n in parts])
+            labels = [batches[n].get(b"fine_labels") or batches[n][b"labels"] for n in parts]
+            content[f"{split}_images"] = pixels.reshape(-1, 3, 32, 32).astype(np.uint8)
+            content[f"{split}_labels"] = np.concatenate(labels).astype(np.int64)
+    except KeyError as error:
+        raise ValueError(f"{path} has a batch without {error}; CIFAR's was expected.") from error
     return content
 
 
@@ -95,7 +98,7 @@ def _tiny_imagenet(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray
             raise ValueError(f"{path} has no {name}; the official archive was expected.")
         return [line.split() for line in archive.read(inside[name]).decode().splitlines() if line]
 
-    classes = [line[0] for line in lines("wnids.txt")]
+    classes = {line[0]: index for index, line in enumerate(lines("wnids.txt"))}
     annotated = {line[0]: line[1] for line in lines("val/val_annotations.txt") if len(line) > 1}
     found: dict[str, list[tuple[int, str]]] = {"train": [], "test": []}
     for name in sorted(inside):
@@ -112,11 +115,11 @@ def _tiny_imagenet(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray
             continue
         if label not in classes:
             raise ValueError(f"{name} of {path} has the class {label!r}, which wnids.txt lacks.")
-        found[split].append((classes.index(label), name))
+        found[split].append((classes[label], name))
     if absent := sorted(set(annotated) - {name.split("/")[-1] for _, name in found["test"]}):
         raise ValueError(f"{path} has no val/images/{absent[0]}, which val_annotations.txt names.")
 
-    content = {"classes": np.array(classes)}
+    content = {"classes": np.array(list(classes))}
     for split, entries in found.items():
         if not entries:
             raise ValueError(f"{path} has no {split} images; the official archive was expected.")
@@ -143,8 +146,8 @@ def read_image_folder(path: Path) -> dict[str, np.ndarray]:
 
     Greyscale images become colour; files are ordered by name, classes alphabetically.
 
-    Raises ``ValueError`` for broken images, images of several sizes, a missing split, classes
-    that differ between the splits.
+    Raises ``ValueError`` for broken images, images of several sizes, an image that is there
+    twice, a missing split, classes that differ between the splits.
     """
     images: dict[str, dict[tuple[str, str], np.ndarray]] = {"train": {}, "test": {}}
     try:
@@ -153,6 +156,8 @@ def read_image_folder(path: Path) -> dict[str, np.ndarray]:
             if Path(name).suffix.lower() in IMAGE_SUFFIXES and len(parts) >= 3:
                 split, label, leaf = parts[-3:]
                 if split in images:
+                    if (label, leaf) in images[split]:
+                        raise ValueError(f"{path} has {split}/{label}/{leaf} twice.")
                     images[split][label, leaf] = _decode(name, file)
     except BROKEN as error:
         raise ValueError(f"{path} cannot be read as an image archive: {error}.") from error
@@ -170,7 +175,7 @@ def read_image_folder(path: Path) -> dict[str, np.ndarray]:
     for split, found in images.items():
         keys = sorted(found)
         content[f"{split}_images"] = np.stack([found[key] for key in keys])
-        content[f"{split}_labels"] = np.array([classes.index(label) for label, _ in keys])
+        content[f"{split}_labels"] = np.searchsorted(classes, [label for label, _ in keys])
     return content
 
 

@@ -70,6 +70,14 @@ AUTOAUGMENT_CIFAR10 = (
 )
 
 
+# Functions of the published archive, by the name of the policy.
+ARCHIVED = {
+    "fast-autoaugment-imagenet": "fa_resnet50_rimagenet",
+    "fast-autoaugment-cifar10": "fa_reduced_cifar10",
+    "fast-autoaugment-svhn": "fa_reduced_svhn",
+}
+
+
 @dataclass(frozen=True)
 class Step:
     """An operation of ``deep.image_operations``, its probability and its magnitude."""
@@ -153,7 +161,7 @@ def load_policy(name: str) -> Policy:
         path = find_file("fast-autoaugment")
         return _from_levels(_archived_list(path, ARCHIVED[name]), f"{ARCHIVED[name]} of {path}")
     path = Path(name)
-    if not path.exists():
+    if not path.is_file():
         raise ValueError(
             f"policy is {name!r}; one of {['autoaugment-cifar10', *ARCHIVED]} or the path of a "
             "policy file was expected."
@@ -163,14 +171,6 @@ def load_policy(name: str) -> Policy:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as a policy file: {error}.") from error
     return _from_levels(content, str(path))
-
-
-# Functions of the published archive, by the name of the policy.
-ARCHIVED = {
-    "fast-autoaugment-imagenet": "fa_resnet50_rimagenet",
-    "fast-autoaugment-cifar10": "fa_reduced_cifar10",
-    "fast-autoaugment-svhn": "fa_reduced_svhn",
-}
 
 
 def autoaugment_cifar10() -> Policy:

@@ -232,6 +232,15 @@ def test_bad_archives(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="cannot be read as a CIFAR archive"):
         load_images("cifar10", tmp_path)
+    with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
+        for name in ("data_batch_1", "test_batch", "batches.meta"):
+            add(archive, name, pickle.dumps({b"label_names": [b"a", b"b"]}))
+    with pytest.raises(ValueError, match="has a batch without b'data'"):
+        load_images("cifar10", tmp_path)
+    write_folder(tmp_path / "twice/one")
+    write_folder(tmp_path / "twice/two")
+    with pytest.raises(ValueError, match=r"has t\w+/cat/0000\.png twice"):
+        load_images(str(tmp_path / "twice"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no images train"):
         load_images(str(tmp_path / "empty"))
