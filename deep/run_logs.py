@@ -65,13 +65,15 @@ def runs_of(folders: Iterable[Path]) -> list[LoggedRun]:
 def find_runs(runs: Path, rows: Sequence[tuple[str, str]]) -> list[LoggedRun]:
     """The runs of these data sets (or of image-folder archives of them) and models.
 
-    Raises ``ValueError`` where there are none.
+    Those that have not written a row of their log yet are left out. Raises ``ValueError`` where
+    there are none.
     """
-    found = [
-        run
-        for run in runs_of(sorted({path.parent.parent for path in runs.glob("*/*/config.json")}))
-        if (dataset_name(run.config).split("-")[0], run.config.model) in rows
-    ]
+    found = []
+    for path in sorted(runs.glob("*/*/config.json")):
+        config = TrainingConfig.from_json(json.loads(path.read_text()))
+        begun = (path.parent / "log.csv").exists()
+        if begun and (dataset_name(config).split("-")[0], config.model) in rows:
+            found.append(load_run(path.parent))
     if not found:
         names = " ".join("-".join(row) for row in rows)
         raise ValueError(

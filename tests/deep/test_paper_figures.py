@@ -170,6 +170,8 @@ def test_the_runs_of_a_figure_are_found(runs, tmp_path, capsys):
     other = runs / "cifar10-jpeg-resnet110-sgd/seed-0"
     shutil.copytree(folder, other)
     write_json(other / "config.json", content)
+    begun = runs / "cifar10-jpeg-resnet110-sgd/seed-1"
+    write_json(begun / "config.json", content | {"seed": 1})
     assert [run.folder for run in find_runs(runs, [("cifar10", "resnet110")])] == [other]
     assert main(["figure5", "--runs", str(runs), "--output", str(tmp_path / "out")]) == 0
     with pytest.raises(ValueError, match="those of one data set and model were expected"):
