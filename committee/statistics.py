@@ -134,8 +134,10 @@ def correlate(
         x, y, groups = x[both], y[both], table.algorithm[both]
         centred = _subtract_means(x, groups), _subtract_means(y, groups)
         for scope, (a, b) in {"all runs": (x, y), "within algorithms": centred}.items():
-            for kind, statistic in {"pearson": _pearson, "spearman": _spearman}.items():
-                value, low, high = _with_interval(statistic, a, b, resamples, confidence, seed)
+            for kind in ("pearson", "spearman"):
+                value, low, high = correlation_with_interval(
+                    kind, a, b, resamples, confidence, seed
+                )
                 rows.append(
                     {
                         "first": x_name,
@@ -151,11 +153,24 @@ def correlate(
     return rows
 
 
-def _with_interval(
-    statistic: Any, x: NDArray, y: NDArray, resamples: int, confidence: float, seed: int
+def correlation_with_interval(
+    kind: str,
+    x: NDArray,
+    y: NDArray,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
+    """ "pearson", "spearman" or "kendall" (τ_b) correlation of x, y (n,), and its limits.
+
+    The limits are from the bootstrap (BCa, pairs resampled). Fewer than five pairs, or a constant
+    quantity, give NaN. Raises ``ValueError`` for an unknown kind.
+    """
+    if kind not in CORRELATIONS:
+        raise ValueError(f"kind is {kind!r}; one of {[*CORRELATIONS]} was expected.")
     if len(x) < 5 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.nan, np.nan, np.nan
+    statistic = CORRELATIONS[kind]
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         # A resample may hold one run only; scipy leaves it out of nothing, so report NaN then.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
@@ -163,7 +178,7 @@ def _with_interval(
             (x, y),
             statistic,
             paired=True,
-            vectorized=True,
+            vectorized=kind != "kendall",
             n_resamples=resamples,
             confidence_level=confidence,
             rng=np.random.default_rng(seed),
@@ -179,6 +194,13 @@ def _pearson(x: NDArray, y: NDArray, axis: int = -1) -> NDArray:
 
 def _spearman(x: NDArray, y: NDArray, axis: int = -1) -> NDArray:
     return _pearson(stats.rankdata(x, axis=axis), stats.rankdata(y, axis=axis), axis=axis)
+
+
+def _kendall(x: NDArray, y: NDArray) -> float:
+    return float(stats.kendalltau(x, y).statistic)
+
+
+CORRELATIONS: dict[str, Any] = {"pearson": _pearson, "spearman": _spearman, "kendall": _kendall}
 
 
 def _subtract_means(values: NDArray, groups: NDArray) -> NDArray:

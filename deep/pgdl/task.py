@@ -10,6 +10,7 @@ The layout of the archive, below any folder:
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,7 +98,7 @@ class PgdlTask:
             name,
             config["model_config"],
             tuple(int(size) for size in config["input_shape"]),
-            {key: value["current_value"] for key, value in entry["hparams"].items()},
+            {key: _plain(value["current_value"]) for key, value in entry["hparams"].items()},
             float(entry["metrics"]["train_acc"]),
             float(entry["metrics"]["test_acc"]),
         )
@@ -133,3 +134,8 @@ class PgdlTask:
             inputs = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
         labels = np.concatenate([labels for _, labels in parts])
         return torch.from_numpy(inputs), torch.from_numpy(labels)
+
+
+def _plain(value: Any) -> Any:
+    """Lists and mappings as text, so that values compare and fit into a table."""
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value)

@@ -1,0 +1,216 @@
+"""Curvature of the loss: largest eigenvalues and trace of the Hessian, without its matrix."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class HessianWarning(UserWarning):
+    """The eigenvalues did not converge."""
+
+
+@dataclass(frozen=True)
+class HessianSpectrum:
+    """Largest eigenvalues of the Hessian.
+
+    Attributes
+    ----------
+    eigenvalues : (k,)
+        The algebraically largest ones, in falling order; NaN where ARPACK did not converge.
+    residuals : (k,)
+        ``‖Hv − λv‖ / ‖v‖`` of each pair.
+    converged : bool
+        Whether all of them did, to the tolerance that was asked for.
+    products : int
+        Hessian-vector products that were made.
+    """
+
+    eigenvalues: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    converged: bool
+    products: int
+
+
+@dataclass(frozen=True)
+class HessianTrace:
+    """Trace of the Hessian from random vectors.
+
+    Attributes
+    ----------
+    trace : float
+    standard_error : float
+        From the spread over the vectors.
+    samples : int
+        Number of vectors.
+    """
+
+    trace: float
+    standard_error: float
+    samples: int
+
+
+class Hessian:
+    """The Hessian of the mean loss over a loader, as an operator on flat vectors.
+
+    ``H = ∇² (1/P) Σ_i ℓ(f(x_i; w), y_i)`` over the parameters with ``requires_grad``, in the
+    order of ``model.parameters()``, in evaluation mode. A product Hv is the gradient of
+    ``v·∇L`` (double backward), one forward and two backward passes over the loader. The model's
+    ``.grad``, buffers and modes stay as they were.
+
+    Parameters
+    ----------
+    model
+        Any classifier; the kinks of ReLU contribute nothing.
+    loader
+        Yields (inputs, labels) on the model's device, the same at each iteration.
+    loss
+        Mean loss of a batch from outputs and labels.
+
+    Raises ``ValueError`` for a model without trainable parameters, and, in a product, for a
+    loader without a batch, a vector of the wrong length, a loss that is not finite.
+    """
+
+    def __init__(self, model: nn.Module, loader: Iterable[Any], loss: Loss = cross_entropy) -> None:
+        self.model, self.loader, self.loss = model, loader, loss
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ValueError("model has no parameter with requires_grad; at least one is needed.")
+        self.size = sum(p.numel() for p in self.parameters)
+        self.products = 0
+
+    def __matmul__(self, vector: NDArray) -> NDArray[np.float64]:
+        """Hv of a vector (N,)."""
+        vector = np.asarray(vector)
+        if vector.shape != (self.size,):
+            raise ValueError(f"vector has the shape {vector.shape}; ({self.size},) was expected.")
+        pieces = torch.from_numpy(vector.copy()).split([p.numel() for p in self.parameters])
+        direction = [v.view_as(p).to(p) for v, p in zip(pieces, self.parameters, strict=True)]
+        total = [torch.zeros_like(p) for p in self.parameters]
+        count = 0
+        with _evaluation(self.model), torch.enable_grad():
+            for inputs, labels in self.loader:
+                loss = self.loss(self.model(inputs), labels)
+                if not torch.isfinite(loss):
+                    raise ValueError(f"loss is {loss.item()}; a finite number was expected.")
+                for sum_, part in zip(total, self._product(loss, direction), strict=True):
+                    sum_.add_(part, alpha=len(labels))
+                count += len(labels)
+        if count == 0:
+            raise ValueError("loader yielded no batch; at least one was expected.")
+        self.products += 1
+        flat = torch.cat([t.reshape(-1) for t in total]).double() / count
+        return flat.cpu().numpy()
+
+    def _product(self, loss: Tensor, direction: list[Tensor]) -> Iterable[Tensor]:
+        gradients = torch.autograd.grad(
+            loss, self.parameters, create_graph=True, materialize_grads=True
+        )
+        along = torch.stack([(g * v).sum() for g, v in zip(gradients, direction, strict=True)])
+        if not along.requires_grad:  # the loss is linear in the parameters
+            return [torch.zeros_like(p) for p in self.parameters]
+        return torch.autograd.grad(along.sum(), self.parameters, materialize_grads=True)
+
+
+def hessian_spectrum(
+    model: nn.Module,
+    loader: Iterable[Any],
+    k: int = 5,
+    loss: Loss = cross_entropy,
+    tolerance: float = 1e-3,
+    iterations: int = 100,
+    seed: int = 0,
+) -> HessianSpectrum:
+    """The k largest eigenvalues of the Hessian, by implicitly restarted Lanczos (ARPACK).
+
+    Parameters
+    ----------
+    model, loader, loss
+        See ``Hessian``.
+    k
+        Number of eigenvalues, less than the number of parameters.
+    tolerance
+        Relative accuracy of the eigenvalues. In float32 a product is good to some 1e-6.
+    iterations
+        Restarts of ARPACK at most.
+    seed
+        Of the start vector.
+
+    What does not converge is NaN, ``converged`` is False then, and a ``HessianWarning`` is given.
+    Raises ``ValueError`` for k out of range and for what ``Hessian`` raises.
+    """
+    operator = Hessian(model, loader, loss)
+    if not 1 <= k < operator.size:
+        raise ValueError(f"k is {k}; a number from 1 to {operator.size - 1} was expected.")
+    if not tolerance > 0:
+        raise ValueError(f"tolerance is {tolerance}; a positive number was expected.")
+    if iterations < 1:
+        raise ValueError(f"iterations is {iterations}; at least 1 was expected.")
+    linear = LinearOperator(
+        (operator.size, operator.size), matvec=operator.__matmul__, dtype=np.float64
+    )
+    start = np.random.default_rng(seed).standard_normal(operator.size)
+    try:
+        values, vectors = eigsh(linear, k, which="LA", v0=start, tol=tolerance, maxiter=iterations)
+    except ArpackNoConvergence as error:
+        values, vectors = error.eigenvalues, error.eigenvectors
+        warnings.warn(
+            f"{len(values)} of {k} eigenvalues converged in {iterations} iterations.",
+            HessianWarning,
+            stacklevel=2,
+        )
+    eigenvalues, residuals = np.full((2, k), np.nan)
+    for i, which in enumerate(np.argsort(values)[::-1]):
+        eigenvalues[i], vector = values[which], vectors[:, which]
+        residuals[i] = np.linalg.norm(operator @ vector - eigenvalues[i] * vector)
+        residuals[i] /= np.linalg.norm(vector)
+    return HessianSpectrum(eigenvalues, residuals, len(values) == k, operator.products)
+
+
+def hessian_trace(
+    model: nn.Module,
+    loader: Iterable[Any],
+    samples: int = 30,
+    loss: Loss = cross_entropy,
+    seed: int = 0,
+) -> HessianTrace:
+    """Trace of the Hessian by Hutchinson's estimator: the mean of z·Hz over random signs z.
+
+    Its variance is twice the sum of the squared off-diagonal elements, over ``samples``.
+    For the parameters see ``Hessian``; ``seed`` is that of the signs. Raises ``ValueError`` for
+    fewer than two samples and for what ``Hessian`` raises.
+    """
+    if samples < 2:
+        raise ValueError(f"samples is {samples}; at least 2 was expected.")
+    operator = Hessian(model, loader, loss)
+    rng = np.random.default_rng(seed)
+    values = np.empty(samples)
+    for i in range(samples):
+        signs = rng.integers(0, 2, operator.size) * 2.0 - 1.0
+        values[i] = signs @ (operator @ signs)
+    standard_error = float(values.std(ddof=1) / np.sqrt(samples))
+    return HessianTrace(float(values.mean()), standard_error, samples)
+
+
+@contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; the modes of all modules are restored."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
