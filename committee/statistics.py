@@ -20,6 +20,7 @@ from committee.results import ExperimentResults
 
 SIGMAS = (0.5, 1.0)
 DISTANCES = (0.1, 0.3)
+RESAMPLED_PAIRS = 5_000_000  # in memory at once
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def correlation_with_interval(
             (x, y),
             statistic,
             paired=True,
-            vectorized=kind != "kendall",
+            vectorized=True,
+            batch=max(1, RESAMPLED_PAIRS // len(x) ** 2),
             n_resamples=resamples,
             confidence_level=confidence,
             rng=np.random.default_rng(seed),
@@ -196,8 +198,12 @@ def _spearman(x: NDArray, y: NDArray, axis: int = -1) -> NDArray:
     return _pearson(stats.rankdata(x, axis=axis), stats.rankdata(y, axis=axis), axis=axis)
 
 
-def _kendall(x: NDArray, y: NDArray) -> float:
-    return float(stats.kendalltau(x, y).statistic)
+def _kendall(x: NDArray, y: NDArray, axis: int = -1) -> NDArray:
+    x, y = np.moveaxis(x, axis, -1), np.moveaxis(y, axis, -1)
+    a = np.sign(x[..., :, None] - x[..., None, :])
+    b = np.sign(y[..., :, None] - y[..., None, :])
+    pairs = (-2, -1)
+    return (a * b).sum(axis=pairs) / np.sqrt((a**2).sum(axis=pairs) * (b**2).sum(axis=pairs))
 
 
 CORRELATIONS: dict[str, Any] = {"pearson": _pearson, "spearman": _spearman, "kendall": _kendall}

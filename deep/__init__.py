@@ -1,10 +1,12 @@
 """Entropy-SGD and Replicated-SGD for deep networks, on torch."""
 
 from deep.config import TrainingConfig
+from deep.correlations import correlation_report
 from deep.datasets import load_images
 from deep.entropy_sgd import EntropySGD
 from deep.flatness import local_energy
 from deep.focusing import AutomaticFocusing
+from deep.hessian import hessian_spectrum, hessian_trace
 from deep.models import build_model
 from deep.recipes import recipe
 from deep.replicated_sgd import ReplicatedSGD
@@ -16,6 +18,9 @@ __all__ = [
     "ReplicatedSGD",
     "TrainingConfig",
     "build_model",
+    "correlation_report",
+    "hessian_spectrum",
+    "hessian_trace",
     "load_images",
     "local_energy",
     "recipe",
