@@ -100,7 +100,7 @@ def _row(
 def granulated_kendall(
     measure: ArrayLike, error: ArrayLike, hyper_parameters: Mapping[str, Sequence[Hashable]]
 ) -> tuple[float, dict[str, float]]:
-    """Ψ of [J19] eq. 5, and its parts ψ_i along each hyper-parameter.
+    """The granulated Kendall coefficient Ψ of [J19], and its parts ψ_i.
 
     ``ψ_i`` is the mean of Kendall's coefficient over groups of networks that differ in
     hyper-parameter i alone, ``Ψ`` the mean of the ψ_i. The coefficient of a group is the mean of

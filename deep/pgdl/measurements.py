@@ -96,6 +96,9 @@ def measure_task(
         raise ValueError(
             f"{task.name} has no model of {wanted}; it has models of {', '.join(present)}."
         )
+    for model in models:  # what is wrong with any of them is said before the work begins
+        build_network(model.layers, model.input_shape)
+        task.weights_name(model)
     batches: _Batches | None = None
     place = Place(device)
     rows = []
@@ -107,6 +110,7 @@ def measure_task(
             "weights_crc32": task.archive.checksum(weights),
             **asdict(options),
         }
+        del settings["batch_size"]  # of no consequence for the result
         stored = json.loads(file.read_text()) if file.exists() else {}
         if stored.get("settings") != settings:
             if batches is None:
