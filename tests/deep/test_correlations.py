@@ -53,7 +53,7 @@ def test_granulated_coefficient_by_hand():
 
 
 def literal_granulated(mu, g, grid):
-    """J19's eq. 4 and 5 as printed, on a complete grid: nested sums over all values."""
+    """J19's definition as printed, on a complete grid: nested sums over all values."""
     value_of = {point: (mu[i], g[i]) for i, point in enumerate(grid)}
     axes = [sorted({point[i] for point in grid}, key=str) for i in range(len(grid[0]))]
     psi = []

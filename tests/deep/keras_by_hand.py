@@ -1,0 +1,96 @@
+"""Keras' layers in plain numpy, channels last, pixel by pixel: the twin of the torch networks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def windows(x, size, stride, padding, dilation=(1, 1)):
+    """Yields (row, column, window) of TensorFlow's "valid" or "same"; NaN is outside."""
+    starts, counts = [], []
+    for n, k, s, d in zip(x.shape[1:3], size, stride, dilation, strict=True):
+        reach = (k - 1) * d + 1
+        if padding == "same":
+            count = math.ceil(n / s)
+            missing = max((count - 1) * s + reach - n, 0)
+            before = missing // 2  # the odd pixel comes behind
+        else:
+            count, before = math.ceil((n - reach + 1) / s), 0
+        starts.append([i * s - before for i in range(count)])
+        counts.append(count)
+    for i, top in enumerate(starts[0]):
+        for j, left in enumerate(starts[1]):
+            window = np.full((len(x), *size, x.shape[3]), np.nan)
+            for a in range(size[0]):
+                for b in range(size[1]):
+                    row, column = top + a * dilation[0], left + b * dilation[1]
+                    if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
+                        window[:, a, b] = x[:, row, column]
+            yield i, j, window
+
+
+def gathered(x, size, stride, padding, of_window, dilation=(1, 1)):
+    """An image of what ``of_window`` makes of each window."""
+    found = {(i, j): of_window(w) for i, j, w in windows(x, size, stride, padding, dilation)}
+    rows, columns = (max(index) + 1 for index in zip(*found, strict=True))
+    return np.stack([np.stack([found[i, j] for j in range(columns)], 1) for i in range(rows)], 1)
+
+
+def activate(x, name):
+    if name in (None, "linear"):
+        return x
+    if name == "softmax":
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+    return {
+        "relu": lambda v: np.maximum(v, 0),
+        "tanh": np.tanh,
+        "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+        "elu": lambda v: np.where(v > 0, v, np.expm1(v)),
+    }[name](x)
+
+
+def pair(value):
+    return tuple(int(v) for v in value) if isinstance(value, list | tuple) else (int(value),) * 2
+
+
+def forward(layers, weights, x):
+    """Outputs of the network for images (P, H, W, C), in double precision."""
+    x = x.astype(np.float64)
+    left = iter(weights)
+    for layer in layers:
+        name, padding = layer["layer_name"], layer.get("padding", "valid")
+        if name == "Conv2D":
+            own = next(left)
+            kernel = own["kernel"].astype(np.float64)
+            x = gathered(
+                x, kernel.shape[:2], pair(layer.get("strides", 1)), padding,
+                lambda w, kernel=kernel: np.einsum("phwi,hwio->po", np.nan_to_num(w), kernel),
+                pair(layer.get("dilation_rate", 1)),
+            ) + own.get("bias", 0)  # fmt: skip
+            x = activate(x, layer.get("activation"))
+        elif name == "Dense":
+            own = next(left)
+            x = activate(x @ own["kernel"] + own.get("bias", 0), layer.get("activation"))
+        elif name == "BatchNormalization":
+            own = next(left)
+            scale = own["gamma"] / np.sqrt(own["moving_variance"] + layer.get("epsilon", 1e-3))
+            x = (x - own["moving_mean"]) * scale + own["beta"]
+        elif name in ("MaxPooling2D", "AveragePooling2D"):
+            size = pair(layer.get("pool_size", 2))
+            stride = pair(layer.get("strides") or size)
+            reduce = np.nanmax if name == "MaxPooling2D" else np.nanmean  # outside doesn't count
+            x = gathered(x, size, stride, padding, lambda w, r=reduce: r(w, axis=(1, 2)))
+        elif name == "GlobalAveragePooling2D":
+            x = x.mean(axis=(1, 2))
+        elif name == "GlobalMaxPooling2D":
+            x = x.max(axis=(1, 2))
+        elif name == "Flatten":
+            x = x.reshape(len(x), -1)
+        elif name in ("Activation", "ReLU", "Softmax"):
+            x = activate(x, layer.get("activation", name.lower()))
+        else:
+            assert name == "Dropout"
+    return x
