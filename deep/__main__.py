@@ -20,6 +20,8 @@ COMMANDS = {
     "figure3": ("paper_figures", "local energy along training: ResNet-18 on CIFAR-10"),
     "figure4": ("paper_figures", "local energy at the end: four networks"),
     "figure5": ("paper_figures", "local energy along training: ResNet-110 on CIFAR-10"),
+    "figure7": ("figure7", "local energy against test error: the PGDL competition's networks"),
+    "correlations": ("correlations", "correlations of flatness with errors over runs or a table"),
     "benchmark": ("benchmark", "time sgd, esgd and rsgd on the same network"),
 }
 
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: python -m deep COMMAND …\n\n{__doc__}\n")
         for name, (_, purpose) in COMMANDS.items():
-            print(f"  {name:<10} {purpose}")
+            print(f"  {name:<12} {purpose}")
         return 0 if arguments else 2
     command, *arguments = arguments
     if command not in COMMANDS:

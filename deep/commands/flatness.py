@@ -11,7 +11,13 @@ import tyro
 
 from committee.flatness import LocalEnergyProfile
 from deep.figures import plot_local_energy
-from deep.stored_runs import FlatnessOptions, flatness_rows, measure_flatness
+from deep.stored_hessians import HessianOptions, hessian_columns, measure_hessian
+from deep.stored_runs import (
+    FlatnessOptions,
+    StoredNetwork,
+    flatness_rows,
+    measure_flatness,
+)
 from message_passing.storage import save_figure, write_csv
 
 
@@ -20,7 +26,8 @@ class FlatnessCommand:
     """Local energy of the networks of finished or running runs: along training and at the end.
 
     Writes flatness.csv and the figures flatness.pdf/.png (final networks of all runs) and, for
-    each run, flatness-along-training.
+    each run, flatness-along-training. With --hessian the table has the curvature of the loss at
+    the final networks beside it.
     """
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -28,6 +35,9 @@ class FlatnessCommand:
     options: Annotated[FlatnessOptions, tyro.conf.arg(name="")] = field(
         default_factory=FlatnessOptions
     )
+    hessian: bool = False
+    """Measure the Hessian of the final networks too: largest eigenvalues and trace."""
+    hessian_options: HessianOptions = field(default_factory=HessianOptions)
     output: Path = Path("flatness")
     """Folder for the table and the figures."""
     device: str = "auto"
@@ -48,7 +58,10 @@ def main(command: str, arguments: Sequence[str]) -> None:
             folder, chosen.options, chosen.device, data_folder=chosen.data_folder
         )
         name = f"{folder.parent.name}/{folder.name}".strip("/")
-        rows += flatness_rows(results, name)
+        run_rows = flatness_rows(results, name)
+        if chosen.hessian:
+            run_rows = _with_hessian(chosen, results[-1][0], run_rows)
+        rows += run_rows
         along: dict[str, LocalEnergyProfile] = {}
         for network, profile in results:
             errors = (
@@ -63,3 +76,16 @@ def main(command: str, arguments: Sequence[str]) -> None:
     if final:
         save_figure(plot_local_energy(final).figure, chosen.output / "flatness")
     print(f"written: {chosen.output / 'flatness.csv'} and figures beside it")
+
+
+def _with_hessian(
+    chosen: FlatnessCommand, network: StoredNetwork, rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows of a run, those of its final network with the Hessian's numbers."""
+    measured = None
+    if network.path.name == "final.pt":
+        measured = measure_hessian(
+            network, chosen.hessian_options, chosen.device, data_folder=chosen.data_folder
+        )
+    columns, empty = (hessian_columns(chosen.hessian_options, m) for m in (measured, None))
+    return [row | (columns if row["passes"] == network.passes else empty) for row in rows]

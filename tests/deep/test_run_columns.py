@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from deep.run_columns import run_columns
 
 from deep.__main__ import main
 from deep.config import TrainingConfig
-from deep.correlate_runs import run_columns
 from deep.datasets import synthetic_images
 from deep.stored_runs import networks_of
 from deep.training import train

@@ -47,20 +47,20 @@ class Figure7Command:
     """auto, cpu, cuda."""
 
 
-def figure7_command(arguments: Sequence[str]) -> None:
+def main(command: str, arguments: Sequence[str]) -> None:
     """Measure what is missing, write the tables and the figure, print the correlations."""
-    command = tyro.cli(Figure7Command, prog="python -m deep figure7", args=arguments)
-    task = PgdlTask(open_archive(command.archive), command.task)
+    chosen = tyro.cli(Figure7Command, prog=f"python -m deep {command}", args=arguments)
+    task = PgdlTask(open_archive(chosen.archive), chosen.task)
     rows = measure_task(
-        task, command.architecture, command.options, command.output / "measurements",
-        command.device,
+        task, chosen.architecture, chosen.options, chosen.output / "measurements",
+        chosen.device,
     )  # fmt: skip
     if len(rows) < 3:
         raise ValueError(f"{task.name} has {len(rows)} such networks; at least 3 were expected.")
     report = report_correlations(rows)
-    write_csv(command.output / "figure7.csv", rows)
-    write_csv(command.output / "figure7-correlations.csv", report)
-    save_figure(plot_figure7(rows).figure, command.output / "figure7")
+    write_csv(chosen.output / "figure7.csv", rows)
+    write_csv(chosen.output / "figure7-correlations.csv", report)
+    save_figure(plot_figure7(rows).figure, chosen.output / "figure7")
     for row in report:
         limits = "" if np.isnan(row["low"]) else f", 95 % [{row['low']:.2f}, {row['high']:.2f}]"
         p_value = "" if np.isnan(row["p_value"]) else f", p = {row['p_value']:.2g}"
@@ -68,14 +68,14 @@ def figure7_command(arguments: Sequence[str]) -> None:
     print(pearson_in_words(rows))
     if task.name.startswith("task1_"):
         print(PUBLISHED)
-    if command.options.images is None:
+    if chosen.options.images is None:
         for row in rows:
             if abs(row["train_error"] - row["published_train_error"]) > LARGEST_DEVIATION:
                 print(
                     f"note: {row['model']} has the training error {row['train_error']:.4f}; "
                     f"{row['published_train_error']:.4f} is published."
                 )
-    print(f"written: {command.output / 'figure7.csv'}")
+    print(f"written: {chosen.output / 'figure7.csv'}")
 
 
 def report_correlations(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
