@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from committee.entropic import local_entropy_gradient, running_average
+from committee.entropic import local_entropy_gradient
 from deep.base_optimizers import (
     Base,
     as_groups,
@@ -19,9 +19,10 @@ from deep.base_optimizers import (
     parameter_shapes,
 )
 from deep.focusing import AutomaticFocusing, Focusing, Gamma
+from deep.inner_loop import InnerLoop
 from deep.langevin import LangevinNoise, add_elastic_pull
+from deep.optimizer_arguments import check_inner_loop, dense_gradient
 from deep.stability import warn_if_unstable
-from deep.tensor_list import TensorList, copies
 
 
 class EntropySGD(torch.optim.Optimizer):
@@ -92,20 +93,7 @@ class EntropySGD(torch.optim.Optimizer):
         reset_outer: bool = False,
         seed: int = 0,
     ) -> None:
-        check_rate(inner_lr, "inner_lr")
-        if not (isinstance(inner_steps, int) and inner_steps >= 1):
-            raise ValueError(f"inner_steps is {inner_steps!r}; an integer ≥ 1 was expected.")
-        if not noise >= 0:
-            raise ValueError(f"noise is {noise}; a number ≥ 0 was expected.")
-        if not 0 <= averaging < 1:
-            raise ValueError(f"averaging is {averaging}; a number in [0, 1) was expected.")
-        if noise_enters not in ("weights", "gradient"):
-            raise ValueError(
-                f"noise_enters is {noise_enters!r}; 'weights' or 'gradient' was expected."
-            )
-        if noise_enters == "gradient" and noise > 0 and inner_lr == 0:
-            raise ValueError("inner_lr is 0; noise in the gradient needs a positive one.")
-
+        check_inner_loop(inner_lr, inner_steps, noise, averaging, noise_enters)
         self._ready = False
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.noise, self.averaging, self.noise_enters = noise, averaging, noise_enters
@@ -122,10 +110,7 @@ class EntropySGD(torch.optim.Optimizer):
 
         self.inner_steps_done = 0  # in the present inner loop
         self.outer_steps_done = 0
-        self._moving: list[list[Tensor]] = []
-        self._anchors: list[TensorList] = []
-        self._averages: list[TensorList] = []
-        self._touched: list[list[bool]] = []
+        self._loop = InnerLoop()
         self._first_loss: Tensor | None = None
         self.langevin = LangevinNoise([p for g in self.param_groups for p in g["params"]], seed)
 
@@ -155,9 +140,9 @@ class EntropySGD(torch.optim.Optimizer):
         if self.inner_steps_done == 0:
             self._begin(loss)
         gamma = self.gamma
-        parts = [self._active(index) for index in range(len(self._moving))]
+        parts = [self._loop.active(i, self.averaging) for i in range(len(self._loop.moving))]
         for group, part in zip(self.inner.param_groups, parts, strict=True):
-            gradients = [_dense_gradient(p) for p in part.weights]
+            gradients = [dense_gradient(p) for p in part.weights]
             if gamma != 0 and self.inner_steps_done > 0:  # at first w' = w
                 add_elastic_pull(gradients, part.weights, part.anchors, gamma)
             if self.noise != 0 and self.noise_enters == "gradient":
@@ -179,9 +164,10 @@ class EntropySGD(torch.optim.Optimizer):
             raise RuntimeError("outer_step was called before any inner_step of this loop.")
         if self.focusing.awaits_measurement:
             self._measure_gamma0()
-        stashed = [(p, p.grad) for moving in self._moving for p in moving]
+        loop = self._loop
+        stashed = [(p, p.grad) for moving in loop.moving for p in moving]
         for moving, anchor, average, touched in zip(
-            self._moving, self._anchors, self._averages, self._touched, strict=True
+            loop.moving, loop.anchors, loop.averages, loop.touched, strict=True
         ):
             anchor.copy_to(moving)
             descent = local_entropy_gradient(anchor, average)
@@ -203,24 +189,12 @@ class EntropySGD(torch.optim.Optimizer):
         if self.inner_steps_done == 0:
             yield
             return
-        saved = [TensorList(moving).clone() for moving in self._moving]
-        with torch.no_grad():
-            for anchor, moving in zip(self._anchors, self._moving, strict=True):
-                anchor.copy_to(moving)
-        try:
+        with self._loop.anchor():
             yield
-        finally:
-            with torch.no_grad():
-                for values, moving in zip(saved, self._moving, strict=True):
-                    values.copy_to(moving)
 
     def _begin(self, loss: Tensor | float | None) -> None:
         """Algorithm 1, line 2: w', μ ← w."""
-        self._moving = self._trainable()
-        # In the memory of the last inner loop, where there was one.
-        self._anchors = copies(self._moving, self._anchors)
-        self._averages = copies(self._moving, self._averages)
-        self._touched = [[False] * len(moving) for moving in self._moving]
+        self._loop.begin(self._trainable())
         if self.focusing.awaits_measurement:
             if loss is None:
                 raise ValueError(
@@ -229,33 +203,10 @@ class EntropySGD(torch.optim.Optimizer):
                 )
             self._first_loss = torch.as_tensor(loss).detach().clone()
 
-    def _active(self, index: int) -> _Active:
-        """The parameters of a group that this minibatch has given a gradient."""
-        moving, anchors = self._moving[index], self._anchors[index].tensors
-        averages = self._averages[index].tensors
-        before = sum(map(len, self._moving[:index]))
-        part = _Active([], [], [], [])
-        for i, p in enumerate(moving):
-            if p.grad is None:
-                # It stays where it is, and its average approaches it.
-                if self._touched[index][i]:
-                    averages[i].copy_(running_average(averages[i], p, self.averaging))
-                continue
-            self._touched[index][i] = True
-            part.weights.append(p)
-            part.anchors.append(anchors[i])
-            part.averages.append(averages[i])
-            part.numbers.append(before + i)
-        return part
-
     def _measure_gamma0(self) -> None:
         """γ0 = L(w)/d(w', w) after a first inner loop with γ = 0 ([P21] App. C)."""
-        squares = [
-            (TensorList(moving) - anchor).squared_norm().cpu()
-            for moving, anchor in zip(self._moving, self._anchors, strict=True)
-        ]
         assert self._first_loss is not None
-        self.focusing.measured(float(self._first_loss), 0.5 * float(sum(squares)))
+        self.focusing.measured(float(self._first_loss), self._loop.distance())
         self._first_loss = None
         self.check_stability()
 
@@ -296,16 +247,14 @@ class EntropySGD(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact resume needs, in types that ``weights_only=True`` loads."""
-        inside = self.inner_steps_done > 0
+        loop = self._loop if self.inner_steps_done > 0 else InnerLoop()
         return {
             "shapes": parameter_shapes(self.param_groups),
             "inner": self.inner.state_dict(),
             "outer": self.outer.state_dict(),
             "inner_steps_done": self.inner_steps_done,
             "outer_steps_done": self.outer_steps_done,
-            "anchor": [a.clone().tensors for a in self._anchors] if inside else [],
-            "average": [a.clone().tensors for a in self._averages] if inside else [],
-            "touched": [list(t) for t in self._touched] if inside else [],
+            **loop.state_dict(),
             "gamma0": self.focusing.gamma0,
             "first_loss": self._first_loss,
             "noise": self.langevin.state_dict(),
@@ -325,29 +274,4 @@ class EntropySGD(torch.optim.Optimizer):
         self.outer_steps_done = state_dict["outer_steps_done"]
         self.focusing.gamma0 = state_dict["gamma0"]
         self._first_loss = state_dict["first_loss"]
-        self._moving = self._trainable()
-        self._anchors = self._restored(state_dict["anchor"])
-        self._averages = self._restored(state_dict["average"])
-        self._touched = [list(flags) for flags in state_dict["touched"]]
-
-    def _restored(self, stored: list[list[Tensor]]) -> list[TensorList]:
-        return [
-            TensorList(s.to(p).clone() for s, p in zip(tensors, moving, strict=True))
-            for tensors, moving in zip(stored, self._moving if stored else [], strict=True)
-        ]
-
-
-class _Active(NamedTuple):
-    """Parameters that take an inner step: w', w, μ and their numbers in the model."""
-
-    weights: list[Tensor]
-    anchors: list[Tensor]
-    averages: list[Tensor]
-    numbers: list[int]
-
-
-def _dense_gradient(p: Tensor) -> Tensor:
-    assert p.grad is not None
-    if p.grad.is_sparse:
-        raise ValueError("a parameter has a sparse gradient; dense gradients were expected.")
-    return p.grad
+        self._loop.load_state_dict(state_dict, self._trainable())

@@ -102,3 +102,16 @@ class Ensemble:
 def floating_buffers(model: nn.Module) -> TensorList:
     """BatchNorm's running means and variances, and other buffers with a meaningful mean."""
     return TensorList(b for b in model.buffers() if b.is_floating_point())
+
+
+def spread(total: int, processes: int, rank: int) -> range:
+    """Which of ``total`` replicas a process holds: consecutive ones, as evenly as possible.
+
+    Raises ``ValueError`` where there are more processes than replicas.
+    """
+    if processes > total:
+        raise ValueError(
+            f"{processes} processes were started for {total} replicas; at least one replica for "
+            "each process was expected."
+        )
+    return range(rank * total // processes, (rank + 1) * total // processes)

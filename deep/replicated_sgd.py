@@ -21,6 +21,7 @@ from deep.base_optimizers import (
 from deep.batch_norm import batch_statistics
 from deep.focusing import Focusing, Gamma
 from deep.langevin import add_elastic_pull
+from deep.optimizer_arguments import check_coupling
 from deep.replicas import Ensemble, check_replicas, floating_buffers
 from deep.stability import warn_if_unstable
 from deep.tensor_list import TensorList
@@ -96,12 +97,7 @@ class ReplicatedSGD(torch.optim.Optimizer):
     ) -> None:
         self.models = list(models)
         check_replicas(self.models)
-        if not (isinstance(coupling_period, int) and coupling_period >= 1):
-            raise ValueError(
-                f"coupling_period is {coupling_period!r}; an integer ≥ 1 was expected."
-            )
-        if coupling not in ("explicit", "implicit"):
-            raise ValueError(f"coupling is {coupling!r}; 'explicit' or 'implicit' was expected.")
+        check_coupling(coupling_period, coupling)
         self.coupling_period = coupling_period
         self.coupling = coupling
         self.focusing = Focusing(gamma)
@@ -297,16 +293,3 @@ class ReplicatedSGD(torch.optim.Optimizer):
         self.param_groups = self._all_groups()
         self.steps_done = state_dict["steps_done"]
         self.focusing.gamma0 = state_dict["gamma0"]
-
-
-def spread(total: int, processes: int, rank: int) -> range:
-    """Which of ``total`` replicas a process holds: consecutive ones, as evenly as possible.
-
-    Raises ``ValueError`` where there are more processes than replicas.
-    """
-    if processes > total:
-        raise ValueError(
-            f"{processes} processes were started for {total} replicas; at least one replica for "
-            "each process was expected."
-        )
-    return range(rank * total // processes, (rank + 1) * total // processes)

@@ -18,7 +18,8 @@ from deep.entropy_sgd import EntropySGD
 from deep.minibatches import LANGEVIN, START, ImageBatches, Minibatches, evaluate, stream_seed
 from deep.models import build_model
 from deep.place import CompileMode, Place
-from deep.replicated_sgd import ReplicatedSGD, spread
+from deep.replicas import spread
+from deep.replicated_sgd import ReplicatedSGD
 from message_passing.hardware import describe_machine, git_revision
 
 GAMMA0_MINIBATCHES = 8

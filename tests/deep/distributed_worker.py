@@ -17,8 +17,7 @@ import torch.distributed as dist
 from torch import nn
 
 from deep import AutomaticFocusing, ReplicatedSGD
-from deep.replicas import ReplicaLostError
-from deep.replicated_sgd import spread
+from deep.replicas import ReplicaLostError, spread
 from tests.deep.networks import batch, perceptron
 
 MOMENTUM = partial(torch.optim.SGD, momentum=0.9, nesterov=True)

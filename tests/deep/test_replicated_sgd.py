@@ -13,7 +13,7 @@ from torch import nn
 
 from committee.schedules import Cosine, Exponential
 from deep import AutomaticFocusing, ReplicatedSGD
-from deep.replicated_sgd import spread
+from deep.replicas import spread
 from deep.stability import StabilityWarning, largest_stable_kick
 from tests.deep.networks import CommitteeMachine, batch, loss, perceptron, sign_patterns
 from tests.reference import entropic_algorithms
