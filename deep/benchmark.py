@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from deep.entropy_sgd import EntropySGD
+from deep.held_memory import bytes_held
 from deep.models import build_model
 from deep.place import Place
 from deep.replicated_sgd import ReplicatedSGD
@@ -72,7 +72,7 @@ def benchmark(options: BenchmarkOptions) -> list[dict[str, Any]]:
                 "sd_milliseconds": 1e3 * statistics.stdev(times[name]),
                 "overhead_percent": 100 * statistics.mean(ratios),
                 "sd_overhead_percent": 100 * statistics.stdev(ratios),
-                "memory_MiB": run.bytes_held() / 2**20,
+                "memory_MiB": bytes_held(run.models, run.optimizer) / 2**20,
             }
         )
     return rows
@@ -130,35 +130,3 @@ class _Timed:
     def _wait(self) -> None:
         if self.place.gpu:
             torch.cuda.synchronize(self.place.device)
-
-    def bytes_held(self) -> int:
-        held: dict[int, int] = {}
-
-        def add(tensor: Tensor) -> None:
-            held[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-
-        for model in self.models:
-            for p in model.parameters():
-                add(p)
-                if p.grad is not None:
-                    add(p.grad)
-        for tensor in _tensors(vars(self.optimizer), set()):
-            add(tensor)
-        return sum(held.values())
-
-
-def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
-    """All tensors that an optimizer refers to."""
-    if id(value) in seen or isinstance(value, nn.Module | Callable):
-        return
-    seen.add(id(value))
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item, seen)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item, seen)
-    elif hasattr(value, "__dict__"):
-        yield from _tensors(vars(value), seen)

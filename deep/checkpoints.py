@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from deep.entropy_sgd import EntropySGD
+from deep.peers import Peer
 from deep.replicas import guarded
 from deep.replicated_sgd import ReplicatedSGD
 from message_passing.storage import write_atomically
@@ -21,7 +21,7 @@ CHECKPOINT = "checkpoint.pt"
 def save_checkpoint(
     folder: Path,
     models: Sequence[nn.Module],
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Peer,
     progress: dict[str, Any],
     group: Any | None = None,
 ) -> None:
@@ -47,7 +47,7 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path,
     models: Sequence[nn.Module],
-    optimizer: EntropySGD | ReplicatedSGD | torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Peer,
     indices: Sequence[int],
 ) -> dict[str, Any] | None:
     """Restore the replicas with these indices; returns ``progress``, None without a checkpoint.

@@ -16,8 +16,11 @@ from deep.base_optimizers import Base
 from deep.datasets import ImageData
 from deep.focusing import AutomaticFocusing, Gamma
 
-Algorithm = Literal["sgd", "rsgd", "esgd", "rsgd-xy"]
-ALGORITHMS: tuple[Algorithm, ...] = ("sgd", "rsgd", "esgd", "rsgd-xy")
+Algorithm = Literal[
+    "sgd", "rsgd", "esgd", "rsgd-xy", "lookahead", "sam", "asam", "swa", "schedulefree"
+]
+ALGORITHMS: tuple[Algorithm, ...] = ("sgd", "rsgd", "esgd", "rsgd-xy")  # of Table 1
+PEERS: tuple[Algorithm, ...] = ("lookahead", "sam", "asam", "swa", "schedulefree")
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,10 @@ class TrainingConfig:
     """One training run.
 
     Time is counted in passes over the training data. A pass of ``rsgd`` is shared by its y
-    replicas, and every minibatch of the inner loops of ``esgd`` counts, so that runs with the
-    same ``passes`` have consumed the same data; only with ``rsgd-xy`` does each replica make
-    all the passes. Learning rate drops and focusing stretch along.
+    replicas, every minibatch of the inner loops of ``esgd`` counts, and so does each of the two
+    gradients of a step of ``sam``: runs with the same ``passes`` have evaluated as many
+    gradients. Only with ``rsgd-xy`` does each replica make all the passes. Learning rate drops
+    and focusing stretch along.
     """
 
     dataset: str = "cifar10"
@@ -37,7 +41,8 @@ class TrainingConfig:
     model_options: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
     """Options of the model, e.g. stem cifar."""
     algorithm: Algorithm = "sgd"
-    """sgd; rsgd: replicas share the passes; esgd; rsgd-xy: each replica makes all passes."""
+    """sgd; rsgd: replicas share the passes; esgd; rsgd-xy: each replica makes all passes; or a
+    peer of these: lookahead, sam, asam, swa, schedulefree."""
     passes: float = 300
     """Passes over the training data."""
     batch_size: int = 128
@@ -102,21 +107,39 @@ class TrainingConfig:
     averaging: float = 0.75
     """Memory α of esgd's running average."""
 
+    lookahead_steps: int = 5
+    """Steps k of lookahead from one slow step to the next."""
+    lookahead_rate: float = 0.8
+    """Length α < 1 of the slow step of lookahead; 1 would be the base optimizer's."""
+    sam_radius: float = 0.05
+    """Radius ρ of the perturbation of sam and asam."""
+    swa_from: float = 0.5
+    """Fraction of the run from which on swa averages the weights, once a pass."""
+    schedulefree_warmup: float = 0.05
+    """Fraction of the run in which the learning rate of schedulefree grows from 0."""
+
     def __post_init__(self) -> None:
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm is {self.algorithm!r}; one of {ALGORITHMS} was expected.")
+        known = ALGORITHMS + PEERS
+        if self.algorithm not in known:
+            raise ValueError(f"algorithm is {self.algorithm!r}; one of {known} was expected.")
         positive = (
             "passes", "batch_size", "lr_factor", "gamma_growth", "replicas", "inner_steps",
-            "coupling_period", "late_coupling_period",
+            "coupling_period", "late_coupling_period", "lookahead_steps",
         )  # fmt: skip
-        others = ("lr", "inner_lr", "weight_decay", "noise", "padding", "image_size", "cutout")
+        others = (
+            "lr", "inner_lr", "weight_decay", "noise", "padding", "image_size", "cutout",
+            "sam_radius",
+        )  # fmt: skip
         for name in (*positive, *others, "late_coupling_from"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0 and (value > 0 or name not in positive)):
                 bound = "positive" if name in positive else "non-negative"
                 raise ValueError(f"{name} is {value}; a {bound} number was expected.")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; a number in [0, 1) was expected.")
+        for name in ("momentum", "lookahead_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; a number in [0, 1) was expected."
+                )
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is True with momentum 0; a positive momentum was expected.")
         if self.optimizer not in ("sgd", "rmsprop"):
@@ -139,6 +162,16 @@ class TrainingConfig:
             raise ValueError(
                 f"snapshots is {self.snapshots}; fractions between 0 and 1 were expected."
             )
+        for name in ("swa_from", "schedulefree_warmup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; a number from 0 to 1 was expected."
+                )
+        if self.algorithm == "schedulefree" and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError(
+                f"optimizer is {self.optimizer!r} with momentum {self.momentum}; 'sgd' with a "
+                "positive momentum was expected by schedulefree, which takes its place."
+            )
         if self.focusing == "cosine" and self.gamma is None:
             raise ValueError("gamma is not given; cosine focusing needs its final value.")
 
@@ -147,9 +180,16 @@ class TrainingConfig:
         """Whether this is Replicated-SGD."""
         return self.algorithm in ("rsgd", "rsgd-xy")
 
+    @property
+    def gradients_per_step(self) -> int:
+        """Gradients of a minibatch that a step evaluates: y of Replicated-SGD, 2 of SAM."""
+        if self.replicated:
+            return self.replicas
+        return 2 if self.algorithm in ("sam", "asam") else 1
+
     def steps(self, batches_per_pass: int) -> int:
         """Optimizer steps of the run: minibatches per replica."""
-        share = self.replicas if self.algorithm == "rsgd" else 1
+        share = 1 if self.algorithm == "rsgd-xy" else self.gradients_per_step
         return max(1, round(self.passes * batches_per_pass / share))
 
     def stretched(self, passes: float) -> TrainingConfig:

@@ -60,6 +60,14 @@ class Place:
             guarded(lambda: dist.all_reduce(tensor, group=self.group))
         return tensor
 
+    def gathered(self, value: int) -> list[int]:
+        """A number of every process, in the order of the processes."""
+        if self.gloo is None:
+            return [value]
+        values = [0] * self.processes
+        guarded(lambda: dist.all_gather_object(values, value, group=self.gloo))
+        return values
+
     def name(self) -> str:
         """The device in words."""
         return torch.cuda.get_device_name(self.device) if self.gpu else str(self.device)

@@ -50,14 +50,16 @@ def stored_config(folder: Path) -> dict[str, Any] | None:
 def difference(folder: Path, config: TrainingConfig) -> str | None:
     """A sentence on the first setting in which the run of ``folder`` is another one, or None.
 
-    An archive may have been moved: of its path only the file's name counts.
+    An archive may have been moved: of its path only the file's name counts. A setting that the
+    stored configuration does not name has its default there.
     """
-    old = stored_config(folder)
-    if old is None:
+    stored = stored_config(folder)
+    if stored is None:
         return None
+    old = TrainingConfig.from_json(stored).as_json()
     new = json.loads(json.dumps(config.as_json()))
-    for key in {**new, **old}:
-        there, here = old.get(key), new.get(key)
+    for key in new:
+        there, here = old[key], new[key]
         if there != here and not (key == "dataset" and _same_archive(str(there), str(here))):
             return f"{folder} holds another run: {key} is {there!r} there and {here!r} here."
     return None

@@ -1,4 +1,4 @@
-"""Training a network by SGD, Replicated-SGD or Entropy-SGD: logged, resumable, on any device.
+"""Training a network by SGD, Replicated-SGD, Entropy-SGD or a peer of these, resumably.
 
 A run lives in a folder: ``config.json``, ``log.csv`` (one row per pass of a replica over the
 data), ``checkpoint.pt``, ``snapshots/passes-*.pt``, and at the end ``final.pt`` and
@@ -93,7 +93,7 @@ def train(
     """
     folder = Path(folder)
     place = Place(device, precision)
-    if config.algorithm in ("sgd", "esgd") and place.group is not None:
+    if not config.replicated and place.group is not None:
         raise ValueError(
             f"algorithm is {config.algorithm!r} in {place.processes} processes; only replicas "
             "can be spread over processes."
@@ -125,6 +125,7 @@ def _continue(
     if place.first:
         run.sums = kept["sums"].to(place.device)
     log, done, seconds = kept["log"], kept["step"], kept["seconds"]
+    _check_shared(folder, done, place)
     if done == 0:
         run.prepare()
     board = _tensorboard(folder, done) if tensorboard and place.first else None
@@ -182,6 +183,16 @@ def _continue(
         if place.first:
             write_json(result_file, result)
     return TrainingResult(folder, config, run.export(), log, result, place.first)
+
+
+def _check_shared(folder: Path, done: int, place: Place) -> None:
+    """All processes have found the same checkpoint. Raises ``ValueError`` otherwise."""
+    steps = place.gathered(done)
+    if len(set(steps)) > 1:
+        raise ValueError(
+            f"the processes found checkpoints of {folder} after {steps} steps; one folder that "
+            "all hosts share was expected."
+        )
 
 
 def _tensorboard(folder: Path, step: int):  # type: ignore[no-untyped-def]

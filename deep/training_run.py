@@ -12,18 +12,20 @@ from torch import Tensor, nn
 
 from deep.batch_norm import recalibrated
 from deep.checkpoints import save_model
-from deep.config import TrainingConfig
+from deep.config import PEERS, TrainingConfig
 from deep.datasets import ImageData
 from deep.entropy_sgd import EntropySGD
+from deep.held_memory import bytes_held
 from deep.minibatches import LANGEVIN, START, ImageBatches, Minibatches, evaluate, stream_seed
 from deep.models import build_model
+from deep.peers import Peer, build_peer
 from deep.place import CompileMode, Place
 from deep.replicas import spread
 from deep.replicated_sgd import ReplicatedSGD
 from message_passing.hardware import describe_machine, git_revision
 
 GAMMA0_MINIBATCHES = 8
-RECALIBRATION_IMAGES = 5000  # of the training set, augmented, for a row of the log
+RECALIBRATION_IMAGES = 5000  # of the training set, augmented: for a row, for an average
 
 
 class TrainingRun:
@@ -71,8 +73,10 @@ class TrainingRun:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
-    def _build_optimizer(self) -> torch.optim.Optimizer:
+    def _build_optimizer(self) -> torch.optim.Optimizer | Peer:
         config = self.config
+        if config.algorithm in PEERS:
+            return build_peer(config, self.models[0], self.steps, self.per_pass)
         base = config.base()
         if config.algorithm == "sgd":
             return base(self.models[0].parameters(), lr=config.lr)
@@ -123,34 +127,48 @@ class TrainingRun:
         if isinstance(self.optimizer, ReplicatedSGD):
             self.optimizer.coupling_period = self.config.coupling_period_at(step / self.steps)
         self.optimizer.zero_grad()
-        loss = None
-        for forward, model, batches in zip(self.forwards, self.models, self.batches, strict=True):
+        for replica, batches in enumerate(self.batches):
             images, labels = batches(step)
             images = images.contiguous(memory_format=torch.channels_last)
-            model.train()
-            with self.place.autocast():
-                output = forward(images)
-            output = output.float()
-            loss = nn.functional.cross_entropy(output, labels)
-            loss.backward()
-            with torch.no_grad():
-                wrong = (output.argmax(1) != labels).sum()
-                count = torch.full_like(wrong, len(labels))
-                self.sums += torch.stack([loss.detach() * count, wrong, count]).double()
+            loss, wrong = self._backward(replica, images, labels)
+            count = torch.full_like(wrong, len(labels))
+            self.sums += torch.stack([loss * count, wrong, count]).double()
         if isinstance(self.optimizer, EntropySGD):
             self.optimizer.step(loss=loss)
+        elif isinstance(self.optimizer, Peer):
+            self.optimizer.step(lambda: self._backward(0, images, labels))
         else:
             self.optimizer.step()
 
+    def _backward(self, replica: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the gradient of a replica on a minibatch; its loss and number of wrong answers."""
+        self.models[replica].train()
+        with self.place.autocast():
+            output = self.forwards[replica](images)
+        output = output.float()
+        loss = nn.functional.cross_entropy(output, labels)
+        loss.backward()
+        return loss.detach(), (output.argmax(1) != labels).sum()
+
     @contextmanager
     def network(self) -> Iterator[nn.Module]:
-        """The network that counts: w of Entropy-SGD, the centre of the replicas."""
+        """The network that counts: w of Entropy-SGD, the centre of the replicas, an average.
+
+        The average of a peer is a copy with BatchNorm statistics of its own, where there are
+        any: those that its weights were trained with are of other weights.
+        """
         if isinstance(self.optimizer, EntropySGD):
             with self.optimizer.anchor():
                 yield self.models[0]
         elif isinstance(self.optimizer, ReplicatedSGD):
             with self.optimizer.centre() as centre:
                 yield centre
+        elif isinstance(self.optimizer, Peer):
+            with self.optimizer.network() as network:
+                measure_again = self.has_batch_norm and self.optimizer.averages
+                yield (
+                    self._recalibrated(network, RECALIBRATION_IMAGES) if measure_again else network
+                )
         else:
             yield self.models[0]
 
@@ -164,12 +182,15 @@ class TrainingRun:
     def evaluate(self, network: nn.Module, split: str) -> tuple[float, float]:
         return evaluate(network, ImageBatches(self.data, self.images, split), self.place.autocast())
 
-    def recalibrated_test_error(self, network: nn.Module, images: int | None = None) -> float:
-        """Test error of a copy with BatchNorm statistics from augmented training images."""
+    def _recalibrated(self, network: nn.Module, images: int | None = None) -> nn.Module:
+        """A copy with BatchNorm statistics from augmented training images."""
         batches = ImageBatches(self.data, self.images, "train", augment=True, images=images)
         with self.place.autocast():
-            fresh = recalibrated(network, batches)
-        return self.evaluate(fresh, "test")[1]
+            return recalibrated(network, batches)
+
+    def recalibrated_test_error(self, network: nn.Module, images: int | None = None) -> float:
+        """Test error of such a copy."""
+        return self.evaluate(self._recalibrated(network, images), "test")[1]
 
     def row(self, step: int, seconds: float) -> dict[str, Any]:
         """A row of the log; resets the running training loss and error.
@@ -184,7 +205,7 @@ class TrainingRun:
         with self.network() as network:
             test_loss, test_error = self.evaluate(network, "test")
             recalibrated_error = {}
-            if self.has_batch_norm and self.config.algorithm != "sgd":
+            if self.has_batch_norm and isinstance(self.optimizer, ReplicatedSGD | EntropySGD):
                 error = self.recalibrated_test_error(network, RECALIBRATION_IMAGES)
                 recalibrated_error = {"test_error_recalibrated": error}
         optimizer = self.optimizer
@@ -195,7 +216,7 @@ class TrainingRun:
             distance = optimizer.squared_distance() / self.total_replicas
         return {
             "step": step,
-            "passes": step / self.per_pass * self.total_replicas,
+            "passes": step / self.per_pass * self.config.gradients_per_step,
             "lr": self.config.learning_rate(max(step - 1, 0) / self.steps),
             "gamma": gamma,
             "train_loss": loss / count,
@@ -228,6 +249,7 @@ class TrainingRun:
             result["measured_gamma0"] = self.optimizer.focusing.gamma0
         return {
             **result,
+            "memory_MiB": bytes_held(self.models, self.optimizer) / 2**20,
             "seconds": seconds,
             "data": self.data.name,
             "device": self.place.name(),

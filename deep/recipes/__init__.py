@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deep.config import ALGORITHMS, Algorithm, TrainingConfig
+from deep.config import ALGORITHMS, PEERS, Algorithm, TrainingConfig
 from deep.recipes import (
     densenet121,
     efficientnet_b0,
@@ -22,6 +22,7 @@ from deep.recipes import (
     smallconvnet,
 )
 from deep.recipes.cells import Row
+from deep.recipes.peers import peer
 
 # The rows of Table 1, in its order: data set and model.
 TABLE: dict[tuple[str, str], Row] = {
@@ -67,13 +68,15 @@ def recipe(dataset: str, model: str, algorithm: Algorithm, seed: int = 0) -> Tra
     """The published settings of a data set, model and algorithm.
 
     On a data set that the paper has not tried with this model they are those of the model's
-    first row: a starting point. Raises ``ValueError`` for unknown names.
+    first row: a starting point. Those of a peer are in ``deep.recipes.peers``. Raises
+    ``ValueError`` for unknown names.
     """
     datasets = [known for known, name in TABLE if name == model]
     if not datasets:
         models = sorted({name for _, name in TABLE})
         raise ValueError(f"model is {model!r}; one of {models} was expected.")
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"algorithm is {algorithm!r}; one of {ALGORITHMS} was expected.")
+    if algorithm not in ALGORITHMS + PEERS:
+        raise ValueError(f"algorithm is {algorithm!r}; one of {ALGORITHMS + PEERS} was expected.")
     row = TABLE[dataset if dataset in datasets else datasets[0], model]
-    return replace(row[algorithm], dataset=dataset, seed=seed)
+    config = peer(algorithm, row["sgd"]) if algorithm in PEERS else row[algorithm]
+    return replace(config, dataset=dataset, seed=seed)
