@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
@@ -71,13 +71,7 @@ def local_energy(
     Raises ``ValueError`` for unordered or negative sigmas, fewer than two samples, unknown
     options, a loader without a batch.
     """
-    grid = np.atleast_1d(np.asarray(sigmas, dtype=np.float64))
-    if grid.ndim != 1 or not np.all(np.isfinite(grid)) or not len(grid) or grid[0] < 0:
-        raise ValueError(f"sigmas is {sigmas!r}; a list of numbers ≥ 0 was expected.")
-    if np.any(np.diff(grid) <= 0):
-        raise ValueError(f"sigmas is {sigmas!r}; strictly increasing numbers were expected.")
-    if not samples >= 2:
-        raise ValueError(f"samples is {samples}; at least 2 was expected.")
+    grid = checked_sigmas(sigmas, samples)
     if bn not in ("keep", "recalibrate"):
         raise ValueError(f"bn is {bn!r}; 'keep' or 'recalibrate' was expected.")
     parameters = _in_scope(model, scope)
@@ -104,6 +98,18 @@ def local_energy(
         scope=scope,
         bn=bn,
     )
+
+
+def checked_sigmas(sigmas: ArrayLike, samples: int) -> NDArray[np.float64]:
+    """The noise intensities as an array. Raises ``ValueError`` as ``local_energy`` does."""
+    grid = np.atleast_1d(np.asarray(sigmas, dtype=np.float64))
+    if grid.ndim != 1 or not np.all(np.isfinite(grid)) or not len(grid) or grid[0] < 0:
+        raise ValueError(f"sigmas is {sigmas!r}; a list of numbers ≥ 0 was expected.")
+    if np.any(np.diff(grid) <= 0):
+        raise ValueError(f"sigmas is {sigmas!r}; strictly increasing numbers were expected.")
+    if not samples >= 2:
+        raise ValueError(f"samples is {samples}; at least 2 was expected.")
+    return grid
 
 
 def _in_scope(model: nn.Module, scope: Scope) -> list[Tensor]:

@@ -101,48 +101,75 @@ def measure_flatness(
     Kept in ``<run>/flatness/<network>.json``, with the options.
     """
     place = Place(device)
-    results = []
-    images: ImageData | None = None
-    for network in tqdm(networks_of(folder), desc=str(folder), unit="network"):
-        file = Path(folder) / "flatness" / f"{network.path.stem}.json"
-        wanted = json.loads(json.dumps(asdict(options)))
-        stored = json.loads(file.read_text()) if file.exists() else {}
-        # A network that was trained again is measured again.
-        wanted["size"], wanted["test_error"] = network.path.stat().st_size, network.test_error
-        if stored.get("options") != wanted:
-            if images is None:
-                images = data or load_images(network.config.dataset, data_folder)
-                images = images.to(place.device)
-            prepare = network.config.preprocessing(images)
-            loader = ImageBatches(
-                images, prepare, "train", options.augment, images=options.images,
-                seed=options.seed,
-            )  # fmt: skip
-            profile = local_energy(
-                network.model.to(place.device), loader, options.sigmas, options.samples,
-                options.scope, options.bn, options.seed,
-            )  # fmt: skip
-            stored = {
-                "options": wanted,
-                "passes": network.passes,
-                "profile": {
-                    "sigma": profile.sigma.tolist(),
-                    "local_energy": profile.local_energy.tolist(),
-                    "standard_error": profile.standard_error.tolist(),
-                    "reference_error": float(profile.reference_error),
-                },
-            }
-            write_json(file, stored)
-        arrays = {name: np.array(value) for name, value in stored["profile"].items()}
-        results.append(
-            (
-                network,
-                NetworkLocalEnergyProfile(
-                    **arrays, samples=options.samples, scope=options.scope, bn=options.bn
-                ),
-            )
+    images = Images(place, data, data_folder)
+    return [
+        (
+            network,
+            stored_local_energy(
+                network, Path(folder) / "flatness" / f"{network.path.stem}.json", options, images
+            ),
         )
-    return results
+        for network in tqdm(networks_of(folder), desc=str(folder), unit="network")
+    ]
+
+
+class Images:
+    """The images of the runs' data sets on the device, each loaded when it is first needed."""
+
+    def __init__(
+        self,
+        place: Place,
+        data: ImageData | None = None,
+        data_folder: str | Path | None = None,
+    ) -> None:
+        self.place, self.data, self.data_folder = place, data, data_folder
+        self._loaded: dict[str, ImageData] = {}
+
+    def __call__(self, dataset: str) -> ImageData:
+        """``data`` if that was given, else the data set."""
+        if dataset not in self._loaded:
+            data = self.data or load_images(dataset, self.data_folder)
+            self._loaded[dataset] = data.to(self.place.device)
+        return self._loaded[dataset]
+
+
+def stored_local_energy(
+    network: StoredNetwork,
+    file: Path,
+    options: FlatnessOptions,
+    images: Images,
+    split: str = "train",
+) -> NetworkLocalEnergyProfile:
+    """The local energy of a network on a split, from ``file`` if it has these options."""
+    wanted = json.loads(json.dumps(asdict(options)))
+    stored = json.loads(file.read_text()) if file.exists() else {}
+    # A network that was trained again is measured again.
+    wanted["size"], wanted["test_error"] = network.path.stat().st_size, network.test_error
+    if stored.get("options") != wanted:
+        data = images(network.config.dataset)
+        loader = ImageBatches(
+            data, network.config.preprocessing(data), split, options.augment,
+            images=options.images, seed=options.seed,
+        )  # fmt: skip
+        profile = local_energy(
+            network.model.to(images.place.device), loader, options.sigmas, options.samples,
+            options.scope, options.bn, options.seed,
+        )  # fmt: skip
+        stored = {
+            "options": wanted,
+            "passes": network.passes,
+            "profile": {
+                "sigma": profile.sigma.tolist(),
+                "local_energy": profile.local_energy.tolist(),
+                "standard_error": profile.standard_error.tolist(),
+                "reference_error": float(profile.reference_error),
+            },
+        }
+        write_json(file, stored)
+    arrays = {name: np.array(value) for name, value in stored["profile"].items()}
+    return NetworkLocalEnergyProfile(
+        **arrays, samples=options.samples, scope=options.scope, bn=options.bn
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,110 @@
+"""``python -m deep peers``: algorithms beside each other at equal gradient evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from deep.config import Algorithm
+from deep.peer_comparison import Flatness, equal_budget, measure, summary
+from deep.peer_figure import plot_peers
+from deep.run_folders import run_folder
+from deep.training import TrainingResult, train
+from message_passing.storage import save_figure, write_csv, write_json
+
+
+@dataclass(frozen=True)
+class PeersCommand:
+    """Train by SGD, Lookahead, SAM, ASAM, SWA, schedule-free SGD, eSGD and rSGD, and compare.
+
+    Same network, data, minibatch size and number of gradients (SAM takes two a step, rSGD one
+    for each replica); settings are those of deep.recipes. Runs are shared with the command train
+    and continue where they were. Writes peers.csv (a row for each algorithm), runs.csv (for each
+    run), peers.json (options, hardware and versions) and a figure.
+    """
+
+    dataset: str = "cifar10"
+    """cifar10, cifar100, tinyimagenet, or the path of an image-folder archive."""
+    model: str = "smallconvnet"
+    """A model of Table 1."""
+    algorithms: tuple[Algorithm, ...] = (
+        "sgd", "lookahead", "sam", "asam", "swa", "schedulefree", "esgd", "rsgd",
+    )  # fmt: skip
+    """What is compared; all but sgd, swa, esgd, rsgd need the package pytorch_optimizer."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds, one run each."""
+    passes: float | None = None
+    """Passes over the training data that the gradients are worth; none: those of SGD's recipe."""
+    flatness: Annotated[Flatness, tyro.conf.arg(name="")] = field(default_factory=Flatness)
+    runs: Path = Path("runs")
+    """Folder for the runs: <runs>/<dataset>-<model>-<algorithm>/seed-<n>."""
+    output: Path = Path("peers")
+    """Folder for the tables and the figure."""
+    device: str = "auto"
+    """auto, cpu, cuda."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """Number format of the network's passes; auto: bf16 on a GPU, float32 elsewhere."""
+    data_folder: Path | None = None
+    """Where the official archives are; else $WIDE_FLAT_MINIMA_DATA, the cache, a download."""
+
+
+def peers_command(arguments: Sequence[str]) -> None:
+    """Train what is missing, measure, write and print the table."""
+    command = tyro.cli(PeersCommand, prog="python -m deep peers", args=arguments)
+    if not command.seeds or len(set(command.seeds)) < len(command.seeds):
+        raise ValueError(f"seeds is {command.seeds}; different numbers were expected.")
+    configs = equal_budget(command.dataset, command.model, command.algorithms, command.passes)
+    results: list[TrainingResult] = []
+    # Seed by seed, so that an interrupted comparison is one of all algorithms.
+    for seed in command.seeds:
+        for config in configs:
+            result = train(
+                replace(config, seed=seed), run_folder(command.runs, config) / f"seed-{seed}",
+                command.device, data_folder=command.data_folder, precision=command.precision,
+            )  # fmt: skip
+            assert result is not None
+            results.append(result)
+    rows = measure(results, command.flatness, command.device, data_folder=command.data_folder)
+    table = summary(rows)
+    write_csv(command.output / "runs.csv", rows)
+    write_csv(command.output / "peers.csv", table)
+    settings = {name: str(value) for name, value in asdict(command).items()}
+    made_on = {
+        str(result.folder): {
+            key: result.result[key]
+            for key in ("data", "device", "precision", "machine", "revision")
+        }
+        for result in results
+    }
+    write_json(command.output / "peers.json", {"command": settings, "runs": made_on})
+    axes = plot_peers(table, command.flatness.sigmas[-1])
+    save_figure(axes.figure, command.output / "peers")
+    print(f"{results[0].result['data']}, {command.model}")
+    _print_table(table)
+
+
+def _print_table(table: Sequence[dict[str, Any]]) -> None:
+    """Percent with standard errors; seconds are those of the whole run, evaluations included."""
+    errors = [name for name in table[0] if f"{name}_se" in table[0]]
+    titles = [_title(name) for name in errors]
+    print("  ".join([f"{'':>12}", f"{'n':>3}", f"{'passes':>7}", *(f"{t:>14}" for t in titles),
+                     f"{'ms/gradient':>11}", f"{'hours':>7}", f"{'MiB':>7}"]))  # fmt: skip
+    for row in table:
+        values, held = [], row["memory_MiB"]
+        for name in errors:
+            spread = row[f"{name}_se"]
+            values.append(f"{row[name]:.2f}" + ("" if spread is None else f" ± {spread:.2f}"))
+        print("  ".join([f"{row['algorithm']:>12}", f"{row['n']:>3}", f"{row['passes']:>7.4g}",
+                         *(f"{value:>14}" for value in values),
+                         f"{1e3 * row['seconds_per_gradient']:>11.2f}", f"{row['hours']:>7.3f}",
+                         f"{'—' if held is None else f'{held:.1f}':>7}"]))  # fmt: skip
+
+
+def _title(name: str) -> str:
+    """train_error_percent: train %; test_local_energy_percent_0.2: test δE(0.2) %."""
+    split, _, sigma = name.partition("_local_energy_percent_")
+    return f"{split} δE({sigma}) %" if sigma else f"{name.split('_')[0]} error %"
