@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +21,6 @@ from deep.stability import StabilityWarning, largest_stable_kick
 from deep.training import DivergedError, train
 from tests.deep.networks import perceptron
 
-ROOT = Path(__file__).parents[2]
 DATA = synthetic_images(train=96, test=40, classes=4, size=16)
 SMALL = TrainingConfig(
     dataset="synthetic", model_options={"channels": [4, 6], "hidden": 8, "image_size": 16},
@@ -293,78 +288,6 @@ def test_augmented_runs_resume_too(tmp_path):
     assert torch.equal(weights(whole), weights(run(config, tmp_path / "cut")))
     plain = run(small("sgd", padding=2), tmp_path / "plain")
     assert not torch.equal(weights(whole), weights(plain))
-
-
-PROGRAM = """
-import json, os, signal, sys
-from deep.config import TrainingConfig
-from deep.replicas import ReplicaLostError
-from deep.training import train
-from deep.training_run import TrainingRun
-from tests.deep.test_training import DATA
-
-folder, stop, dies = sys.argv[1], int(sys.argv[2]) or None, int(sys.argv[3])
-plain_step = TrainingRun.step
-
-def step(self, step):
-    if step == dies and self.place.rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    plain_step(self, step)
-
-TrainingRun.step = step
-signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which would cut the report short
-config = TrainingConfig.from_json(json.load(open("config.json")))
-try:
-    train(config, folder, "cpu", DATA, stop_after=stop, progress=False)
-except ReplicaLostError as error:
-    open("lost.txt", "w").write(str(error))
-    sys.exit(3)
-"""
-
-
-def torchrun(directory, folder, stop=0, dies=-1):
-    (directory / "program.py").write_text(PROGRAM)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "program.py", folder, str(stop), str(dies),
-    ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, timeout=120)
-
-
-def two_replicas(directory):
-    config = small("rsgd", replicas=2)
-    (directory / "config.json").write_text(json.dumps(config.as_json()))
-    return config
-
-
-def assert_same_run(alone, other):
-    torch.testing.assert_close(weights(alone), weights(other), rtol=1e-5, atol=1e-6)
-    for a, b in zip(alone.log, other.log, strict=True):
-        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)
-        assert a["distance"] == pytest.approx(b["distance"], rel=1e-4)
-
-
-def test_processes_share_the_replicas_and_the_checkpoint(tmp_path):
-    """Two processes begin, in the middle of a pass; one finishes: the run of one process."""
-    config = two_replicas(tmp_path)
-    result = torchrun(tmp_path, "begun", stop=9)
-    assert result.returncode == 0, result.stderr.decode()[-3000:]
-    assert_same_run(run(config, tmp_path / "alone"), run(config, tmp_path / "begun"))
-
-
-@pytest.mark.slow
-def test_a_run_survives_the_loss_of_a_process(tmp_path):
-    """The others say so; the same command again continues from the last checkpoint."""
-    config = two_replicas(tmp_path)
-    result = torchrun(tmp_path, "killed", dies=10)
-    assert result.returncode != 0
-    assert "resumes from the last checkpoint" in (tmp_path / "lost.txt").read_text()
-    assert not (tmp_path / "killed/result.json").exists()
-    result = torchrun(tmp_path, "killed")
-    assert result.returncode == 0, result.stderr.decode()[-3000:]
-    assert (tmp_path / "killed/result.json").exists()
-    assert_same_run(run(config, tmp_path / "alone"), run(config, tmp_path / "killed"))
 
 
 def test_bad_input(tmp_path):

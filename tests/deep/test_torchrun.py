@@ -1,0 +1,174 @@
+"""``torchrun … -m deep train``: rSGD×y over processes and hosts; one is killed, the run goes on."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deep.__main__ import main
+from deep.config import TrainingConfig
+from deep.place import Place
+from deep.replicas import ReplicaLostError, report_termination
+from deep.training import train
+
+ROOT = Path(__file__).parents[2]
+# The last process kills itself before its eleventh step; checkpoints are after 6, 12, … steps.
+KILLED = """
+import os, signal, sys
+from deep.__main__ import main
+from deep.training_run import TrainingRun
+
+plain_step = TrainingRun.step
+
+def step(self, step):
+    if step == 10 and self.place.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    plain_step(self, step)
+
+TrainingRun.step = step
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def images(tmp_path):
+    """96 training images of 16×16 pixels in two classes: 6 minibatches of 16."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 48), ("test", 10)):
+        for label in ("dark", "light"):
+            folder = tmp_path / "images" / split / label
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 120, size=(16, 16, 3)) + (120 if label == "light" else 0)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:04}.png")
+    return tmp_path / "images"
+
+
+def training(images, runs, replicas):
+    return [
+        "train", "--algorithm", "rsgd-xy", "--replicas", str(replicas), "--dataset", str(images),
+        "--model-options", "hidden", "8", "image_size", "16", "--batch-size", "16",
+        "--passes", "4", "--coupling-period", "2", "--gamma", "0.01", "--gamma-growth", "10",
+        "--snapshots", "0.5", "--device", "cpu", "--runs", str(runs),
+    ]  # fmt: skip
+
+
+def start(*arguments):
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"
+    }  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *map(str, arguments)],
+        cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(*processes):
+    """Exit statuses and what was said on stderr."""
+    try:
+        said = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], said
+
+
+def begin_and_kill(tmp_path, images, replicas):
+    program = tmp_path / "killed.py"
+    program.write_text(KILLED)
+    command = training(images, tmp_path / "killed", replicas)
+    (status,), (said,) = finish(start("--standalone", "--nproc-per-node", 2, program, *command))
+    assert status != 0
+    # Either the exchange of data fails, or torchrun's signal is quicker.
+    assert "error: " in said and "resumes from the last checkpoint" in said, said[-3000:]
+    assert not (run_of(tmp_path / "killed") / "result.json").exists()
+
+
+def run_of(runs):
+    (run,) = runs.glob("images-smallconvnet-hidden-8-image_size-16-rsgd-xy/seed-0")
+    return run
+
+
+def rows(runs):
+    with (run_of(runs) / "log.csv").open() as file:
+        return [
+            {k: float(v) for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)
+        ]
+
+
+def weights(runs):
+    model = torch.load(run_of(runs) / "final.pt", weights_only=True)["model"]
+    return torch.cat([value.reshape(-1) for value in model.values()])
+
+
+def test_a_run_survives_the_loss_of_a_process(tmp_path, images):
+    """Two processes begin, one is lost; one process finishes: the run of one process.
+
+    With two replicas the order of the sum over them does not matter; the number of threads
+    does, in the last bits.
+    """
+    begin_and_kill(tmp_path, images, replicas=2)
+    assert [row["step"] for row in rows(tmp_path / "killed")] == [6]
+    for runs in ("killed", "alone"):
+        assert main(training(images, tmp_path / runs, replicas=2)) == 0
+    assert rows(tmp_path / "killed")[-1]["passes"] == 8  # 4 for each replica
+    torch.testing.assert_close(
+        weights(tmp_path / "killed"), weights(tmp_path / "alone"), rtol=1e-5, atol=1e-6
+    )
+    for a, b in zip(rows(tmp_path / "killed"), rows(tmp_path / "alone"), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_a_terminated_process_says_what_to_do():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        report_termination()
+        with pytest.raises(ReplicaLostError, match="told to stop.* resumes from the last"):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_hosts_that_do_not_share_the_folder_are_refused(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(Place, "gathered", lambda self, value: [value, 6])
+    with pytest.raises(ValueError, match=r"after \[0, 6\] steps; one folder that all hosts share"):
+        train(TrainingConfig(dataset=str(images)), tmp_path / "run", "cpu")
+
+
+@pytest.mark.slow
+def test_hosts_and_interrupted_processes_give_the_same_bits(tmp_path, images):
+    """Three replicas: an uninterrupted run of two hosts, and one killed and started again."""
+    begin_and_kill(tmp_path, images, replicas=3)
+    again = training(images, tmp_path / "killed", replicas=3)
+    (status,), (said,) = finish(start("--standalone", "--nproc-per-node", 2, "-m", "deep", *again))
+    assert status == 0, said[-3000:]
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    hosts = [
+        start("--nnodes", 2, "--nproc-per-node", 1, "--rdzv-backend", "c10d",
+              "--rdzv-endpoint", endpoint, "--rdzv-id", "test", "--local-addr", "127.0.0.1",
+              "-m", "deep", *training(images, tmp_path / "hosts", replicas=3))
+        for _ in range(2)
+    ]  # fmt: skip
+    statuses, said = finish(*hosts)
+    assert statuses == [0, 0], "\n".join(text[-3000:] for text in said)
+
+    assert torch.equal(weights(tmp_path / "killed"), weights(tmp_path / "hosts"))
+    assert rows(tmp_path / "killed") == rows(tmp_path / "hosts")
+    # In one process the three replicas are added in another order.
+    assert main(training(images, tmp_path / "alone", replicas=3)) == 0
+    torch.testing.assert_close(
+        weights(tmp_path / "alone"), weights(tmp_path / "hosts"), rtol=1e-4, atol=1e-5
+    )
