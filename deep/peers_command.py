@@ -24,7 +24,8 @@ class PeersCommand:
     Same network, data, minibatch size and number of gradients (SAM takes two a step, rSGD one
     for each replica); settings are those of deep.recipes. Runs are shared with the command train
     and continue where they were. Writes peers.csv (a row for each algorithm), runs.csv (for each
-    run), peers.json (options, hardware and versions) and a figure.
+    run), peers.json (options, hardware and versions) and a figure. The seconds are those of the
+    whole runs, evaluations on the test set included.
     """
 
     dataset: str = "cifar10"

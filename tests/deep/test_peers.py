@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 
@@ -249,6 +250,21 @@ def test_recipes_differ_from_sgd_in_what_the_method_asks_for():
     assert recipe("cifar10", "smallconvnet", "sam").lr_drops == (150, 225)
     free = recipe("cifar10", "smallconvnet", "schedulefree")
     assert free.learning_rate(0) == free.learning_rate(1) == pytest.approx(0.1)
+
+
+def test_a_run_from_before_a_setting_existed_continues(tmp_path):
+    """What its configuration does not name had the default; that is compared too."""
+    run(small("sgd"), tmp_path, stop_after=2)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored.pop("sam_radius") == 0.05
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"sam_radius is 0\.05 there and 1 here"):
+        run(small("sgd", sam_radius=1), tmp_path)
+    assert run(small("sgd"), tmp_path).log[-1]["passes"] == 4
+    path.write_text(json.dumps({**stored, "beta": 1}))
+    with pytest.raises(ValueError, match="the configuration of the run does not fit"):
+        run(small("sgd"), tmp_path)
 
 
 def test_bad_input(tmp_path, monkeypatch):

@@ -133,7 +133,7 @@ def test_a_terminated_process_says_what_to_do():
     before = signal.getsignal(signal.SIGTERM)
     try:
         report_termination()
-        with pytest.raises(ReplicaLostError, match="told to stop.* resumes from the last"):
+        with pytest.raises(ReplicaLostError, match=r"told to stop.* resumes from the last"):
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
