@@ -94,6 +94,8 @@ def _row(result: TrainingResult, profiles: dict[str, NetworkLocalEnergyProfile])
             for split, profile in profiles.items()
             for sigma, value in zip(profile.sigma, profile.local_energy, strict=True)
         },
+        # Of the replicas of rsgd: the error of their centre means little before they meet.
+        "distance": result.log[-1]["distance"],
         "seconds_per_gradient": measured["seconds"] / gradients,
         "hours": measured["seconds"] / 3600,
         "memory_MiB": measured.get("memory_MiB"),  # runs of an older revision have not said it

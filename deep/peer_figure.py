@@ -24,6 +24,6 @@ def plot_peers(
         )  # fmt: skip
     ax.set_xlabel(f"{split} error difference δE({sigma:g}) (%)")
     ax.set_ylabel("test error (%)")
-    ax.set_title(f"{table[0]['passes']:g} passes' worth of gradients each", fontsize="small")
+    ax.set_title(f"{table[0]['passes']:.3g} passes' worth of gradients each", fontsize="small")
     ax.legend(fontsize="small")
     return ax

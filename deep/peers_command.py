@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,8 @@ class PeersCommand:
     for each replica); settings are those of deep.recipes. Runs are shared with the command train
     and continue where they were. Writes peers.csv (a row for each algorithm), runs.csv (for each
     run), peers.json (options, hardware and versions) and a figure. The seconds are those of the
-    whole runs, evaluations on the test set included.
+    whole runs, evaluations on the test set included; the memory is that of weights, gradients
+    and optimizer state after the last step.
     """
 
     dataset: str = "cifar10"
@@ -73,7 +75,7 @@ def peers_command(arguments: Sequence[str]) -> None:
     table = summary(rows)
     write_csv(command.output / "runs.csv", rows)
     write_csv(command.output / "peers.csv", table)
-    settings = {name: str(value) for name, value in asdict(command).items()}
+    settings = json.loads(json.dumps(asdict(command), default=str))  # paths as strings
     made_on = {
         str(result.folder): {
             key: result.result[key]
