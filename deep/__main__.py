@@ -22,6 +22,7 @@ COMMANDS = {
     "figure5": ("paper_figures", "local energy along training: ResNet-110 on CIFAR-10"),
     "figure7": ("figure7", "local energy against test error: the PGDL competition's networks"),
     "correlations": ("correlations", "correlations of flatness with errors over runs or a table"),
+    "peers": ("peers", "compare with Lookahead, SAM, SWA, … at equal gradient evaluations"),
     "benchmark": ("benchmark", "time sgd, esgd and rsgd on the same network"),
 }
 

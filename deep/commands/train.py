@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 
 from deep.config import TrainingConfig
 from deep.figures import plot_training
 from deep.place import CompileMode
 from deep.recipes import PUBLISHED, recipe
+from deep.replicas import report_termination
 from deep.run_folders import cell_folder, dataset_name, run_folder
 from deep.training import TrainingResult, train
 from message_passing.storage import save_figure, write_csv
@@ -52,6 +54,8 @@ class TrainCommand:
 
 def main(command: str, arguments: Sequence[str]) -> None:
     """Train one network for each seed and sum up."""
+    if torch.distributed.is_torchelastic_launched():
+        report_termination()
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--dataset", default="cifar10")
     first.add_argument("--model", default="smallconvnet")

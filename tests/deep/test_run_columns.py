@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from deep.run_columns import run_columns
 
 from deep.__main__ import main
 from deep.config import TrainingConfig
 from deep.datasets import synthetic_images
+from deep.run_columns import run_columns
 from deep.stored_runs import networks_of
 from deep.training import train
 

@@ -55,27 +55,28 @@ class PeersCommand:
     """Where the official archives are; else $WIDE_FLAT_MINIMA_DATA, the cache, a download."""
 
 
-def peers_command(arguments: Sequence[str]) -> None:
+def main(command: str, arguments: Sequence[str]) -> None:
     """Train what is missing, measure, write and print the table."""
-    command = tyro.cli(PeersCommand, prog="python -m deep peers", args=arguments)
-    if not command.seeds or len(set(command.seeds)) < len(command.seeds):
-        raise ValueError(f"seeds is {command.seeds}; different numbers were expected.")
-    configs = equal_budget(command.dataset, command.model, command.algorithms, command.passes)
+    chosen = tyro.cli(PeersCommand, prog=f"python -m deep {command}", args=arguments)
+    if not chosen.seeds or len(set(chosen.seeds)) < len(chosen.seeds):
+        raise ValueError(f"seeds is {chosen.seeds}; different numbers were expected.")
+    configs = equal_budget(chosen.dataset, chosen.model, chosen.algorithms, chosen.passes)
     results: list[TrainingResult] = []
     # Seed by seed, so that an interrupted comparison is one of all algorithms.
-    for seed in command.seeds:
+    for seed in chosen.seeds:
         for config in configs:
+            seeded = replace(config, seed=seed)
             result = train(
-                replace(config, seed=seed), run_folder(command.runs, config) / f"seed-{seed}",
-                command.device, data_folder=command.data_folder, precision=command.precision,
+                seeded, run_folder(chosen.runs, seeded), chosen.device,
+                data_folder=chosen.data_folder, precision=chosen.precision,
             )  # fmt: skip
             assert result is not None
             results.append(result)
-    rows = measure(results, command.flatness, command.device, data_folder=command.data_folder)
+    rows = measure(results, chosen.flatness, chosen.device, data_folder=chosen.data_folder)
     table = summary(rows)
-    write_csv(command.output / "runs.csv", rows)
-    write_csv(command.output / "peers.csv", table)
-    settings = json.loads(json.dumps(asdict(command), default=str))  # paths as strings
+    write_csv(chosen.output / "runs.csv", rows)
+    write_csv(chosen.output / "peers.csv", table)
+    settings = json.loads(json.dumps(asdict(chosen), default=str))  # paths as strings
     made_on = {
         str(result.folder): {
             key: result.result[key]
@@ -83,10 +84,10 @@ def peers_command(arguments: Sequence[str]) -> None:
         }
         for result in results
     }
-    write_json(command.output / "peers.json", {"command": settings, "runs": made_on})
-    axes = plot_peers(table, command.flatness.sigmas[-1])
-    save_figure(axes.figure, command.output / "peers")
-    print(f"{results[0].result['data']}, {command.model}")
+    write_json(chosen.output / "peers.json", {"command": settings, "runs": made_on})
+    axes = plot_peers(table, chosen.flatness.sigmas[-1])
+    save_figure(axes.figure, chosen.output / "peers")
+    print(f"{results[0].result['data']}, {chosen.model}")
     _print_table(table)
 
 
