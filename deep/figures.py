@@ -56,7 +56,9 @@ def plot_training(logs: Mapping[str, Sequence[Mapping[str, Any]]], ax: Axes | No
     return ax
 
 
-def plot_curves(panels: Mapping[str, Sequence[Curve]], xlabel: str, ylabel: str) -> list[Axes]:
+def plot_curves(
+    panels: Mapping[str, Sequence[Curve]], xlabel: str, ylabel: str, legend: str = ""
+) -> list[Axes]:
     """One panel for each title, at most three in a row."""
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
@@ -72,7 +74,7 @@ def plot_curves(panels: Mapping[str, Sequence[Curve]], xlabel: str, ylabel: str)
         ax.set_title(title, fontsize="medium")
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
-        ax.legend(fontsize="small")
+        ax.legend(title=legend, fontsize="small", title_fontsize="small")
     for ax in axes[len(panels) :]:
         ax.remove()
     return axes[: len(panels)]

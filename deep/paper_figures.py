@@ -111,12 +111,14 @@ def _networks_of(run: LoggedRun, along: bool) -> list[_Measured]:
         )
     measured = []
     for flatness in stored_flatness(run.folder, snapshots=along):
-        fraction = 1.0
-        if flatness.name != "final":
-            row = min(run.log, key=lambda row: abs(row["passes"] - flatness.passes))
-            done = row["step"] / run.log[-1]["step"]
+        if flatness.name == "final":
+            measured.append(_Measured(run, flatness, 1.0))
+            continue
+        row = min(run.log, key=lambda row: abs(row["passes"] - flatness.passes))
+        done = row["step"] / run.log[-1]["step"]
+        if done < 1:  # else it is the final network
             fraction = max(f for f in run.config.snapshots if f <= done)
-        measured.append(_Measured(run, flatness, fraction))
+            measured.append(_Measured(run, flatness, fraction))
     return measured
 
 
@@ -159,7 +161,7 @@ def _flatness_curve(
         number | {"sigma": float(x), "local_energy_percent": float(y), "standard_error": float(e)}
         for x, y, e in zip(sigma, mean, spread, strict=True)
     ]
-    label = f"{NAMES[algorithm]}, {epoch:.4g} ({train:.1f}, {test:.1f}), n = {len(measured)}"
+    label = f"{NAMES[algorithm]}, {epoch:.3g} ({train:.1f}, {test:.1f}), n = {len(measured)}"
     return Curve(algorithm, label, sigma, mean, spread), rows
 
 

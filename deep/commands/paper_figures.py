@@ -88,7 +88,10 @@ def main(command: str, arguments: Sequence[str]) -> None:
     if command == "figure2":
         axes = plot_curves(panels, "epochs", "test error (%)")
     else:
-        axes = plot_curves(panels, "noise intensity σ", "train error difference δE (%)")
+        axes = plot_curves(
+            panels, "noise intensity σ", "train error difference δE (%)",
+            "epoch (train, test error in %)",
+        )  # fmt: skip
         print(train_losses(rows))
     write_csv(chosen.output / f"{command}.csv", rows)
     save_figure(axes[0].figure, chosen.output / command)
