@@ -150,14 +150,14 @@ def _list(selected: Sequence[Cell], chosen: Table1Command, runs: Path) -> None:
             descriptions.append(f"seed {seed} {kind}{at}")
         print(
             f"{cell.row + ' ' + cell.config.algorithm:<34} {cell.config.passes:6g} "
-            f"{gradients(cell.config, shape):10d} {whole:9.1f} {left:9.1f}  "
+            f"{gradients(cell.config, shape):10d} {whole:9.2f} {left:9.2f}  "
             f"{', '.join(descriptions)}",
             flush=True,
         )
         for state in states:
             if state.problem:
                 print(f"  {state.problem}")
-    print(f"\ntotal: {total:.1f} hours left")
+    print(f"\ntotal: {total:.2f} hours left")
 
 
 def _speeds(place: Place) -> Callable[[Cell], Speed]:
