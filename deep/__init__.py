@@ -2,14 +2,14 @@
 
 from deep.config import TrainingConfig
 from deep.correlations import correlation_report
-from deep.datasets import load_images
-from deep.entropy_sgd import EntropySGD
 from deep.flatness import local_energy
-from deep.focusing import AutomaticFocusing
 from deep.hessian import hessian_spectrum, hessian_trace
+from deep.images.datasets import load_images
 from deep.models import build_model
+from deep.optimizers.entropy_sgd import EntropySGD
+from deep.optimizers.focusing import AutomaticFocusing
+from deep.optimizers.replicated_sgd import ReplicatedSGD
 from deep.recipes import recipe
-from deep.replicated_sgd import ReplicatedSGD
 from deep.training import train
 
 __all__ = [

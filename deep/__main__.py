@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from deep.memory import keep_freed_memory
-from deep.replicas import ReplicaLostError
+from deep.optimizers.replicas import ReplicaLostError
 from deep.run_folders import RunInUseError
 from deep.training import DivergedError
 

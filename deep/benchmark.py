@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from deep.entropy_sgd import EntropySGD
 from deep.held_memory import bytes_held
 from deep.models import build_model
+from deep.optimizers.entropy_sgd import EntropySGD
+from deep.optimizers.replicated_sgd import ReplicatedSGD
 from deep.place import Place
-from deep.replicated_sgd import ReplicatedSGD
 from message_passing.hardware import describe_machine
 
 

@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from deep.peers import Peer
-from deep.replicas import guarded
-from deep.replicated_sgd import ReplicatedSGD
+from deep.optimizers.peers import Peer
+from deep.optimizers.replicas import guarded
+from deep.optimizers.replicated_sgd import ReplicatedSGD
 from message_passing.storage import write_atomically
 
 CHECKPOINT = "checkpoint.pt"

@@ -11,10 +11,10 @@ import torch
 import tyro
 
 from committee.schedules import Cosine, Exponential
-from deep.augmentation import Preprocessing
-from deep.base_optimizers import Base
-from deep.datasets import ImageData
-from deep.focusing import AutomaticFocusing, Gamma
+from deep.images.augmentation import Preprocessing
+from deep.images.datasets import ImageData
+from deep.optimizers.base_optimizers import Base
+from deep.optimizers.focusing import AutomaticFocusing, Gamma
 
 Algorithm = Literal[
     "sgd", "rsgd", "esgd", "rsgd-xy", "lookahead", "sam", "asam", "swa", "schedulefree"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from deep.config import TrainingConfig
-from deep.datasets import synthetic_images
-from deep.minibatches import ImageBatches, evaluate
+from deep.images.datasets import synthetic_images
+from deep.images.minibatches import ImageBatches, evaluate
 from deep.models import build_model
 from deep.place import Place
 from deep.training_run import RECALIBRATION_IMAGES, TrainingRun

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from committee.flatness import LocalEnergyProfile
-from deep.minibatches import evaluate, stream_seed
+from deep.images.minibatches import evaluate, stream_seed
 
 Scope = Literal["all", "weights"]
 BatchNormMode = Literal["keep", "recalibrate"]

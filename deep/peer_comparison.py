@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deep.config import Algorithm, TrainingConfig
-from deep.datasets import ImageData
 from deep.flatness import NetworkLocalEnergyProfile, checked_sigmas
+from deep.images.datasets import ImageData
 from deep.place import Place
 from deep.recipes import recipe
 from deep.stored_runs import FlatnessOptions, Images, load_network, stored_local_energy

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from deep.replicas import guarded
+from deep.optimizers.replicas import guarded
 
 PRECISIONS = ("auto", "float32", "bf16")
 CompileMode = Literal["off", "default", "reduce-overhead"]

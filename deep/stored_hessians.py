@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from deep.datasets import ImageData, load_images
 from deep.hessian import HessianSpectrum, HessianTrace, hessian_spectrum, hessian_trace
-from deep.minibatches import ImageBatches
+from deep.images.datasets import ImageData, load_images
+from deep.images.minibatches import ImageBatches
 from deep.place import Place
 from deep.stored_runs import StoredNetwork
 from message_passing.storage import write_json

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from deep.checkpoints import load_file
 from deep.config import TrainingConfig
-from deep.datasets import ImageData, load_images
 from deep.flatness import BatchNormMode, NetworkLocalEnergyProfile, Scope, local_energy
-from deep.minibatches import ImageBatches
+from deep.images.datasets import ImageData, load_images
+from deep.images.minibatches import ImageBatches
 from deep.models import build_model
 from deep.place import Place
 from message_passing.storage import write_json

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from deep.checkpoints import load_checkpoint, save_checkpoint
 from deep.config import TrainingConfig
-from deep.datasets import ImageData, load_images
+from deep.images.datasets import ImageData, load_images
 from deep.place import CompileMode, Place
 from deep.run_folders import difference, in_use
 from deep.training_run import TrainingRun

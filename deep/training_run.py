@@ -13,15 +13,22 @@ from torch import Tensor, nn
 from deep.batch_norm import recalibrated
 from deep.checkpoints import save_model
 from deep.config import PEERS, TrainingConfig
-from deep.datasets import ImageData
-from deep.entropy_sgd import EntropySGD
 from deep.held_memory import bytes_held
-from deep.minibatches import LANGEVIN, START, ImageBatches, Minibatches, evaluate, stream_seed
+from deep.images.datasets import ImageData
+from deep.images.minibatches import (
+    LANGEVIN,
+    START,
+    ImageBatches,
+    Minibatches,
+    evaluate,
+    stream_seed,
+)
 from deep.models import build_model
-from deep.peers import Peer, build_peer
+from deep.optimizers.entropy_sgd import EntropySGD
+from deep.optimizers.peers import Peer, build_peer
+from deep.optimizers.replicas import spread
+from deep.optimizers.replicated_sgd import ReplicatedSGD
 from deep.place import CompileMode, Place
-from deep.replicas import spread
-from deep.replicated_sgd import ReplicatedSGD
 from message_passing.hardware import describe_machine, git_revision
 
 GAMMA0_MINIBATCHES = 8

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from deep.downloads import cache_folder
+from deep.images.downloads import cache_folder
 from deep.pgdl.extra import required
 from message_passing.storage import write_atomically
 

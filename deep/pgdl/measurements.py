@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from deep.flatness import Scope, local_energy
-from deep.minibatches import ORDER, stream_seed
+from deep.images.minibatches import ORDER, stream_seed
 from deep.pgdl.keras_networks import build_network, load_weights
 from deep.pgdl.task import PgdlModel, PgdlTask
 from deep.place import Place

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import nn
 
 from deep import AutomaticFocusing, ReplicatedSGD
-from deep.replicas import ReplicaLostError, spread
+from deep.optimizers.replicas import ReplicaLostError, spread
 from tests.deep.networks import batch, perceptron
 
 MOMENTUM = partial(torch.optim.SGD, momentum=0.9, nesterov=True)

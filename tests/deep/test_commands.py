@@ -11,7 +11,7 @@ import pytest
 from deep.__main__ import main
 from deep.benchmark import BenchmarkOptions, benchmark
 from deep.commands.train import published_line
-from deep.datasets import synthetic_images
+from deep.images.datasets import synthetic_images
 from deep.recipes import recipe
 from deep.stored_runs import FlatnessOptions, load_network, measure_flatness, networks_of
 

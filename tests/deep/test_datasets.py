@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from deep.augmentation import Preprocessing
-from deep.datasets import load_images, synthetic_images
+from deep.images.augmentation import Preprocessing
+from deep.images.datasets import load_images, synthetic_images
 
 
 def add(archive, name, content):

@@ -12,7 +12,7 @@ from torch import nn
 
 from committee.schedules import Exponential
 from deep import AutomaticFocusing, EntropySGD
-from deep.stability import StabilityWarning
+from deep.optimizers.stability import StabilityWarning
 from tests.deep.networks import CommitteeMachine, batch, loss, perceptron, sign_patterns
 from tests.reference import entropic_algorithms
 
@@ -88,7 +88,7 @@ def test_without_noise_average_and_elastic_term_it_is_lookahead(reset):
         torch.testing.assert_close(mine, his, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.filterwarnings("ignore::deep.stability.StabilityWarning")
+@pytest.mark.filterwarnings("ignore::deep.optimizers.stability.StabilityWarning")
 @pytest.mark.parametrize("base", [MOMENTUM, torch.optim.AdamW])
 @pytest.mark.parametrize("cut", [10, 13])
 def test_resumes_bit_for_bit_inside_an_inner_loop(base, cut):
@@ -128,7 +128,7 @@ def test_resumes_bit_for_bit_inside_an_inner_loop(base, cut):
     assert whole[1].gamma == optimizer.gamma > 0
 
 
-@pytest.mark.filterwarnings("ignore::deep.stability.StabilityWarning")
+@pytest.mark.filterwarnings("ignore::deep.optimizers.stability.StabilityWarning")
 def test_measures_gamma0_in_a_first_loop_without_elastic_term():
     model, plain = perceptron(5), perceptron(5)
     start = [p.detach().clone() for p in model.parameters()]

@@ -10,8 +10,8 @@ from torch import nn
 import committee
 from committee.flatness import LocalEnergyProfile
 from deep import local_energy
-from deep.datasets import synthetic_images
-from deep.minibatches import ImageBatches
+from deep.images.datasets import synthetic_images
+from deep.images.minibatches import ImageBatches
 from tests.deep.networks import perceptron
 
 SIGMAS = [0.0, 0.3, 1.0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deep.image_operations import CODES, OPERATIONS, operate
+from deep.images.operations import CODES, OPERATIONS, operate
 from tests.reference.image_operations import operate_with_pillow
 
 FACTORS = (0.0, 0.1, 0.28, 0.5, 0.946, 1.0, 1.18, 1.54, 1.9)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from deep import EntropySGD, langevin
-from deep._kernels_langevin import add_noise, philox
-from deep.langevin import CHUNK, LangevinNoise, in_one_pass
+from deep import EntropySGD
+from deep.optimizers import langevin
+from deep.optimizers._kernels_langevin import add_noise, philox
+from deep.optimizers.langevin import CHUNK, LangevinNoise, in_one_pass
 from tests.reference import philox as reference
 
 pytestmark = pytest.mark.compiled

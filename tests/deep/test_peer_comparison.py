@@ -10,9 +10,9 @@ import pytest
 
 from deep.__main__ import main
 from deep.config import PEERS
-from deep.datasets import synthetic_images
 from deep.flatness import local_energy
-from deep.minibatches import ImageBatches
+from deep.images.datasets import synthetic_images
+from deep.images.minibatches import ImageBatches
 from deep.peer_comparison import equal_budget, standard_error, summary
 from deep.peer_figure import plot_peers
 from deep.stored_runs import load_network

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from deep.config import ALGORITHMS, PEERS, TrainingConfig
-from deep.datasets import synthetic_images
-from deep.minibatches import ImageBatches, evaluate
-from deep.peers import build_peer
+from deep.images.datasets import synthetic_images
+from deep.images.minibatches import ImageBatches, evaluate
+from deep.optimizers.peers import build_peer
 from deep.place import Place
 from deep.recipes import TABLE, recipe
 from deep.training import train

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from deep.image_operations import OPERATIONS
-from deep.policies import AUTOAUGMENT_CIFAR10, MOVES, Policy, Step, load_policy
+from deep.images.operations import OPERATIONS
+from deep.images.policies import AUTOAUGMENT_CIFAR10, MOVES, Policy, Step, load_policy
 from tests.reference.image_operations import operate_with_pillow
 
 ARCHIVE = """

@@ -10,7 +10,7 @@ import torch
 
 from deep import build_model
 from deep.config import ALGORITHMS, TrainingConfig
-from deep.datasets import synthetic_images
+from deep.images.datasets import synthetic_images
 from deep.recipes import PUBLISHED, TABLE, recipe
 from deep.training import train
 

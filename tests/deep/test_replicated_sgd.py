@@ -13,8 +13,8 @@ from torch import nn
 
 from committee.schedules import Cosine, Exponential
 from deep import AutomaticFocusing, ReplicatedSGD
-from deep.replicas import spread
-from deep.stability import StabilityWarning, largest_stable_kick
+from deep.optimizers.replicas import spread
+from deep.optimizers.stability import StabilityWarning, largest_stable_kick
 from tests.deep.networks import CommitteeMachine, batch, loss, perceptron, sign_patterns
 from tests.reference import entropic_algorithms
 

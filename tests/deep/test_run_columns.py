@@ -11,7 +11,7 @@ import pytest
 
 from deep.__main__ import main
 from deep.config import TrainingConfig
-from deep.datasets import synthetic_images
+from deep.images.datasets import synthetic_images
 from deep.run_columns import run_columns
 from deep.stored_runs import networks_of
 from deep.training import train

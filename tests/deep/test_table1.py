@@ -15,7 +15,7 @@ from deep import cost
 from deep.__main__ import main
 from deep.commands import table1 as command
 from deep.cost import SHAPES, DataShape, Speed, bytes_per_image, gradients, hours, measure_speed
-from deep.datasets import synthetic_images
+from deep.images.datasets import synthetic_images
 from deep.place import Place
 from deep.recipes import PUBLISHED, TABLE, recipe
 from deep.run_folders import in_use, run_folder

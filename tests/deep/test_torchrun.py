@@ -17,8 +17,8 @@ from PIL import Image
 
 from deep.__main__ import main
 from deep.config import TrainingConfig
+from deep.optimizers.replicas import ReplicaLostError, report_termination
 from deep.place import Place
-from deep.replicas import ReplicaLostError, report_termination
 from deep.training import train
 
 ROOT = Path(__file__).parents[2]

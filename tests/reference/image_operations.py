@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from deep.image_operations import CUTOUT_COLOUR
+from deep.images.operations import CUTOUT_COLOUR
 
 
 def operate_with_pillow(

@@ -1,4 +1,4 @@
-"""Langevin noise of ``deep/_kernels_langevin.py``, number by number in exact arithmetic."""
+"""Langevin noise of ``deep/optimizers/_kernels_langevin.py``, number by number, exactly."""
 
 from __future__ import annotations
 

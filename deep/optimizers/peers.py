@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from deep.batch_norm import batch_statistics
 from deep.config import TrainingConfig
-from deep.tensor_list import TensorList
+from deep.optimizers.tensor_list import TensorList
 
 
 class Peer:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deep.base_optimizers import check_rate
+from deep.optimizers.base_optimizers import check_rate
 
 
 def check_inner_loop(

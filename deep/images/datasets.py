@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deep.augmentation import Preprocessing
-from deep.downloads import cache_folder, find_file
-from deep.image_archives import read_cifar, read_image_folder, read_tiny_imagenet
-from deep.policies import Policy, load_policy
+from deep.images.archives import read_cifar, read_image_folder, read_tiny_imagenet
+from deep.images.augmentation import Preprocessing
+from deep.images.downloads import cache_folder, find_file
+from deep.images.policies import Policy, load_policy
 from message_passing.storage import write_atomically
 
 READERS = {"cifar10": read_cifar, "cifar100": read_cifar, "tinyimagenet": read_tiny_imagenet}

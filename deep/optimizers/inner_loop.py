@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from committee.entropic import running_average
-from deep.tensor_list import TensorList, copies
+from deep.optimizers.tensor_list import TensorList, copies
 
 
 class Active(NamedTuple):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from committee.entropic import local_entropy_gradient
-from deep.base_optimizers import (
+from deep.optimizers.arguments import check_inner_loop, dense_gradient
+from deep.optimizers.base_optimizers import (
     Base,
     as_groups,
     build_base,
@@ -18,11 +19,10 @@ from deep.base_optimizers import (
     check_same_shapes,
     parameter_shapes,
 )
-from deep.focusing import AutomaticFocusing, Focusing, Gamma
-from deep.inner_loop import InnerLoop
-from deep.langevin import LangevinNoise, add_elastic_pull
-from deep.optimizer_arguments import check_inner_loop, dense_gradient
-from deep.stability import warn_if_unstable
+from deep.optimizers.focusing import AutomaticFocusing, Focusing, Gamma
+from deep.optimizers.inner_loop import InnerLoop
+from deep.optimizers.langevin import LangevinNoise, add_elastic_pull
+from deep.optimizers.stability import warn_if_unstable
 
 
 class EntropySGD(torch.optim.Optimizer):

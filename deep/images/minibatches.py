@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deep.augmentation import Preprocessing
-from deep.datasets import ImageData
+from deep.images.augmentation import Preprocessing
+from deep.images.datasets import ImageData
 
 ORDER, AUGMENTATION, NETWORK, START, LANGEVIN = range(5)  # what a stream is for
 

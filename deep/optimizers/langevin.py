@@ -19,8 +19,8 @@ from numba import config
 from torch import Tensor
 
 from committee.entropic import elastic_pull, langevin_kick, running_average
-from deep import _kernels_langevin as kernels
-from deep.tensor_list import TensorList
+from deep.optimizers import _kernels_langevin as kernels
+from deep.optimizers.tensor_list import TensorList
 
 CHUNK = 64 * kernels.BLOCK  # values of one call of a kernel: half a megabyte each
 

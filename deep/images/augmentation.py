@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deep.policies import PolicyOnDevice
-from deep.resizing import resized
+from deep.images.policies import PolicyOnDevice
+from deep.images.resizing import resized
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Preprocessing:
     size
         Side of the images that the network gets, by bilinear interpolation (0: as they are).
     policy
-        Operations drawn for each image (``deep.policies``).
+        Operations drawn for each image (``deep.images.policies``).
     cutout
         Side of a square of zeros, after normalisation, about a pixel drawn at random; parts of
         it may lie outside (DeVries & Taylor, 2017).

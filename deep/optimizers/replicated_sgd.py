@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from committee.entropic import descend, elastic_pull
-from deep.base_optimizers import (
+from deep.batch_norm import batch_statistics
+from deep.optimizers.arguments import check_coupling
+from deep.optimizers.base_optimizers import (
     Base,
     as_groups,
     build_base,
     check_same_shapes,
     parameter_shapes,
 )
-from deep.batch_norm import batch_statistics
-from deep.focusing import Focusing, Gamma
-from deep.langevin import add_elastic_pull
-from deep.optimizer_arguments import check_coupling
-from deep.replicas import Ensemble, check_replicas, floating_buffers
-from deep.stability import warn_if_unstable
-from deep.tensor_list import TensorList
+from deep.optimizers.focusing import Focusing, Gamma
+from deep.optimizers.langevin import add_elastic_pull
+from deep.optimizers.replicas import Ensemble, check_replicas, floating_buffers
+from deep.optimizers.stability import warn_if_unstable
+from deep.optimizers.tensor_list import TensorList
 
 
 class ReplicatedSGD(torch.optim.Optimizer):

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deep.downloads import find_file
-from deep.image_operations import CODES, operate
+from deep.images.downloads import find_file
+from deep.images.operations import CODES, operate
 
 # Ranges of the magnitudes in the files of Fast AutoAugment (Lim et al., 2019), levels 0 to 1.
 RANGES = {
@@ -80,7 +80,7 @@ ARCHIVED = {
 
 @dataclass(frozen=True)
 class Step:
-    """An operation of ``deep.image_operations``, its probability and its magnitude."""
+    """An operation of ``deep.images.operations``, its probability and its magnitude."""
 
     operation: str
     probability: float

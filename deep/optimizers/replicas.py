@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from deep.tensor_list import TensorList
+from deep.optimizers.tensor_list import TensorList
 
 
 class ReplicaLostError(RuntimeError):

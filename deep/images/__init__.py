@@ -1,0 +1,1 @@
+"""Image data: archives, augmentation, minibatches."""

@@ -1,0 +1,1 @@
+"""Entropy-SGD, Replicated-SGD and their peers, around any base optimizer."""
