@@ -122,7 +122,7 @@ BIG = {
     "teacher": lambda: random_machine(9, 784, 500, seed=1),
 }
 
-#: Even short chains take many minutes on these two: fewer patterns for Monte Carlo.
+#: Chains have far to go here (log Z below −200): fewer patterns, and short chains that say so.
 FEWER_FOR_MC = {
     "many patterns, few inputs": lambda: random_machine(9, 10, 300, seed=1, real=True),
     "teacher": lambda: random_machine(9, 784, 250, seed=1),
@@ -163,10 +163,11 @@ def test_small_problems(case, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("case", BIG)
 def test_big_problems(case, engine):
-    if engine == "mc":
-        measured((BIG | FEWER_FOR_MC)[case](), SHORT_CHAINS)
+    if engine == "mc" and case in FEWER_FOR_MC:
+        measured(FEWER_FOR_MC[case](), SHORT_CHAINS)
     else:
-        measured(BIG[case](), engine)
+        curve = measured(BIG[case](), engine)
+        assert engine != "mc" or curve.converged[:2].all()
 
 
 @pytest.mark.slow
