@@ -58,8 +58,6 @@ class BenchmarkConfig:
     each)."""
     scaling_engines: tuple[str, ...] | None = None
     """Engines to measure the growth of. Default: all that are measured."""
-    most_patterns: int = 2000
-    """Leave larger P out of the growth (Monte Carlo takes long there)."""
     seed: int = 0
     """Of the machines and of Monte Carlo (the next seeds for its repeats)."""
     out: Path | None = None
@@ -70,10 +68,6 @@ class BenchmarkConfig:
             resolve_engine(name)
         if self.repeats < 1:
             raise ValueError(f"repeats is {self.repeats}; a positive integer was expected.")
-        if self.most_patterns < GRID["P"][1]:
-            raise ValueError(
-                f"most_patterns is {self.most_patterns}; at least {GRID['P'][1]} was expected."
-            )
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
 
@@ -214,8 +208,6 @@ def _measure_scaling(config: BenchmarkConfig) -> list[Row]:
         print(f"\n{_HEADER}")
         for engine in config.scaling_engines or config.engines:
             for value in values:
-                if name == "P" and value > config.most_patterns:
-                    continue
                 machine = Machine("sharp", {**BASE, name: value}, config.seed)
                 row = measure_alone(machine, engine, 1, config.seed)
                 rows.append({**row, "machine": f"sharp, growing {name}"})
