@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from deep.config import Algorithm
+from deep.optimizers.peers import check_libraries
 from deep.peer_comparison import Flatness, equal_budget, measure, summary
 from deep.peer_figure import plot_peers
 from deep.run_folders import run_folder
@@ -60,6 +61,7 @@ def main(command: str, arguments: Sequence[str]) -> None:
     chosen = tyro.cli(PeersCommand, prog=f"python -m deep {command}", args=arguments)
     if not chosen.seeds or len(set(chosen.seeds)) < len(chosen.seeds):
         raise ValueError(f"seeds is {chosen.seeds}; different numbers were expected.")
+    check_libraries(chosen.algorithms)
     configs = equal_budget(chosen.dataset, chosen.model, chosen.algorithms, chosen.passes)
     results: list[TrainingResult] = []
     # Seed by seed, so that an interrupted comparison is one of all algorithms.

@@ -48,7 +48,7 @@ def find_file(name: str, folder: str | Path | None = None) -> Path:
     """A file of ``FILES``, downloaded and checked if it is nowhere.
 
     Looked for in ``folder``, in ``$WIDE_FLAT_MINIMA_DATA`` and in the cache. Raises
-    ``ValueError`` where a folder is given that lacks it.
+    ``ValueError`` where a folder is given that lacks it, and where the download fails.
     """
     file = FILES[name]
     for place in (folder, os.environ.get("WIDE_FLAT_MINIMA_DATA"), cache_folder()):
@@ -56,9 +56,15 @@ def find_file(name: str, folder: str | Path | None = None) -> Path:
             return Path(place) / file.name
     if folder is not None:
         raise ValueError(f"folder is {str(folder)!r}, where {file.name} was expected.")
-    fetched = pooch.retrieve(
-        file.address, f"sha256:{file.sha256}", file.name, cache_folder(), progressbar=True
-    )
+    try:
+        fetched = pooch.retrieve(
+            file.address, f"sha256:{file.sha256}", file.name, cache_folder(), progressbar=True
+        )
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        raise ValueError(
+            f"{name} cannot be downloaded from {file.address} ({error}); put {file.name} into a "
+            "folder and name it by --data-folder or $WIDE_FLAT_MINIMA_DATA."
+        ) from error
     return Path(fetched)
 
 

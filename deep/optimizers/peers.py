@@ -6,7 +6,7 @@ ASAM and schedule-free SGD are those of ``pytorch_optimizer``, the average of SW
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,8 @@ from torch.optim.swa_utils import AveragedModel
 from deep.batch_norm import batch_statistics
 from deep.config import TrainingConfig
 from deep.optimizers.tensor_list import TensorList
+
+FROM_PYTORCH_OPTIMIZER = ("lookahead", "sam", "asam", "schedulefree")
 
 
 class Peer:
@@ -187,6 +189,13 @@ def build_peer(config: TrainingConfig, model: nn.Module, steps: int, per_pass: i
         warmup_steps=round(config.schedulefree_warmup * steps),
     )  # fmt: skip
     return ScheduleFree(model, optimizer)
+
+
+def check_libraries(algorithms: Iterable[str]) -> None:
+    """Raise ``ValueError`` where one of the algorithms needs a package that is not installed."""
+    for algorithm in algorithms:
+        if algorithm in FROM_PYTORCH_OPTIMIZER:
+            _pytorch_optimizer(algorithm)
 
 
 def _pytorch_optimizer(algorithm: str) -> ModuleType:

@@ -349,3 +349,14 @@ def test_training_goes_through_all_steps():
     kept = together != 0
     assert torch.equal(together[kept], moved[kept])
     assert 0.02 < float((~kept).float().mean()) < 0.1
+
+
+def test_a_download_that_fails_is_a_sentence(monkeypatch):
+    def no_network(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("pooch.retrieve", no_network)
+    with pytest.raises(
+        ValueError, match=r"cifar10 cannot be downloaded .*no route to host.*--data-folder"
+    ):
+        load_images("cifar10")

@@ -14,7 +14,7 @@ from torch import nn
 from deep.config import ALGORITHMS, PEERS, TrainingConfig
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches, evaluate
-from deep.optimizers.peers import build_peer
+from deep.optimizers.peers import build_peer, check_libraries
 from deep.place import Place
 from deep.recipes import TABLE, recipe
 from deep.training import train
@@ -280,3 +280,6 @@ def test_bad_input(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'sam', which needs .* pip install pytorch_optimizer"):
         run(small("sam"), tmp_path)
     run(small("swa"), tmp_path / "swa", stop_after=1)  # which is torch's
+    with pytest.raises(ValueError, match="'schedulefree', which needs"):
+        check_libraries(["sgd", "swa", "schedulefree"])
+    check_libraries(["sgd", "swa", "rsgd"])
