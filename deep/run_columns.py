@@ -29,7 +29,7 @@ def read_table(path: Path) -> dict[str, list[str]]:
 def run_columns(
     folders: Sequence[Path], sigmas: Sequence[float]
 ) -> tuple[list[str], dict[str, list[Any]]]:
-    """The settings in which finished runs differ, and columns with one entry for each run.
+    """The settings but the seed in which finished runs differ, and columns with an entry a run.
 
     The columns: run, the settings, ``local_energy_<σ>``, the Hessian's largest eigenvalue and
     trace where all runs have them, train_error, test_error, gap. Raises ``ValueError`` for a run
@@ -46,7 +46,11 @@ def run_columns(
     differing = {name: values for name, values in settings.items() if len(set(values)) > 1}
     everywhere = [name for name in rows[0] if all(name in row for row in rows)]
     columns = {name: [row[name] for row in rows] for name in everywhere}
-    return list(differing), {"run": [str(f) for f in folders], **differing, **columns}
+    return [name for name in differing if name != "seed"], {
+        "run": [str(f) for f in folders],
+        **differing,
+        **columns,
+    }
 
 
 def _run(folder: Path, sigmas: Sequence[float]) -> dict[str, float]:

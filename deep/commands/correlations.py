@@ -21,7 +21,8 @@ class CorrelationsCommand:
 
     Of runs, the final networks are compared; their flatness has to be measured before, by
     python -m deep flatness (with --hessian the Hessian counts too), and the hyper-parameters are
-    the settings in which the runs differ. Of a table the columns have to be named.
+    the settings but the seed in which the runs differ (name those that were varied where others
+    follow them, as γ follows the algorithm). Of a table the columns have to be named.
     """
 
     sources: Annotated[tuple[Path, ...], tyro.conf.Positional]

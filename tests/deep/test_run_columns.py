@@ -29,12 +29,12 @@ FLATNESS = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Five runs at five learning rates, measured, and the table of the measurement."""
+    """Five runs at five learning rates, of two seeds, measured, and the table of that."""
     folder = tmp_path_factory.mktemp("runs")
     data = synthetic_images(train=60, test=40, size=16)
     paths = [folder / f"lr-{lr}" for lr in (0.001, 0.003, 0.01, 0.03, 0.1)]
-    for path in paths:
-        config = replace(SMALL, lr=float(path.name.removeprefix("lr-")))
+    for i, path in enumerate(paths):
+        config = replace(SMALL, lr=float(path.name.removeprefix("lr-")), seed=i % 2)
         train(config, path, device="cpu", data=data, progress=False)
     arguments = ["flatness", *map(str, paths), *FLATNESS, "--output", str(folder / "out")]
     with pytest.MonkeyPatch.context() as patch:
@@ -70,6 +70,7 @@ def test_the_hessian_stands_beside_the_local_energy(runs):
 def test_correlations_over_runs(runs, tmp_path, capsys):
     paths, _ = runs
     names, columns = run_columns(paths, (0.5,))
+    assert columns["seed"] == ["0", "1", "0", "1", "0"]  # which is no hyper-parameter
     assert names == ["lr"] and columns["lr"] == ["0.001", "0.003", "0.01", "0.03", "0.1"]
     assert columns["test_error"] == [networks_of(path)[-1].test_error for path in paths]
     output = tmp_path / "report.csv"
