@@ -11,6 +11,7 @@ from typing import Any
 from deep.config import Algorithm, TrainingConfig
 from deep.flatness import NetworkLocalEnergyProfile, checked_sigmas
 from deep.images.datasets import ImageData
+from deep.over_seeds import standard_error
 from deep.place import Place
 from deep.recipes import recipe
 from deep.stored_runs import FlatnessOptions, Images, load_network, stored_local_energy
@@ -98,7 +99,7 @@ def _row(result: TrainingResult, profiles: dict[str, NetworkLocalEnergyProfile])
         "distance": result.log[-1]["distance"],
         "seconds_per_gradient": measured["seconds"] / gradients,
         "hours": measured["seconds"] / 3600,
-        "memory_MiB": measured.get("memory_MiB"),  # runs of an older revision have not said it
+        "memory_MiB": measured["memory_MiB"],
         "device": measured["device"],
     }
 
@@ -127,8 +128,3 @@ def summary(rows: Sequence[Row]) -> list[Row]:
         line["memory_MiB"] = runs[-1]["memory_MiB"]
         table.append(line)
     return table
-
-
-def standard_error(values: Sequence[float]) -> float | None:
-    """Standard error of the mean, where there are two values or more."""
-    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None

@@ -186,14 +186,18 @@ class StoredFlatness:
 def stored_flatness(folder: Path, snapshots: bool) -> list[StoredFlatness]:
     """The measured flatness of the final network, with ``snapshots`` of all networks, of a run.
 
-    Raises ``ValueError`` for a network that has not been measured, or has changed since.
+    The networks themselves need not be kept. Raises ``ValueError`` for a network that has not
+    been measured, or has changed since.
     """
-    paths = sorted((folder / "snapshots").glob("passes-*.pt")) if snapshots else []
+    names = {path.stem for path in (folder / "snapshots").glob("passes-*.pt")}
+    names |= {path.stem for path in (folder / "flatness").glob("passes-*.json")}
+    paths = [folder / "snapshots" / f"{name}.pt" for name in sorted(names)] if snapshots else []
     found = []
     for path in [*paths, folder / "final.pt"]:
         file = folder / "flatness" / f"{path.stem}.json"
         stored = json.loads(file.read_text()) if file.exists() else None
-        if stored is None or stored["options"]["size"] != path.stat().st_size:
+        changed = path.exists() and stored and stored["options"]["size"] != path.stat().st_size
+        if stored is None or changed:
             raise ValueError(
                 f"the flatness of {path} has not been measured; `python -m deep flatness "
                 f"{folder}` does it."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deep.config import ALGORITHMS, Algorithm, TrainingConfig
+from deep.over_seeds import standard_error
 from deep.recipes import PUBLISHED, TABLE, recipe
 from deep.run_folders import cell_folder, difference, run_folder
 
@@ -77,9 +78,7 @@ class CellResult:
     @property
     def standard_error(self) -> float | None:
         """Standard error of the mean, from two runs on."""
-        if len(self.errors) < 2:
-            return None
-        return statistics.stdev(self.errors) / math.sqrt(len(self.errors))
+        return standard_error(self.errors)
 
 
 def cells(

@@ -15,6 +15,7 @@ import tyro
 from deep.config import TrainingConfig
 from deep.figures import plot_training
 from deep.optimizers.replicas import report_termination
+from deep.over_seeds import standard_error
 from deep.place import CompileMode
 from deep.recipes import PUBLISHED, recipe
 from deep.run_folders import cell_folder, dataset_name, run_folder
@@ -102,9 +103,8 @@ def _sum_up(folder: Path, results: list[TrainingResult]) -> None:
         plot_training({f"seed {r.config.seed}": r.log for r in results}).figure, folder / "training"
     )
     errors = [row["test_error_percent"] for row in rows]
-    spread = ""
-    if len(errors) > 1:
-        spread = f" ± {statistics.stdev(errors) / len(errors) ** 0.5:.2f} (standard error)"
+    error = standard_error(errors)
+    spread = "" if error is None else f" ± {error:.2f} (standard error)"
     print(
         f"{results[0].result['data']}, {config.model}, {config.algorithm}, "
         f"{config.passes:g} passes, n = {len(errors)}: "

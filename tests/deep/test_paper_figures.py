@@ -146,6 +146,15 @@ def test_the_band_of_a_single_run_is_that_of_the_noise(runs):
     assert np.isnan(curve.error).all() and curve.label == "SGD (n = 1)"
 
 
+def test_the_networks_need_not_be_kept(runs):
+    """Configuration, log, result and measured flatness draw the same figures."""
+    found = runs_of(folders(runs))
+    before = flatness_along_training(found)[1]
+    for network in runs.glob("*/*/**/*.pt"):
+        network.unlink()
+    assert flatness_along_training(found)[1] == before
+
+
 @pytest.mark.parametrize("command", ["figure2", "figure3", "figure4"])
 def test_commands_write_figures_and_numbers(runs, tmp_path, capsys, command):
     cells = sorted({f.parent for f in folders(runs)})

@@ -13,7 +13,8 @@ from deep.config import PEERS
 from deep.flatness import local_energy
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches
-from deep.peer_comparison import equal_budget, standard_error, summary
+from deep.over_seeds import standard_error
+from deep.peer_comparison import equal_budget, summary
 from deep.peer_figure import plot_peers
 from deep.stored_runs import load_network
 
