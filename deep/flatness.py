@@ -53,8 +53,9 @@ def local_energy(
     model
         Any classifier.
     loader
-        Yields (inputs, labels) on the model's device; it is iterated 1 + samples·S times and
-        has to give the same batches each time (``ImageBatches`` does, with augmentation too).
+        Yields (inputs, labels) on the model's device; it is iterated once, and once for each
+        sample and σ > 0, and has to give the same batches each time (``ImageBatches`` does, with
+        augmentation too).
     sigmas : (S,)
         Noise intensities ≥ 0, strictly increasing.
     samples : int
@@ -75,7 +76,7 @@ def local_energy(
     if bn not in ("keep", "recalibrate"):
         raise ValueError(f"bn is {bn!r}; 'keep' or 'recalibrate' was expected.")
     parameters = _in_scope(model, scope)
-    errors = np.empty((samples, len(grid)))
+    increase = np.zeros((samples, len(grid)))  # of the error, by each noise vector
 
     with _restored(model):
         if bn == "recalibrate":
@@ -84,15 +85,17 @@ def local_energy(
         originals = [p.detach().clone() for p in parameters]
         for sample in range(samples):
             for s, sigma in enumerate(grid):
+                if sigma == 0:
+                    continue
                 _perturb(parameters, originals, sigma, stream_seed(seed, sample))
                 if bn == "recalibrate":
                     update_bn(loader, model)
-                errors[sample, s] = evaluate(model, loader)[1]
+                increase[sample, s] = evaluate(model, loader)[1] - reference
 
     return NetworkLocalEnergyProfile(
         sigma=grid,
-        local_energy=errors.mean(axis=0) - reference,
-        standard_error=errors.std(axis=0, ddof=1) / np.sqrt(samples),
+        local_energy=increase.mean(axis=0),
+        standard_error=increase.std(axis=0, ddof=1) / np.sqrt(samples),
         reference_error=np.asarray(reference),
         samples=samples,
         scope=scope,

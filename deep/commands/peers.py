@@ -100,14 +100,14 @@ def _print_table(table: Sequence[dict[str, Any]]) -> None:
     print("  ".join([f"{'':>12}", f"{'n':>3}", f"{'passes':>7}", *(f"{t:>14}" for t in titles),
                      f"{'ms/gradient':>11}", f"{'hours':>7}", f"{'MiB':>7}"]))  # fmt: skip
     for row in table:
-        values, held = [], row["memory_MiB"]
+        values = []
         for name in errors:
             spread = row[f"{name}_se"]
             values.append(f"{row[name]:.2f}" + ("" if spread is None else f" ± {spread:.2f}"))
         print("  ".join([f"{row['algorithm']:>12}", f"{row['n']:>3}", f"{row['passes']:>7.4g}",
                          *(f"{value:>14}" for value in values),
                          f"{1e3 * row['seconds_per_gradient']:>11.2f}", f"{row['hours']:>7.3f}",
-                         f"{'—' if held is None else f'{held:.1f}':>7}"]))  # fmt: skip
+                         f"{row['memory_MiB']:>7.1f}"]))  # fmt: skip
 
 
 def _title(name: str) -> str:
