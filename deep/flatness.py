@@ -130,8 +130,9 @@ def _perturb(
     """w ← w0 ∘ (1 + σz), z drawn from the seed."""
     generator = torch.Generator(parameters[0].device).manual_seed(seed)
     for p, original in zip(parameters, originals, strict=True):
-        p.normal_(generator=generator)
-        p.mul_(sigma).add_(1).mul_(original)
+        # The same noise for every memory format.
+        z = torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
+        p.copy_(z.mul_(sigma).add_(1)).mul_(original)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -73,6 +74,7 @@ def load_network(path: str | Path) -> StoredNetwork:
     config = TrainingConfig.from_json(about["config"])
     model = build_model(config.model, len(about["classes"]), **config.model_options)
     model.load_state_dict(stored["model"])
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return StoredNetwork(path, config, model, about)
 
 

@@ -115,6 +115,19 @@ def test_seeds_and_augmented_loaders_repeat():
     assert np.array_equal(one, two) and not np.array_equal(one, other)
 
 
+def test_the_memory_format_is_of_no_consequence():
+    """Networks are trained in one format and may be loaded in another; the noise is the same."""
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    network.double()  # so that the order of sums turns no answer
+    loader = [(torch.randn(200, 3, 8, 8).double(), torch.randint(8, (200,)))]
+    plain = local_energy(network, loader, SIGMAS, samples=3)
+    network.to(memory_format=torch.channels_last)
+    other = local_energy(network, loader, SIGMAS, samples=3)
+    np.testing.assert_allclose(other.local_energy, plain.local_energy, rtol=0, atol=1e-12)
+    assert plain.standard_error[-1] > 0
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
