@@ -126,6 +126,7 @@ def _is_remote(place: str) -> bool:
 
 def _broken(place: str) -> tuple[type[Exception], ...]:
     """What reading a damaged zip file raises, or one from a server that fails."""
+    # NotImplementedError is zipfile's for a compression that it does not know.
     local = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
     return (*local, required("remotezip").RemoteZipError) if _is_remote(place) else local
 
