@@ -24,6 +24,8 @@ BLOCK = 2048  # normals made at a time; they stay in the first-level cache
 # Not cached: numba's cache does not tell them from those of ``committee``, which fuse.
 _elastic_pull = njit(entropic.elastic_pull)
 _running_average = njit(entropic.running_average)
+_descend = njit(entropic.descend)
+_local_entropy_gradient = njit(entropic.local_entropy_gradient)
 _half_word = np.uint64(32)
 
 
@@ -78,6 +80,14 @@ def average(mean, weights, averaging):
         mean[i] = _running_average(mean[i], weights[i], averaging)
 
 
+@njit(cache=True, nogil=True)
+def return_to_anchor(weights, mean, anchor):
+    """``w' ← w``, and ``w − μ`` in the place of μ."""
+    for i in range(weights.size):
+        weights[i] = anchor[i]
+        mean[i] = _local_entropy_gradient(anchor[i], mean[i])
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def kick_and_average(mean, weights, scale, averaging, seed, draw, tensor, first):
     """``add_noise`` to the weights, then ``average``, in one pass."""
@@ -85,6 +95,38 @@ def kick_and_average(mean, weights, scale, averaging, seed, draw, tensor, first)
     for start in range(0, weights.size, BLOCK):
         _fill(normals, words, seed, draw, tensor, first + start // BLOCK)
         w, m = weights[start : start + BLOCK], mean[start : start + BLOCK]
+        for i in range(w.size):
+            w[i] += scale * normals[i]
+            m[i] = _running_average(m[i], w[i], averaging)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sgd_step_and_average(
+    weights, gradient, anchor, mean, velocity, begins, lr, momentum, nesterov, decay,
+    gamma, scale, averaging, seed, draw, tensor, first,
+):  # fmt: skip
+    """A whole inner step: pull, step of ``torch.optim.SGD``, noise, running average.
+
+    With momentum 0 ``velocity`` is not touched; where it ``begins``, what it held does not count.
+    """
+    normals, words = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
+    for start in range(0, weights.size, BLOCK):
+        if scale != 0:
+            _fill(normals, words, seed, draw, tensor, first + start // BLOCK)
+        w, m = weights[start : start + BLOCK], mean[start : start + BLOCK]
+        g, a = gradient[start : start + BLOCK], anchor[start : start + BLOCK]
+        if momentum == 0:
+            for i in range(w.size):
+                slope = g[i] + _elastic_pull(w[i], a[i], gamma) + decay * w[i]
+                w[i] = _descend(w[i], slope, lr)
+        else:
+            v = velocity[start : start + BLOCK]
+            if begins:
+                v[:] = 0
+            for i in range(w.size):
+                slope = g[i] + _elastic_pull(w[i], a[i], gamma) + decay * w[i]
+                v[i] = momentum * v[i] + slope
+                w[i] = _descend(w[i], slope + momentum * v[i] if nesterov else v[i], lr)
         for i in range(w.size):
             w[i] += scale * normals[i]
             m[i] = _running_average(m[i], w[i], averaging)

@@ -9,8 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from committee.entropic import local_entropy_gradient
-from deep.optimizers.arguments import check_inner_loop, dense_gradient
+from deep.optimizers.arguments import check_inner_loop
 from deep.optimizers.base_optimizers import (
     Base,
     as_groups,
@@ -21,7 +20,8 @@ from deep.optimizers.base_optimizers import (
 )
 from deep.optimizers.focusing import AutomaticFocusing, Focusing, Gamma
 from deep.optimizers.inner_loop import InnerLoop
-from deep.optimizers.langevin import LangevinNoise, add_elastic_pull
+from deep.optimizers.inner_step import Dynamics, inner_step
+from deep.optimizers.langevin import LangevinNoise, return_to_anchor
 from deep.optimizers.stability import warn_if_unstable
 
 
@@ -136,25 +136,13 @@ class EntropySGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def inner_step(self, loss: Tensor | float | None = None) -> None:
-        """Algorithm 1, lines 5–7, from the gradients in ``.grad`` (which become those of w')."""
+        """Algorithm 1, lines 5–7, from the gradients in ``.grad``."""
         if self.inner_steps_done == 0:
             self._begin(loss)
-        gamma = self.gamma
+        gamma = self.gamma if self.inner_steps_done > 0 else 0.0  # at first w' = w
         parts = [self._loop.active(i, self.averaging) for i in range(len(self._loop.moving))]
-        for group, part in zip(self.inner.param_groups, parts, strict=True):
-            gradients = [dense_gradient(p) for p in part.weights]
-            if gamma != 0 and self.inner_steps_done > 0:  # at first w' = w
-                add_elastic_pull(gradients, part.weights, part.anchors, gamma)
-            if self.noise != 0 and self.noise_enters == "gradient":
-                scale = 1 / float(group["lr"]), -self.noise
-                self.langevin.add_to(gradients, *scale, part.numbers)
-        self.inner.step()
-        kick = self.noise if self.noise_enters == "weights" else 0.0
-        for group, part in zip(self.inner.param_groups, parts, strict=True):
-            self.langevin.kick_and_average(
-                part.weights, part.averages, self.averaging, float(group["lr"]), kick, part.numbers
-            )
-        self.langevin.draws += 1
+        dynamics = Dynamics(gamma, self.noise, self.averaging, self.noise_enters)
+        inner_step(self.inner, parts, self.langevin, dynamics)
         self.inner_steps_done += 1
 
     @torch.no_grad()
@@ -169,13 +157,12 @@ class EntropySGD(torch.optim.Optimizer):
         for moving, anchor, average, touched in zip(
             loop.moving, loop.anchors, loop.averages, loop.touched, strict=True
         ):
-            anchor.copy_to(moving)
-            descent = local_entropy_gradient(anchor, average)
-            for p, gradient, had_gradient in zip(moving, descent.tensors, touched, strict=True):
+            return_to_anchor(moving, average.tensors, anchor.tensors)
+            for p, gradient, had_gradient in zip(moving, average.tensors, touched, strict=True):
                 p.grad = gradient if had_gradient else None
         self.outer.step()
-        for p, gradient in stashed:
-            p.grad = gradient
+        for p, stash in stashed:
+            p.grad = stash
         if self.reset_inner:
             self.inner.state.clear()
         if self.reset_outer:

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from committee.entropic import running_average
+from deep.optimizers.arguments import dense_gradient
 from deep.optimizers.tensor_list import TensorList, copies
 
 
 class Active(NamedTuple):
-    """Parameters that take an inner step: w', w, μ and their numbers in the model."""
+    """Parameters that take an inner step: w', ∇, w, μ and their numbers in the model."""
 
     weights: list[Tensor]
+    gradients: list[Tensor]
     anchors: list[Tensor]
     averages: list[Tensor]
     numbers: list[int]
@@ -45,7 +47,7 @@ class InnerLoop:
         """The parameters of a group that this minibatch has given a gradient."""
         anchors, averages = self.anchors[index].tensors, self.averages[index].tensors
         before = sum(map(len, self.moving[:index]))
-        part = Active([], [], [], [])
+        part = Active([], [], [], [], [])
         for i, p in enumerate(self.moving[index]):
             if p.grad is None:
                 # It stays where it is, and its average approaches it.
@@ -54,6 +56,7 @@ class InnerLoop:
                 continue
             self.touched[index][i] = True
             part.weights.append(p)
+            part.gradients.append(dense_gradient(p))
             part.anchors.append(anchors[i])
             part.averages.append(averages[i])
             part.numbers.append(before + i)

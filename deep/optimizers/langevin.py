@@ -1,4 +1,4 @@
-"""The arithmetic of Entropy-SGD's inner step on lists of tensors.
+"""The arithmetic of Entropy-SGD's inner step on lists of tensors, around any base optimizer.
 
 On a CPU, float32 tensors go through compiled kernels that touch memory once; everything else (a
 GPU, other number formats, ``NUMBA_DISABLE_JIT=1``) goes through ``TensorList``. The update rules
@@ -7,22 +7,22 @@ are the same functions of ``committee/entropic.py``; the random streams differ.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numba import config
 from torch import Tensor
 
-from committee.entropic import elastic_pull, langevin_kick, running_average
+from committee.entropic import (
+    elastic_pull,
+    langevin_kick,
+    local_entropy_gradient,
+    running_average,
+)
 from deep.optimizers import _kernels_langevin as kernels
+from deep.optimizers.cpu_passes import in_chunks, in_one_pass
 from deep.optimizers.tensor_list import TensorList
-
-CHUNK = 64 * kernels.BLOCK  # values of one call of a kernel: half a megabyte each
 
 
 def add_elastic_pull(
@@ -33,10 +33,24 @@ def add_elastic_pull(
         elastic_pull(TensorList(weights), TensorList(centre), gamma).add_to(gradients)
         return
     strength = np.float32(gamma)
-    _in_chunks(
+    in_chunks(
         lambda first, _, g, w, c: kernels.add_elastic_pull(g, w, c, strength),
         gradients, weights, centre,
     )  # fmt: skip
+
+
+def return_to_anchor(
+    weights: Sequence[Tensor], averages: Sequence[Tensor], anchors: Sequence[Tensor]
+) -> None:
+    """``w' ← w``, and the gradient ``w − μ`` of the outer step in the memory of μ."""
+    if not in_one_pass(weights, averages, anchors):
+        anchor, average = TensorList(anchors), TensorList(averages)
+        anchor.copy_to(weights)
+        local_entropy_gradient(anchor, average).copy_to(average)
+        return
+    in_chunks(
+        lambda first, _, w, m, a: kernels.return_to_anchor(w, m, a), weights, averages, anchors
+    )
 
 
 class LangevinNoise:
@@ -62,9 +76,9 @@ class LangevinNoise:
         if not in_one_pass(values):
             langevin_kick(lr, noise, TensorList(map(self.gaussian, values))).add_to(values)
             return
-        scale, draw = self._scale(lr, noise), np.uint32(self.draws % 2**32)
+        scale, draw = self.scale(lr, noise), self.draw
         tensors = list(map(np.uint32, numbers))
-        _in_chunks(
+        in_chunks(
             lambda first, i, x: kernels.add_noise(x, scale, self.seed, draw, tensors[i], first),
             values,
         )
@@ -87,19 +101,25 @@ class LangevinNoise:
             return
         memory = np.float32(averaging)
         if noise == 0:
-            _in_chunks(lambda first, _, m, w: kernels.average(m, w, memory), averages, weights)
+            in_chunks(lambda first, _, m, w: kernels.average(m, w, memory), averages, weights)
             return
-        scale, draw = self._scale(lr, noise), np.uint32(self.draws % 2**32)
+        scale, draw = self.scale(lr, noise), self.draw
         tensors = list(map(np.uint32, numbers))
-        _in_chunks(
+        in_chunks(
             lambda first, i, m, w: kernels.kick_and_average(
                 m, w, scale, memory, self.seed, draw, tensors[i], first
             ),
             averages, weights,
         )  # fmt: skip
 
-    def _scale(self, lr: float, noise: float) -> np.float32:
+    def scale(self, lr: float, noise: float) -> np.float32:
+        """``√η' ε``, by which the kernels multiply their normals."""
         return np.float32(langevin_kick(lr, noise, 1.0))  # it is linear in the Gaussian
+
+    @property
+    def draw(self) -> np.uint32:
+        """The number of this inner step in the counter of the kernels."""
+        return np.uint32(self.draws % 2**32)
 
     def state_dict(self) -> dict[str, Any]:
         """Number of draws, and the states of torch's generators by device."""
@@ -117,53 +137,3 @@ class LangevinNoise:
                 )
             generator.set_state(stored.cpu())
         self.seed, self.draws = np.uint64(state["seed"]), state["draws"]
-
-
-def in_one_pass(*lists: Sequence[Tensor]) -> bool:
-    """Whether the kernels apply: float32 on a CPU, and tensors that lie in memory alike."""
-    if config.DISABLE_JIT:  # type: ignore[attr-defined]
-        return False
-    return all(
-        all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-        and len({_strides(t) for t in tensors}) == 1
-        and _is_dense(tensors[0])
-        for tensors in zip(*lists, strict=True)
-    )
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    return tensor.is_contiguous() or (
-        tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    )
-
-
-def _strides(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(s for s, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1)
-
-
-def _in_chunks(kernel: Callable[..., None], *lists: Sequence[Tensor]) -> None:
-    """``kernel(first block, index in the lists, flat arrays…)`` on pieces, in torch's threads."""
-    pieces = []
-    for index, tensors in enumerate(zip(*lists, strict=True)):
-        flat = [t.detach().as_strided((t.numel(),), (1,)).numpy() for t in tensors]
-        for start in range(0, tensors[0].numel(), CHUNK):
-            arrays = [array[start : start + CHUNK] for array in flat]
-            pieces.append((start // kernels.BLOCK, index, *arrays))
-    threads = torch.get_num_threads()
-    if threads == 1 or len(pieces) == 1:
-        for piece in pieces:
-            kernel(*piece)
-    else:
-        # Interleaved: every thread gets large and small pieces.
-        parts = [pieces[thread::threads] for thread in range(threads)]
-
-        def work(part: list[tuple[Any, ...]]) -> None:
-            for piece in part:
-                kernel(*piece)
-
-        list(_pool(os.getpid(), threads).map(work, parts))
-
-
-@lru_cache(maxsize=1)
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="langevin")

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from deep import EntropySGD
-from deep.optimizers import langevin
+from deep.optimizers import langevin, sgd_inner_step
 from deep.optimizers._kernels_langevin import add_noise, philox
-from deep.optimizers.langevin import CHUNK, LangevinNoise, in_one_pass
+from deep.optimizers.cpu_passes import CHUNK, in_one_pass
+from deep.optimizers.langevin import LangevinNoise
 from tests.reference import philox as reference
 
 pytestmark = pytest.mark.compiled
@@ -79,10 +80,17 @@ def network():
     return model.to(memory_format=torch.channels_last)
 
 
-def train(eps, noise_enters="weights", steps=11):
+class OtherSGD(torch.optim.SGD):
+    """The same steps, by an optimizer of which the package knows nothing."""
+
+
+NESTEROV = {"momentum": 0.9, "nesterov": True}
+
+
+def train(eps, noise_enters="weights", steps=11, base=OtherSGD, **options):
     model = network()
     optimizer = EntropySGD(
-        model.parameters(), partial(torch.optim.SGD, momentum=0.9, nesterov=True), lr=0.7,
+        model.parameters(), partial(base, **(options or NESTEROV)), lr=0.7,
         inner_lr=0.05, inner_steps=4, noise=eps, gamma=0.3, noise_enters=noise_enters,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(1)
@@ -104,8 +112,8 @@ def test_without_noise_the_kernels_change_no_bit(monkeypatch):
     monkeypatch.setattr(langevin, "in_one_pass", lambda *lists: calls.append(lists))
     assert torch.equal(train(0.0), fused)
     # The kernels would have taken all of them: 1×1 convolutions in channels_last too. At the
-    # first of every 4 inner steps there is nothing to pull.
-    assert len(calls) == 11 + (11 - 3) and all(in_one_pass(*lists) for lists in calls)
+    # first of every 4 inner steps there is nothing to pull; two outer steps.
+    assert len(calls) == 11 + (11 - 3) + 2 and all(in_one_pass(*lists) for lists in calls)
 
 
 @pytest.mark.parametrize("noise_enters", ["weights", "gradient"])
@@ -127,6 +135,74 @@ def test_with_noise_they_are_told_the_same_numbers(monkeypatch, noise_enters):
     monkeypatch.setattr(LangevinNoise, "gaussian", gaussian)
     torch.testing.assert_close(train(0.3, noise_enters), fused, rtol=0, atol=1e-6)
     assert (train(0.0) - fused).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+        {"momentum": 0.9},
+        {"momentum": 0.0, "weight_decay": 0.01},
+        NESTEROV | {"fused": True},
+    ],
+)
+def test_sgd_in_one_pass_takes_the_same_trajectory(monkeypatch, options, eps):
+    """Up to rounding: torch fuses a multiplication and an addition here and there."""
+    around = train(eps, **options | {"fused": None})  # which has no place for late gradients
+    steps = []
+    step = sgd_inner_step.step
+    monkeypatch.setattr(sgd_inner_step, "step", lambda *a: (steps.append(1), step(*a)))
+    torch.testing.assert_close(
+        train(eps, base=torch.optim.SGD, **options), around, rtol=0, atol=2e-6
+    )
+    assert len(steps) == 11
+    assert (around - train(eps, base=torch.optim.SGD, momentum=0.5)).abs().max() > 0.01
+
+
+def test_the_momentum_is_kept_where_sgd_keeps_it():
+    """Also where it is not reset, and where a parameter gets its first gradient late."""
+    states = []
+    for base in (torch.optim.SGD, OtherSGD):
+        model = network()
+        optimizer = EntropySGD(
+            model.parameters(), partial(base, **NESTEROV), lr=0.7, inner_lr=0.05, inner_steps=4,
+            noise=0.0, gamma=0.3, reset_inner=False,
+        )  # fmt: skip
+        for step in range(7):
+            for i, p in enumerate(model.parameters()):
+                p.grad = torch.full_like(p, 1 + step + i) if i > 1 or step > 4 else None
+            optimizer.step()
+        states.append(optimizer.inner.state_dict()["state"])
+    assert states[0].keys() == states[1].keys() and len(states[0]) == 6
+    for i, state in states[0].items():
+        assert state["momentum_buffer"].abs().min() > 1
+        torch.testing.assert_close(state["momentum_buffer"], states[1][i]["momentum_buffer"])
+
+
+@pytest.mark.parametrize(
+    "change", ["nothing", "subclass", "dampening", "maximize", "hook", "step", "double"]
+)
+def test_only_a_plain_sgd_is_taken_in_one_pass(change):
+    kind = OtherSGD if change == "subclass" else torch.optim.SGD
+    options = {"dampening": 0.1} if change == "dampening" else {}
+    dtype = torch.float64 if change == "double" else torch.float32
+    weight = nn.Parameter(torch.ones(3, dtype=dtype))
+    optimizer = EntropySGD(
+        [weight], partial(kind, momentum=0.9, maximize=change == "maximize", **options),
+        lr=0.7, inner_lr=0.05, gamma=0.3,
+    )  # fmt: skip
+    hooked = []
+    if change == "hook":
+        optimizer.inner.register_step_pre_hook(lambda *_: hooked.append(1))
+    if change == "step":
+        torch.optim.lr_scheduler.StepLR(optimizer.inner, 8)
+    for _ in range(2):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    parts = [optimizer._loop.active(0, 0.75)]
+    assert sgd_inner_step.applies(optimizer.inner, parts) == (change == "nothing")
+    assert len(hooked) == 2 * (change == "hook")
 
 
 def test_where_the_kernels_do_not_apply():
