@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from deep.models import build_model
 from deep.optimizers.entropy_sgd import EntropySGD
 from deep.optimizers.replicated_sgd import ReplicatedSGD
 from deep.place import Place
+from deep.standard_error import standard_error
 from message_passing.hardware import describe_machine
 
 
@@ -47,7 +49,9 @@ def benchmark(options: BenchmarkOptions) -> list[dict[str, Any]]:
     """Seconds per minibatch (gradient and its share of all else) and overhead over plain SGD.
 
     The overhead compares a step of Replicated-SGD with y plain steps and an outer step of
-    Entropy-SGD with L plain steps. Memory is that of weights, gradients and optimizer state.
+    Entropy-SGD with L plain steps; it is a mean of ratios of repetitions that followed each other.
+    Errors are standard errors over the repetitions. Memory is that of weights, gradients and
+    optimizer state.
     """
     place = Place(options.device, options.precision)
     runs = {
@@ -69,13 +73,18 @@ def benchmark(options: BenchmarkOptions) -> list[dict[str, Any]]:
                 "optimizer": name,
                 "minibatches_per_second": 1 / statistics.mean(times[name]),
                 "milliseconds": 1e3 * statistics.mean(times[name]),
-                "sd_milliseconds": 1e3 * statistics.stdev(times[name]),
+                "se_milliseconds": 1e3 * _error(times[name]),
                 "overhead_percent": 100 * statistics.mean(ratios),
-                "sd_overhead_percent": 100 * statistics.stdev(ratios),
+                "se_overhead_percent": 100 * _error(ratios),
                 "memory_MiB": bytes_held(run.models, run.optimizer) / 2**20,
             }
         )
     return rows
+
+
+def _error(values: list[float]) -> float:
+    error = standard_error(values)
+    return math.nan if error is None else error
 
 
 def hardware(options: BenchmarkOptions) -> dict[str, str]:

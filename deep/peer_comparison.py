@@ -11,9 +11,9 @@ from typing import Any
 from deep.config import Algorithm, TrainingConfig
 from deep.flatness import NetworkLocalEnergyProfile, checked_sigmas
 from deep.images.datasets import ImageData
-from deep.over_seeds import standard_error
 from deep.place import Place
 from deep.recipes import recipe
+from deep.standard_error import standard_error
 from deep.stored_runs import FlatnessOptions, Images, load_network, stored_local_energy
 from deep.training import TrainingResult
 

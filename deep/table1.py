@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deep.config import ALGORITHMS, Algorithm, TrainingConfig
-from deep.over_seeds import standard_error
 from deep.recipes import PUBLISHED, TABLE, recipe
 from deep.run_folders import cell_folder, difference, run_folder
+from deep.standard_error import standard_error
 
 ROWS = tuple(f"{dataset}-{model}" for dataset, model in TABLE)
 NAMES: dict[Algorithm, str] = {"sgd": "SGD", "rsgd": "rSGD", "esgd": "eSGD", "rsgd-xy": "rSGD×y"}

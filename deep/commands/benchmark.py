@@ -36,9 +36,10 @@ def main(command: str, arguments: Sequence[str]) -> None:
     for row in rows:
         print(
             f"{row['optimizer']:>12} {row['minibatches_per_second']:14.2f} "
-            f"{row['milliseconds']:9.2f} ± {row['sd_milliseconds']:4.2f} "
-            f"{row['overhead_percent']:8.1f} ± {row['sd_overhead_percent']:4.1f} "
+            f"{row['milliseconds']:9.2f} ± {row['se_milliseconds']:4.2f} "
+            f"{row['overhead_percent']:8.1f} ± {row['se_overhead_percent']:4.1f} "
             f"{row['memory_MiB']:8.1f}"
         )
+    print("±: standard error over the repetitions")
     if chosen.output is not None:
         write_json(chosen.output, {"machine": machine, "rows": rows})

@@ -15,10 +15,10 @@ import tyro
 from deep.config import TrainingConfig
 from deep.figures import plot_training
 from deep.optimizers.replicas import report_termination
-from deep.over_seeds import standard_error
 from deep.place import CompileMode
 from deep.recipes import PUBLISHED, recipe
 from deep.run_folders import cell_folder, dataset_name, run_folder
+from deep.standard_error import standard_error
 from deep.training import TrainingResult, train
 from message_passing.storage import save_figure, write_csv
 

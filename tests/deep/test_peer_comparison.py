@@ -13,9 +13,9 @@ from deep.config import PEERS
 from deep.flatness import local_energy
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches
-from deep.over_seeds import standard_error
 from deep.peer_comparison import equal_budget, summary
 from deep.peer_figure import plot_peers
+from deep.standard_error import standard_error
 from deep.stored_runs import load_network
 
 DATA = synthetic_images(train=140, test=40)

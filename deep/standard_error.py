@@ -1,4 +1,4 @@
-"""Several seeds of a run: the standard error of their mean."""
+"""The standard error of a mean, over the seeds of a run or the repetitions of a benchmark."""
 
 from __future__ import annotations
 
