@@ -48,7 +48,8 @@ def in_chunks(kernel: Callable[..., None], *lists: Sequence[Tensor]) -> None:
         for start in range(0, tensors[0].numel(), CHUNK):
             arrays = [array[start : start + CHUNK] for array in flat]
             pieces.append((start // BLOCK, index, *arrays))
-    helpers = min(torch.get_num_threads(), len(pieces)) - 1
+    threads = torch.get_num_threads()
+    helpers = min(threads, len(pieces)) - 1
 
     def work() -> None:
         # Each thread takes the next piece when it is free: for some milliseconds after a backward
@@ -60,7 +61,7 @@ def in_chunks(kernel: Callable[..., None], *lists: Sequence[Tensor]) -> None:
                 return
             kernel(*piece)
 
-    waiting = [_pool(os.getpid(), helpers).submit(work) for _ in range(helpers)]
+    waiting = [_pool(os.getpid(), threads).submit(work) for _ in range(helpers)]
     work()
     for helper in waiting:
         helper.result()
