@@ -15,6 +15,7 @@ from deep.models.shakedrop import ShakeDrop
 
 COUNTS = [
     ("smallconvnet", 10, {}, 657_080),
+    ("smallconvnet", 10, {"padding": 2}, 1_632_080),
     ("resnet18", 10, {}, 11_181_642),
     ("resnet18", 10, {"stem": "cifar"}, 11_173_962),
     ("resnet110", 10, {}, 1_727_962),
@@ -64,6 +65,7 @@ def test_shapes(name, options, reduction):
     ("name", "options"),
     [
         ("smallconvnet", {}),
+        ("smallconvnet", {"padding": 2}),
         ("resnet18", {}),
         ("resnet18", {"stem": "cifar"}),
         ("resnet110", {}),
