@@ -157,8 +157,8 @@ class EntropySGD(torch.optim.Optimizer):
         for moving, anchor, average, touched in zip(
             loop.moving, loop.anchors, loop.averages, loop.touched, strict=True
         ):
-            return_to_anchor(moving, average.tensors, anchor.tensors)
-            for p, gradient, had_gradient in zip(moving, average.tensors, touched, strict=True):
+            descent = return_to_anchor(moving, average.tensors, anchor.tensors)
+            for p, gradient, had_gradient in zip(moving, descent, touched, strict=True):
                 p.grad = gradient if had_gradient else None
         self.outer.step()
         for p, stash in stashed:

@@ -41,16 +41,16 @@ def add_elastic_pull(
 
 def return_to_anchor(
     weights: Sequence[Tensor], averages: Sequence[Tensor], anchors: Sequence[Tensor]
-) -> None:
-    """``w' ← w``, and the gradient ``w − μ`` of the outer step in the memory of μ."""
+) -> list[Tensor]:
+    """``w' ← w``; the gradient ``w − μ`` of the outer step, which may take the memory of μ."""
     if not in_one_pass(weights, averages, anchors):
-        anchor, average = TensorList(anchors), TensorList(averages)
+        anchor = TensorList(anchors)
         anchor.copy_to(weights)
-        local_entropy_gradient(anchor, average).copy_to(average)
-        return
+        return local_entropy_gradient(anchor, TensorList(averages)).tensors
     in_chunks(
         lambda first, _, w, m, a: kernels.return_to_anchor(w, m, a), weights, averages, anchors
     )
+    return list(averages)
 
 
 class LangevinNoise:
