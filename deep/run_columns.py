@@ -31,9 +31,9 @@ def run_columns(
 ) -> tuple[list[str], dict[str, list[Any]]]:
     """The settings but the seed in which finished runs differ, and columns with an entry a run.
 
-    The columns: run, the settings, ``local_energy_<σ>``, the Hessian's largest eigenvalue and
-    trace where all runs have them, train_error, test_error, gap. Raises ``ValueError`` for a run
-    that is not finished or whose flatness was not measured.
+    The columns: run, the settings, ``local_energy_<σ>``, weight_norm (‖w‖₂ of all parameters), the
+    Hessian's largest eigenvalue and trace where all runs have them, train_error, test_error, gap.
+    Raises ``ValueError`` for a run that is not finished or whose flatness was not measured.
     """
     rows = [_run(folder, sigmas) for folder in folders]
     configs = [
@@ -58,6 +58,7 @@ def _run(folder: Path, sigmas: Sequence[float]) -> dict[str, float]:
     arrays = {name: np.array(value) for name, value in measured["profile"].items()}
     profile = LocalEnergyProfile(**arrays, samples=measured["options"]["samples"])
     row = {f"local_energy_{sigma:g}": float(profile.at(sigma)) for sigma in sigmas}
+    row["weight_norm"] = measured["weight_norm"]
     if (file := folder / "hessian" / "final.json").exists():
         hessian = json.loads(file.read_text())
         row["hessian_eigenvalue_1"] = hessian["spectrum"]["eigenvalues"][0]

@@ -61,6 +61,13 @@ class StoredNetwork:
         """Its test error."""
         return float(self.about["log"]["test_error"])
 
+    @property
+    def weight_norm(self) -> float:
+        """‖w‖₂ over all parameters."""
+        return (
+            sum(float(p.detach().double().square().sum()) for p in self.model.parameters()) ** 0.5
+        )
+
 
 def load_network(path: str | Path) -> StoredNetwork:
     """A stored network. Raises ``ValueError`` for a file that is none."""
@@ -161,6 +168,7 @@ def stored_local_energy(
         stored = {
             "options": wanted,
             "passes": network.passes,
+            "weight_norm": network.weight_norm,
             "profile": {
                 "sigma": profile.sigma.tolist(),
                 "local_energy": profile.local_energy.tolist(),
@@ -229,6 +237,7 @@ def flatness_rows(
             "standard_error": float(error),
             "reference_error": float(profile.reference_error),
             "test_error": network.test_error,
+            "weight_norm": network.weight_norm,
             "samples": profile.samples,
             "scope": profile.scope,
             "bn": profile.bn,

@@ -30,7 +30,7 @@ class CorrelationsCommand:
     sigmas: tuple[float, ...] = (0.3, 0.5)
     """Noise intensities at which the local energy of runs is compared."""
     measures: tuple[str, ...] = ()
-    """Columns of flatness (of runs: all of them)."""
+    """Columns of flatness and norm (of runs: all of them)."""
     errors: tuple[str, ...] = ("test_error", "gap")
     """Columns of errors."""
     hyper_parameters: tuple[str, ...] = ()
@@ -51,7 +51,8 @@ def main(command: str, arguments: Sequence[str]) -> None:
         table = read_table(chosen.sources[0])
     else:
         names, table = run_columns(chosen.sources, chosen.sigmas)
-        measures = measures or [n for n in table if n.startswith(("local_energy", "hessian"))]
+        kinds = ("local_energy", "weight_norm", "hessian")
+        measures = measures or [name for name in table if name.startswith(kinds)]
         hyper_parameters = hyper_parameters or names
     if not measures:
         raise ValueError(f"measures is empty; some of the columns {[*table]} were expected.")

@@ -25,9 +25,9 @@ from message_passing.storage import save_figure, write_csv
 class FlatnessCommand:
     """Local energy of the networks of finished or running runs: along training and at the end.
 
-    Writes flatness.csv and the figures flatness.pdf/.png (final networks of all runs) and, for
-    each run, flatness-along-training. With --hessian the table has the curvature of the loss at
-    the final networks beside it.
+    Writes flatness.csv (also norms of the weights) and the figures flatness.pdf/.png (final
+    networks of all runs) and, for each run, flatness-along-training. With --hessian the table has
+    the curvature of the loss at the final networks beside it.
     """
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]

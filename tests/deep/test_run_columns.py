@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from deep.__main__ import main
 from deep.config import TrainingConfig
@@ -67,6 +68,16 @@ def test_the_hessian_stands_beside_the_local_energy(runs):
             assert float(row["hessian_trace"]) == pytest.approx(stored["trace"]["trace"], rel=1e-4)
 
 
+def test_the_norm_is_that_of_all_weights(runs):
+    paths, rows = runs
+    norms = run_columns(paths, (0.5,))[1]["weight_norm"]
+    for path, norm in zip(paths, norms, strict=True):
+        weights = [p.detach().reshape(-1) for p in networks_of(path)[-1].model.parameters()]
+        assert norm == pytest.approx(torch.cat(weights).norm().item())
+    final = [float(row["weight_norm"]) for row in rows if row["passes"] == "2"]
+    np.testing.assert_allclose(final, np.repeat(norms, 3), rtol=1e-4)
+
+
 def test_correlations_over_runs(runs, tmp_path, capsys):
     paths, _ = runs
     names, columns = run_columns(paths, (0.5,))
@@ -76,10 +87,11 @@ def test_correlations_over_runs(runs, tmp_path, capsys):
     output = tmp_path / "report.csv"
     assert main(["correlations", *map(str, paths), "--output", str(output)]) == 0
     rows = list(csv.DictReader(output.open()))
-    measures = ["local_energy_0.3", "local_energy_0.5", "hessian_eigenvalue_1", "hessian_trace"]
+    measures = ["local_energy_0.3", "local_energy_0.5", "weight_norm"]
+    measures += ["hessian_eigenvalue_1", "hessian_trace"]
     assert list(dict.fromkeys(row["measure"] for row in rows)) == measures
     kinds = ["pearson", "spearman", "kendall", "granulated kendall", "kendall along lr"]
-    assert [row["kind"] for row in rows[:5]] == kinds and len(rows) == 4 * 2 * 5
+    assert [row["kind"] for row in rows[:5]] == kinds and len(rows) == 5 * 2 * 5
     row = next(r for r in rows if r["measure"] == "hessian_trace" and r["error"] == "gap")
     expected = np.corrcoef(columns["hessian_trace"], columns["gap"])[0, 1]
     assert float(row["correlation"]) == pytest.approx(expected, rel=1e-4)
