@@ -24,8 +24,8 @@ class SmallConvNet(nn.Module):
         padding: int = 0,
     ) -> None:
         super().__init__()
-        if padding < 0:
-            raise ValueError(f"padding is {padding}; a number of pixels ≥ 0 was expected.")
+        if not (isinstance(padding, int) and padding >= 0):
+            raise ValueError(f"padding is {padding!r}; a number of pixels ≥ 0 was expected.")
         lost = 4 - 2 * padding  # pixels of a side, by each convolution
         side = ((image_size - lost) // 2 - lost) // 2
         if side < 1:

@@ -177,3 +177,8 @@ def test_bad_names_and_options():
         build_model("pyramidnet272", 10, p_last=1.5)
     with pytest.raises(ValueError, match="dropout is 1; a probability below 1"):
         build_model("efficientnet_b0", 10, dropout=1)
+    for padding in (-1, "-1"):
+        with pytest.raises(ValueError, match=rf"padding is {padding!r}; a number of pixels"):
+            build_model("smallconvnet", 10, padding=padding)
+    with pytest.raises(ValueError, match="image_size is 12, of which nothing is left"):
+        build_model("smallconvnet", 10, image_size=12)
