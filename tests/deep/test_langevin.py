@@ -160,6 +160,29 @@ def test_sgd_in_one_pass_takes_the_same_trajectory(monkeypatch, options, eps):
     assert (around - train(eps, base=torch.optim.SGD, momentum=0.5)).abs().max() > 0.01
 
 
+def large_steps(base, threads=1):
+    """A tensor of several pieces after three inner steps and an outer one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    generator = torch.Generator().manual_seed(2)
+    weight = nn.Parameter(torch.randn(2 * CHUNK + 5000, generator=generator))
+    optimizer = EntropySGD(
+        [weight], partial(base, **NESTEROV), lr=0.7, inner_lr=0.05, inner_steps=3, noise=0.3,
+        gamma=0.3,
+    )  # fmt: skip
+    for _ in range(4):
+        weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+    torch.set_num_threads(before)
+    return weight.detach()
+
+
+def test_sgd_in_one_pass_over_several_pieces_and_threads():
+    whole = large_steps(torch.optim.SGD)
+    torch.testing.assert_close(whole, large_steps(OtherSGD), rtol=0, atol=4e-6)
+    assert torch.equal(whole, large_steps(torch.optim.SGD, threads=3))
+
+
 def test_the_momentum_is_kept_where_sgd_keeps_it():
     """Also where it is not reset, and where a parameter gets its first gradient late."""
     states = []
