@@ -30,6 +30,8 @@ precision; tests/deep/test_image_operations.py).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -191,9 +193,14 @@ def _blended(images: Tensor, codes: Tensor, magnitudes: Tensor, places: Tensor) 
     other = torch.where(chosen("Sharpness"), _smoothed(images), other)
     result = _blend(other, images, magnitudes.view(-1, 1, 1, 1)).to(torch.uint8)
     result = torch.where(chosen("Color") | chosen("Sharpness"), result, images)
-    colour = torch.tensor(CUTOUT_COLOUR, dtype=torch.uint8, device=images.device).view(1, 3, 1, 1)
     square = _squares(images.shape, magnitudes, places) & chosen("Cutout")
-    return torch.where(square, colour, result)
+    return torch.where(square, _cutout_colour(images.device), result)
+
+
+@lru_cache(maxsize=16)
+def _cutout_colour(device: torch.device) -> Tensor:
+    """(1, 3, 1, 1), sent to the device once: it would wait for it."""
+    return torch.tensor(CUTOUT_COLOUR, dtype=torch.uint8).view(1, 3, 1, 1).to(device)
 
 
 def _smoothed(images: Tensor) -> Tensor:
