@@ -100,7 +100,7 @@ class Hessian:
         direction = [v.view_as(p).to(p) for v, p in zip(pieces, self.parameters, strict=True)]
         total = [torch.zeros_like(p) for p in self.parameters]
         count = 0
-        with _evaluation(self.model), torch.enable_grad():
+        with _evaluation(self.model), _ieee_products(), torch.enable_grad():
             for inputs, labels in self.loader:
                 loss = self.loss(self.model(inputs), labels)
                 if not torch.isfinite(loss):
@@ -202,6 +202,21 @@ def hessian_trace(
         values[i] = signs @ (operator @ signs)
     standard_error = float(values.std(ddof=1) / np.sqrt(samples))
     return HessianTrace(float(values.mean()), standard_error, samples)
+
+
+@contextmanager
+def _ieee_products() -> Iterator[None]:
+    """float32 as it is: by default a GPU's convolutions round to TF32, with 10 bits."""
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    places = convolutions, torch.backends.cuda.matmul
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "ieee"
+        yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
 
 
 @contextmanager

@@ -137,6 +137,21 @@ def test_the_model_is_left_as_it_was():
     assert model[4].weight.grad is None
 
 
+def test_a_product_is_computed_in_float32_as_it_is():
+    """A GPU's convolutions would otherwise be TF32, good to three digits."""
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = convolutions.fp32_precision, products.fp32_precision
+    seen = []
+
+    def loss(outputs, labels):
+        seen.append((convolutions.fp32_precision, products.fp32_precision))
+        return nn.functional.cross_entropy(outputs, labels)
+
+    hessian_trace(perceptron(), [(torch.randn(4, 6), torch.arange(4) % 3)], samples=2, loss=loss)
+    assert set(seen) == {("ieee", "ieee")}
+    assert (convolutions.fp32_precision, products.fp32_precision) == before
+
+
 def test_what_does_not_converge_is_said():
     """A spectrum so dense that one iteration cannot resolve it."""
     A = torch.diag(1 + 1e-6 * torch.arange(300, dtype=torch.float64))
