@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -44,6 +43,12 @@ class BenchmarkOptions:
     precision: str = "auto"
     """auto, float32, bf16."""
 
+    def __post_init__(self) -> None:
+        least = {"batch_size": 1, "steps": 1, "repeats": 2, "replicas": 1, "inner_steps": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least {bound} was expected.")
+
 
 def benchmark(options: BenchmarkOptions) -> list[dict[str, Any]]:
     """Seconds per minibatch (gradient and its share of all else) and overhead over plain SGD.
@@ -68,23 +73,20 @@ def benchmark(options: BenchmarkOptions) -> list[dict[str, Any]]:
     rows = []
     for name, run in runs.items():
         ratios = [own / plain - 1 for own, plain in zip(times[name], times["sgd"], strict=True)]
+        error, ratio_error = standard_error(times[name]), standard_error(ratios)
+        assert error is not None and ratio_error is not None  # of two repetitions and more
         rows.append(
             {
                 "optimizer": name,
                 "minibatches_per_second": 1 / statistics.mean(times[name]),
                 "milliseconds": 1e3 * statistics.mean(times[name]),
-                "se_milliseconds": 1e3 * _error(times[name]),
+                "se_milliseconds": 1e3 * error,
                 "overhead_percent": 100 * statistics.mean(ratios),
-                "se_overhead_percent": 100 * _error(ratios),
+                "se_overhead_percent": 100 * ratio_error,
                 "memory_MiB": bytes_held(run.models, run.optimizer) / 2**20,
             }
         )
     return rows
-
-
-def _error(values: list[float]) -> float:
-    error = standard_error(values)
-    return math.nan if error is None else error
 
 
 def hardware(options: BenchmarkOptions) -> dict[str, str]:

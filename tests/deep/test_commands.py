@@ -135,3 +135,5 @@ def test_the_benchmark_counts_memory():
     assert esgd["memory_MiB"] == pytest.approx(6 * one, rel=1e-3)
     assert rsgd["memory_MiB"] == pytest.approx(6 * one, rel=1e-3)
     assert plain["overhead_percent"] == 0 and esgd["milliseconds"] > 0
+    with pytest.raises(ValueError, match="repeats is 1; at least 2 was expected"):
+        BenchmarkOptions(repeats=1)
