@@ -25,12 +25,13 @@ def in_one_pass(*lists: Sequence[Tensor]) -> bool:
     return all(
         all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
         and len({_strides(t) for t in tensors}) == 1
-        and _is_dense(tensors[0])
+        and is_dense(tensors[0])
         for tensors in zip(*lists, strict=True)
     )
 
 
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor fills its memory without gaps, in one of the usual orders."""
     return tensor.is_contiguous() or (
         tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     )

@@ -21,7 +21,7 @@ from committee.entropic import (
     running_average,
 )
 from deep.optimizers import _kernels_langevin as kernels
-from deep.optimizers.cpu_passes import in_chunks, in_one_pass
+from deep.optimizers.cpu_passes import in_chunks, in_one_pass, is_dense
 from deep.optimizers.tensor_list import TensorList
 
 
@@ -66,15 +66,27 @@ class LangevinNoise:
         devices = {p.device for p in parameters}
         self.generators = {d: torch.Generator(d).manual_seed(seed) for d in devices}
 
-    def gaussian(self, p: Tensor) -> Tensor:
-        """Standard normals like ``p``, where the kernels do not apply."""
-        generator = self.generators[p.device]
-        return torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
+    def gaussians(self, tensors: Sequence[Tensor]) -> TensorList:
+        """Standard normals like these tensors, where the kernels do not apply.
+
+        One draw for all tensors of a device and number format: on a GPU a draw for each of a
+        network's tensors takes longer than the numbers themselves.
+        """
+        noise: dict[int, Tensor] = {}
+        for device, dtype in {(t.device, t.dtype): None for t in tensors}:
+            alike = [i for i, t in enumerate(tensors) if (t.device, t.dtype) == (device, dtype)]
+            sizes = [tensors[i].numel() for i in alike]
+            flat = torch.randn(
+                sum(sizes), generator=self.generators[device], device=device, dtype=dtype
+            )
+            for i, piece in zip(alike, flat.split(sizes), strict=True):
+                noise[i] = _in_memory_as(tensors[i], piece)
+        return TensorList(noise[i] for i in range(len(tensors)))
 
     def add_to(self, values: Sequence[Tensor], lr: float, noise: float, numbers: list[int]) -> None:
         """``x ← x + √η' ε N(0, I)``; ``numbers`` are those of the parameters in the model."""
         if not in_one_pass(values):
-            langevin_kick(lr, noise, TensorList(map(self.gaussian, values))).add_to(values)
+            langevin_kick(lr, noise, self.gaussians(values)).add_to(values)
             return
         scale, draw = self.scale(lr, noise), self.draw
         tensors = list(map(np.uint32, numbers))
@@ -128,12 +140,24 @@ class LangevinNoise:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ``ValueError`` for the state of another kind of device."""
+        stored = state["generators"]
+        kinds = [device.type for device in self.generators]
         for device, generator in self.generators.items():
-            stored = state["generators"].get(str(device))
-            if stored is None:
+            # A run on a single GPU may go on on another one.
+            alike = [name for name in stored if torch.device(name).type == device.type]
+            only = len(alike) == kinds.count(device.type) == 1
+            name = alike[0] if only else str(device)
+            if name not in stored:
                 raise ValueError(
                     f"the state has no random state for {device}, only for "
-                    f"{sorted(state['generators'])}; resume on the same kind of device."
+                    f"{sorted(stored)}; resume on the same kind of device."
                 )
-            generator.set_state(stored.cpu())
+            generator.set_state(stored[name].cpu())
         self.seed, self.draws = np.uint64(state["seed"]), state["draws"]
+
+
+def _in_memory_as(tensor: Tensor, flat: Tensor) -> Tensor:
+    """``flat`` in the shape of a tensor, and in its order in memory where that has no gaps."""
+    if is_dense(tensor):
+        return flat.as_strided(tensor.shape, tensor.stride())
+    return flat.view(tensor.shape)

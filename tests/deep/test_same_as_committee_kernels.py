@@ -14,6 +14,7 @@ from committee import _kernels_epochs
 from committee._random_bits import LANES, sfc64_lanes
 from committee.schedules import Exponential
 from deep import EntropySGD, ReplicatedSGD
+from deep.optimizers.tensor_list import TensorList
 from tests.reference import training as literal
 
 K, N, P, B = 3, 20, 24, 8
@@ -119,12 +120,12 @@ def test_entropy_sgd_with_its_noise():
         gamma=lambda step: gammas[int(step) // STEPS],
     )  # fmt: skip
 
-    def same_noise(p):
-        drawn[0] += 1
-        return torch.from_numpy(literal.langevin_noise(generators, (K, N)))
+    def same_noise(tensors):
+        drawn[0] += len(tensors)
+        return TensorList([torch.from_numpy(literal.langevin_noise(generators, (K, N)))])
 
     drawn = [0]
-    optimizer.langevin.gaussian = same_noise
+    optimizer.langevin.gaussians = same_noise
     for epoch in range(epochs):
         for outer in range(STEPS):
             for inner in range(L):
