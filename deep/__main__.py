@@ -6,8 +6,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+import torch
+
 from deep.memory import keep_freed_memory
 from deep.optimizers.replicas import ReplicaLostError
+from deep.place import leave
 from deep.run_folders import RunInUseError
 from deep.training import DivergedError
 
@@ -41,9 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
               file=sys.stderr)  # fmt: skip
         return 2
     keep_freed_memory()
+    # All minibatches but the last of a pass have the same shape: cuDNN may try its algorithms.
+    torch.backends.cudnn.benchmark = True
     module, _ = COMMANDS[command]
     try:
         import_module(f"deep.commands.{module}").main(command, arguments)
+        leave()
     except (ValueError, DivergedError, ReplicaLostError, RunInUseError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -19,7 +20,9 @@ class Place:
     """The device of this process, and the process group where torchrun has started several.
 
     ``device`` "auto" takes a GPU where there is one; ``precision`` "auto" is bf16 autocast on a
-    GPU and float32 elsewhere. Raises ``ValueError`` for a device that cannot be used.
+    GPU and float32 elsewhere. Under torchrun each process of a host has a GPU of its own, in the
+    order of their local ranks. Raises ``ValueError`` for a device that cannot be used, and for more
+    processes of a host than it has GPUs.
     """
 
     def __init__(self, device: str = "auto", precision: str = "auto") -> None:
@@ -31,15 +34,13 @@ class Place:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if dist.is_available() and dist.is_torchelastic_launched():
+            device = own_gpu() if device == "cuda" else device
             if not dist.is_initialized():
-                dist.init_process_group("nccl" if device == "cuda" else "gloo")
+                join(torch.device(device))
             self.rank, self.processes = dist.get_rank(), dist.get_world_size()
             if self.processes > 1:
                 self.group = dist.group.WORLD
                 self.gloo = dist.new_group(backend="gloo")
-            if device == "cuda":
-                device = f"cuda:{self.rank % torch.cuda.device_count()}"
-                torch.cuda.set_device(device)
         try:
             self.device = torch.device(device)
             torch.zeros(1, device=self.device)
@@ -71,3 +72,33 @@ class Place:
     def name(self) -> str:
         """The device in words."""
         return torch.cuda.get_device_name(self.device) if self.gpu else str(self.device)
+
+
+def own_gpu() -> str:
+    """The GPU of this process of torchrun, which becomes the current one.
+
+    Raises ``ValueError`` where the host has fewer GPUs than processes: NCCL takes one process each.
+    """
+    processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if processes > gpus:
+        raise ValueError(
+            f"device is 'cuda' in {processes} processes of a host with {gpus} GPUs; at most one "
+            "process for each GPU was expected (replicas in one process share its GPU)."
+        )
+    device = f"cuda:{os.environ['LOCAL_RANK']}"
+    torch.cuda.set_device(device)
+    return device
+
+
+def join(device: torch.device) -> None:
+    """Join the processes of torchrun: through NCCL on GPUs, through gloo elsewhere."""
+    if device.type == "cuda":
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
+
+
+def leave() -> None:
+    """Leave them at the end, where this process had joined: NCCL complains otherwise."""
+    if dist.is_available() and dist.is_torchelastic_launched() and dist.is_initialized():
+        dist.destroy_process_group()

@@ -65,6 +65,12 @@ class TrainingRun:
         ]
         self.per_pass = self.batches[0].per_pass
         self.steps = config.steps(self.per_pass)
+        # A CUDA graph's gradients lie in memory that the next replica's forward pass takes back;
+        # to those that are there before it the graph's are added.
+        self.keeps_gradients = compile_mode == "reduce-overhead" and len(self.models) > 1
+        if self.keeps_gradients:
+            for p in (p for model in self.models for p in model.parameters()):
+                p.grad = torch.zeros_like(p)
         self.optimizer = self._build_optimizer()
         self.sums = torch.zeros(3, dtype=torch.float64, device=place.device)
         self.has_batch_norm = any(
@@ -133,7 +139,7 @@ class TrainingRun:
             group["lr"] = rate
         if isinstance(self.optimizer, ReplicatedSGD):
             self.optimizer.coupling_period = self.config.coupling_period_at(step / self.steps)
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=not self.keeps_gradients)
         for replica, batches in enumerate(self.batches):
             images, labels = batches(step)
             images = images.contiguous(memory_format=torch.channels_last)

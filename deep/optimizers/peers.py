@@ -38,9 +38,9 @@ class Peer:
         """The groups, for the learning rate."""
         return self.optimizer.param_groups
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        self.optimizer.zero_grad()
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or set them to zero."""
+        self.optimizer.zero_grad(set_to_none=set_to_none)
 
     def step(self, gradient: Callable[[], Any]) -> None:
         """A step from the gradients in ``.grad``; ``gradient`` adds those of the same minibatch."""
