@@ -1,0 +1,180 @@
+"""A GPU that is not there: tensors on the CPU that behave as if they lay on a device ``cuda:0``.
+
+Every operation is computed on the CPU, but treated as a GPU would: tensors of two devices in one
+operation are an error, and what makes the host wait for the device is noted. So the code for a GPU
+runs, with real numbers, on a machine without one. Speed, CUDA graphs and NCCL are not covered, nor
+is what torch itself creates within an operation (in the double backward of convolutions, say).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from deep.images.operations import _cutout_colour
+from deep.images.resizing import _weights
+
+GPU = torch.device("cuda", 0)
+CPU = torch.device("cpu")
+aten = torch.ops.aten
+# The sizes of their results are numbers on the device.
+SIZES_FROM_VALUES = {aten.nonzero, aten.masked_select, aten._unique2, aten.bincount}
+INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
+
+
+class OnGpu(Tensor):
+    """A tensor of the pretended GPU; its memory is the host's."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    device = GPU  # type: ignore[assignment]
+    is_cuda = True  # type: ignore[assignment]
+    is_cpu = False  # type: ignore[assignment]
+
+    def numpy(self, **_: Any) -> Any:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy.")
+
+
+class PretendedGpu(TorchDispatchMode):
+    """Treats operations as a GPU would; ``waits`` lists those that the host waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[str] = []
+        self.operations = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        options = dict(options or {})
+        tensors = [t for t in tree_leaves((arguments, options)) if isinstance(t, Tensor)]
+        inside = [t for t in tensors if isinstance(t, OnGpu)]
+        created = torch.device(options.get("device") or "cpu").type == "cuda"
+        if not inside and not created:
+            return function(*arguments, **options)
+        self.operations += 1
+        self._look_at(function, [t for t in tensors if not isinstance(t, OnGpu)], tensors)
+        if options.get("device") is not None:
+            options["device"] = CPU
+        result = function(*arguments, **options)
+        return result if function is aten._local_scalar_dense.default else on_gpu(result)
+
+    def _look_at(self, function: Any, outside: list[Tensor], tensors: list[Tensor]) -> None:
+        operation = function.overloadpacket
+        if operation is aten._local_scalar_dense or operation in SIZES_FROM_VALUES:
+            self.waits.append(str(function))
+        elif operation is aten.copy_:
+            self.waits += [str(function)] * bool(outside)
+        elif operation in INDEXING:
+            masks = [t for t in tensors[1:] if t.dtype in (torch.bool, torch.uint8)]
+            self.waits += [str(function)] * bool(outside or masks)
+        elif any(t.ndim > 0 for t in outside):
+            raise RuntimeError(
+                f"{function} got tensors of {GPU} and of the CPU; the latter have the shapes "
+                f"{[tuple(t.shape) for t in outside]}."
+            )
+
+
+class Moves(TorchFunctionMode):
+    """What moves a tensor from one device to the other: torch itself sees no difference."""
+
+    def __init__(self, gpu: PretendedGpu) -> None:
+        super().__init__()
+        self.gpu = gpu
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        options = dict(options or {})
+        first = arguments[0] if arguments else None
+        if function is Tensor.to:
+            return self._to(*arguments, **options)
+        if function in (Tensor.cpu, Tensor.cuda):
+            return self._to(first, CPU if function is Tensor.cpu else GPU)
+        if function in (torch.tensor, torch.as_tensor) and options.get("device") is not None:
+            device = torch.device(options.pop("device"))
+            return self._to(function(*arguments, **options), device)
+        if function is Tensor.tolist and isinstance(first, OnGpu):
+            self.gpu.waits.append("tolist")
+        return function(*arguments, **options)
+
+    def _to(self, tensor: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        other = options.pop("other", None)
+        arguments = (*([] if other is None else [other]), *arguments)
+        device, dtype, non_blocking, memory_format = torch._C._nn._parse_to(*arguments, **options)
+        if arguments and isinstance(arguments[0], Tensor):
+            device = arguments[0].device
+        moves = device is not None and (device.type == "cuda") != isinstance(tensor, OnGpu)
+        if moves and not non_blocking:
+            self.gpu.waits.append(f"to {device}")
+        if dtype is not None or memory_format is not None:
+            tensor = Tensor.to(
+                tensor, dtype or tensor.dtype, memory_format=memory_format or torch.preserve_format
+            )
+        return Move.apply(tensor, device) if moves else tensor
+
+
+class Move(torch.autograd.Function):
+    """A copy on the other device."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, device: torch.device) -> Tensor:
+        ctx.device = tensor.device
+        with torch.utils._python_dispatch._disable_current_modes():
+            copy = tensor.as_subclass(Tensor).clone()
+        return on_gpu(copy) if device.type == "cuda" else copy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].to(ctx.device), None
+
+
+def on_gpu(value: Any) -> Any:
+    """Tensors, or all tensors in a structure, marked as lying on the GPU."""
+    return tree_map(
+        lambda t: t.as_subclass(OnGpu) if type(t) is Tensor else t,
+        value,
+    )
+
+
+class HostGenerator(torch.Generator):
+    """In the place of the device's own generator."""
+
+    def __new__(cls, device: Any = None) -> HostGenerator:
+        return super().__new__(cls)
+
+
+@contextmanager
+def pretended_gpu(monkeypatch: Any) -> Iterator[PretendedGpu]:
+    """Within this context the device "cuda" can be used."""
+    for name, value in {
+        "_lazy_init": None,
+        "is_available": True,
+        "device_count": 1,
+        "get_device_name": "a pretended GPU",
+        "synchronize": None,
+        "set_device": None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, result=value: result)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: torch.get_rng_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
+    monkeypatch.setattr(torch, "Generator", HostGenerator)
+    autocast = torch.autocast
+    monkeypatch.setattr(torch, "autocast", lambda _, *options: autocast("cpu", *options))
+    # Else a module keeps its Parameter objects when it moves, with other memory.
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    gpu = PretendedGpu()
+    try:
+        with gpu, Moves(gpu):
+            yield gpu
+    finally:
+        for cached in (_cutout_colour, _weights):  # tensors of the pretended GPU
+            cached.cache_clear()
+        torch.__future__.set_overwrite_module_params_on_conversion(before)

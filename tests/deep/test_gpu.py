@@ -1,0 +1,278 @@
+"""Training on a GPU: a real one where there is one, and one that is pretended everywhere.
+
+On the pretended one the arithmetic is the CPU's, so that its results equal the CPU's; what is seen
+there is which device every tensor lies on, and when the host waits for the device.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deep import hessian_spectrum, hessian_trace, local_energy
+from deep.__main__ import main
+from deep.benchmark import BenchmarkOptions, benchmark
+from deep.config import ALGORITHMS, PEERS
+from deep.images.minibatches import ImageBatches
+from deep.place import Place, own_gpu
+from deep.training import train
+from deep.training_run import TrainingRun
+from tests.deep.pretended_gpu import GPU, OnGpu, pretended_gpu
+from tests.deep.test_training import DATA, WithBatchNorm, small, weights
+
+ROOT = Path(__file__).parents[2]
+GPUS = torch.cuda.device_count()
+needs_gpu = pytest.mark.skipif(GPUS == 0, reason="no GPU is here")
+# Augmentation and noise are drawn on the device, from another stream than on a CPU.
+SAME_NUMBERS = {"padding": 0, "flip": False, "noise": 0.0}
+POLICY = {
+    "policy": "autoaugment-cifar10", "cutout": 4, "image_size": 20,
+    "model_options": {"channels": [4, 6], "hidden": 8, "image_size": 20},
+}  # fmt: skip
+
+
+@pytest.fixture(params=["pretended", pytest.param("real", marks=needs_gpu)])
+def gpu(request, monkeypatch):
+    """The pretended GPU, or None for a real one."""
+    if request.param == "real":
+        yield None
+        return
+    with pretended_gpu(monkeypatch) as gpu:
+        yield gpu
+
+
+def tolerance(gpu):
+    """The order of sums differs; TF32 has three digits."""
+    return {"rtol": 1e-4, "atol": 1e-5} if gpu else {"rtol": 0.03, "atol": 3e-3}
+
+
+def build_with_batch_norm(name, classes, **_):
+    return WithBatchNorm(classes)
+
+
+def values(network):
+    return torch.cat([v.detach().cpu().double().reshape(-1) for v in network.state_dict().values()])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS + PEERS)
+def test_a_gpu_trains_as_a_cpu_does(tmp_path, monkeypatch, gpu, algorithm):
+    """The whole run, with an interruption, BatchNorm, evaluation and export; in float32."""
+    monkeypatch.setattr("deep.training_run.build_model", build_with_batch_norm)
+    config = small(algorithm, model_options={}, **SAME_NUMBERS)
+    options = {"data": DATA, "precision": "float32", "progress": False}
+    on_cpu = train(config, tmp_path / "cpu", device="cpu", **options)
+    assert train(config, tmp_path / "gpu", device="cuda", stop_after=8, **options) is None
+    on_gpu = train(config, tmp_path / "gpu", device="cuda", **options)
+    torch.testing.assert_close(weights(on_gpu), weights(on_cpu), **tolerance(gpu))
+    assert on_gpu.result["device"] != "cpu" and on_gpu.result["memory_MiB"] > 0
+    assert on_gpu.log[-1]["test_error"] == pytest.approx(on_cpu.log[-1]["test_error"], abs=0.1)
+    assert all(p.device.type == "cpu" for p in on_gpu.model.parameters())
+
+
+@contextmanager
+def nothing_waited_for(gpu, expected=0):
+    """The host waits for the device no more often than ``expected``; a real GPU never."""
+    if gpu is None:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return
+    gpu.waits.clear()
+    operations = gpu.operations
+    yield
+    assert gpu.operations > operations
+    assert len(gpu.waits) <= expected, gpu.waits
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options"), [*((a, {}) for a in ALGORITHMS + PEERS), ("sgd", POLICY)]
+)
+def test_no_step_waits_for_the_gpu(gpu, algorithm, options):
+    """Once the order of a pass (6 minibatches) is on the device."""
+    place = Place("cuda")
+    run = TrainingRun(small(algorithm, **options), DATA.to(place.device), place)
+    run.prepare()
+    for step in range(7):
+        run.step(step)
+    with nothing_waited_for(gpu):
+        for step in range(7, 12):
+            run.step(step)
+    assert np.isfinite(run.place.total(run.sums).tolist()).all()
+
+
+def test_networks_and_images_are_in_channels_last_and_the_passes_in_bf16(gpu):
+    place = Place("cuda")
+    run = TrainingRun(small("sgd"), DATA.to(place.device), place)
+    convolution = next(m for m in run.models[0].modules() if isinstance(m, torch.nn.Conv2d))
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    assert convolution.weight.dtype == torch.float32 and convolution.weight.is_cuda
+    seen = []
+    convolution.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    run.step(0)
+    (images, output), *_ = seen
+    assert images.is_cuda and images.is_contiguous(memory_format=torch.channels_last)
+    assert output.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("bn", ["keep", "recalibrate"])
+def test_flatness_on_a_gpu(gpu, bn):
+    """δE where no noise is drawn; the Hessian, with products in float32 (not TF32)."""
+    torch.manual_seed(0)
+    network = WithBatchNorm(4)
+    results = []
+    for device in ("cpu", "cuda"):
+        place = Place(device, "float32")
+        data = DATA.to(place.device)
+        batches = ImageBatches(data, data.preprocessing(), "train", size=32)
+        model = network.to(place.device)
+        before = values(model)
+        energy = local_energy(model, batches, [0.0, 0.3], samples=3, bn=bn)
+        spectrum = hessian_spectrum(model, batches, k=2)
+        trace = hessian_trace(model, batches, samples=3)
+        assert torch.equal(values(model), before) and spectrum.converged
+        results.append((energy, spectrum.eigenvalues, trace.trace))
+    (one, *curvature), (two, *same) = results
+    np.testing.assert_allclose(two.reference_error, one.reference_error, atol=0.02)
+    if gpu is not None:  # a real one draws other noise
+        np.testing.assert_allclose(two.local_energy, one.local_energy, atol=0.02)
+    for a, b in zip(curvature, same, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-3)
+
+
+def test_the_commands_run_on_a_gpu(gpu, tmp_path, monkeypatch, capsys):
+    for module in ("stored_runs", "stored_hessians"):
+        monkeypatch.setattr(f"deep.{module}.load_images", lambda *_: DATA)
+    for module in ("training_run", "stored_runs"):
+        monkeypatch.setattr(f"deep.{module}.build_model", build_with_batch_norm)
+    for algorithm in ("sgd", "esgd"):
+        config = small(algorithm, passes=2, lr_drops=(), model_options={})
+        train(config, tmp_path / algorithm, device="cuda", data=DATA, progress=False)
+    runs = [str(tmp_path / algorithm) for algorithm in ("sgd", "esgd")]
+    where = ["--device", "cuda", "--output", str(tmp_path / "out")]
+    few = ["--sigmas", "0", "0.2", "--samples", "2", "--images", "40", "--hessian"]
+    assert main(["flatness", *runs, *few, *where]) == 0
+    assert "flatness.csv" in capsys.readouterr().out
+    with (tmp_path / "out" / "flatness.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    final = [row for row in rows if row["passes"] == "2" and row["sigma"] == "0"]
+    assert len(final) == 2 and all(np.isfinite(float(row["hessian_trace"])) for row in final)
+
+
+def test_the_benchmark_runs_on_a_gpu(gpu):
+    options = BenchmarkOptions(
+        model="smallconvnet", batch_size=4, steps=1, repeats=2, device="cuda"
+    )
+    rows = benchmark(options)
+    assert [row["optimizer"] for row in rows] == ["sgd", "esgd", "rsgd y=3"]
+    assert all(row["memory_MiB"] > 0 for row in rows)
+
+
+def test_a_run_may_go_on_on_another_gpu():
+    """The state of the only generator of a kind is that of the only one there is now."""
+    run = TrainingRun(small("esgd"), DATA, Place("cpu"))
+    state = run.optimizer.langevin.state_dict()
+    run.optimizer.langevin.load_state_dict(
+        {**state, "generators": {"cpu:0": state["generators"]["cpu"]}}
+    )
+    with pytest.raises(ValueError, match="no random state for cpu, only for"):
+        run.optimizer.langevin.load_state_dict(
+            {**state, "generators": {"cuda:0": state["generators"]["cpu"]}}
+        )
+
+
+def test_the_gradients_of_replicas_keep_their_memory_under_cuda_graphs(monkeypatch):
+    """Those that a CUDA graph makes are lost at the next replica's forward pass."""
+    monkeypatch.setattr(torch, "compile", lambda model, mode: model)
+    run = TrainingRun(small("rsgd"), DATA, Place("cpu"), "reduce-overhead")
+    plain = TrainingRun(small("rsgd"), DATA, Place("cpu"))
+    memory = [p.grad.data_ptr() for model in run.models for p in model.parameters()]
+    for step in range(4):
+        run.step(step)
+        plain.step(step)
+        now = [p.grad.data_ptr() for model in run.models for p in model.parameters()]
+        assert now == memory
+    for one, other in zip(run.models, plain.models, strict=True):
+        assert torch.equal(values(one), values(other))
+
+
+@pytest.mark.parametrize(("processes", "gpus"), [(2, 2), (3, 8), (1, 1)])
+def test_each_process_of_a_host_has_its_own_gpu(monkeypatch, processes, gpus):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    for local in range(processes):
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        assert own_gpu() == chosen[-1] == f"cuda:{local}"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(gpus + 1))
+    with pytest.raises(ValueError, match=f"in {gpus + 1} processes of a host with {gpus} GPUs"):
+        own_gpu()
+
+
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses(monkeypatch):
+    with pretended_gpu(monkeypatch) as gpu:
+        inside = torch.randn(3, 3, device="cuda")
+        assert isinstance(inside, OnGpu) and inside.device == GPU
+        assert torch.equal((inside + inside).cpu(), 2 * inside.cpu())
+        for wrong in (
+            lambda: inside @ torch.ones(3, 3),
+            lambda: torch.stack([inside, inside.cpu()]),
+        ):
+            with pytest.raises(RuntimeError, match="tensors of cuda:0 and of the CPU"):
+                wrong()
+        with pytest.raises(TypeError, match="numpy"):
+            inside.numpy()
+        for waiting in (
+            lambda: float(inside.sum()), lambda: inside.cpu(), lambda: inside.tolist(),
+            lambda: inside[inside > 0], lambda: torch.ones(3).to("cuda"), lambda: inside.nonzero(),
+            lambda: torch.tensor([1.0], device="cuda"), lambda: bool((inside > 0).all()),
+        ):  # fmt: skip
+            gpu.waits.clear()
+            waiting()
+            assert gpu.waits
+        gpu.waits.clear()
+        torch.ones(3).to("cuda", non_blocking=True)
+        assert (inside * 2 - torch.zeros((), dtype=torch.float64)).to(torch.float64).is_cuda
+        assert not gpu.waits
+    assert torch.ones(1).to("cpu").numpy() == 1
+
+
+@needs_gpu
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_cuda_graphs_train_alike(tmp_path, algorithm):
+    config = small(algorithm, passes=4, **SAME_NUMBERS)
+    options = {"data": DATA, "device": "cuda", "precision": "float32", "progress": False}
+    plain = train(config, tmp_path / "plain", **options)
+    graphs = train(config, tmp_path / "graphs", compile_mode="reduce-overhead", **options)
+    torch.testing.assert_close(weights(graphs), weights(plain), rtol=0.03, atol=3e-3)
+
+
+@pytest.mark.skipif(GPUS < 2, reason="fewer than two GPUs are here")
+def test_replicas_on_two_gpus_equal_those_on_one(tmp_path):
+    """Through NCCL."""
+    line = [
+        "-m", "deep", "train", "--dataset", "synthetic", "--algorithm", "rsgd-xy",
+        "--replicas", "2", "--passes", "4", "--precision", "float32", "--device", "cuda",
+    ]  # fmt: skip
+    results = []
+    for processes in (1, 2):
+        runs = tmp_path / str(processes)
+        subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+             str(processes), *line, "--runs", str(runs)],
+            check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=600,
+        )  # fmt: skip
+        final = next(runs.rglob("final.pt"))
+        stored = torch.load(final, weights_only=True)["model"]
+        results.append(torch.cat([v.double().reshape(-1) for v in stored.values()]))
+    torch.testing.assert_close(*results, rtol=0.03, atol=3e-3)
