@@ -20,7 +20,8 @@ import torch
 from deep import hessian_spectrum, hessian_trace, local_energy
 from deep.__main__ import main
 from deep.benchmark import BenchmarkOptions, benchmark
-from deep.config import ALGORITHMS, PEERS
+from deep.config import ALGORITHMS, PEERS, TrainingConfig
+from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches
 from deep.place import Place, own_gpu
 from deep.training import train
@@ -108,6 +109,24 @@ def test_no_step_waits_for_the_gpu(gpu, algorithm, options):
         for step in range(7, 12):
             run.step(step)
     assert np.isfinite(run.place.total(run.sums).tolist()).all()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "resnet18", "resnet110", "resnet50", "efficientnet_b0", "densenet121",
+        pytest.param("pyramidnet272", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_the_networks_of_table_1_do_not_wait_for_the_gpu(gpu, model):
+    """Drop-connect and ShakeDrop draw there too."""
+    place = Place("cuda")
+    data = synthetic_images(train=4, test=4, classes=4)
+    config = TrainingConfig(model=model, batch_size=2)
+    run = TrainingRun(config, data.to(place.device), place)
+    run.step(0)
+    with nothing_waited_for(gpu):
+        run.step(1)
 
 
 def test_networks_and_images_are_in_channels_last_and_the_passes_in_bf16(gpu):
