@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("train", "train a network for each seed"),
     "table1": ("table1", "train what Table 1 lacks; print it beside the paper's numbers"),
     "flatness": ("flatness", "measure the local energy of the networks of runs"),
+    "runs": ("runs", "compare finished runs: settings, errors, flatness, means over seeds"),
     "figure2": ("paper_figures", "test errors along training"),
     "figure3": ("paper_figures", "local energy along training: ResNet-18 on CIFAR-10"),
     "figure4": ("paper_figures", "local energy at the end: four networks"),

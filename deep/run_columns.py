@@ -13,6 +13,7 @@ import numpy as np
 
 from committee.flatness import LocalEnergyProfile
 from deep.config import TrainingConfig
+from deep.run_folders import dataset_name
 
 
 def read_table(path: Path) -> dict[str, list[str]]:
@@ -35,15 +36,8 @@ def run_columns(
     Hessian's largest eigenvalue and trace where all runs have them, train_error, test_error, gap.
     Raises ``ValueError`` for a run that is not finished or whose flatness was not measured.
     """
-    rows = [_run(folder, sigmas) for folder in folders]
-    configs = [
-        TrainingConfig.from_json(_json(folder / "config.json", "a run")) for folder in folders
-    ]
-    settings = {
-        field.name: [str(getattr(config, field.name)) for config in configs]
-        for field in fields(TrainingConfig)
-    }
-    differing = {name: values for name, values in settings.items() if len(set(values)) > 1}
+    rows = [flatness_of(folder, sigmas) | errors_of(folder) for folder in folders]
+    differing = differing_settings(folders)
     everywhere = [name for name in rows[0] if all(name in row for row in rows)]
     columns = {name: [row[name] for row in rows] for name in everywhere}
     return [name for name in differing if name != "seed"], {
@@ -53,7 +47,44 @@ def run_columns(
     }
 
 
-def _run(folder: Path, sigmas: Sequence[float]) -> dict[str, float]:
+def differing_settings(folders: Sequence[Path]) -> dict[str, list[str]]:
+    """The settings in which runs differ, the seed among them, with an entry a run.
+
+    Raises ``ValueError`` for a folder that is no run.
+    """
+    configs = [
+        TrainingConfig.from_json(_json(folder / "config.json", "a run")) for folder in folders
+    ]
+    settings = {
+        field.name: [_as_on_the_command_line(getattr(config, field.name)) for config in configs]
+        for field in fields(TrainingConfig)
+    }
+    settings["dataset"] = [dataset_name(config) for config in configs]
+    return {name: values for name, values in settings.items() if len(set(values)) > 1}
+
+
+def _as_on_the_command_line(value: Any) -> str:
+    """300 and 300.0 are the same."""
+    if isinstance(value, dict):
+        value = [word for pair in value.items() for word in pair]
+    if isinstance(value, list | tuple):
+        return " ".join(map(_as_on_the_command_line, value))
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}" if number else str(value)
+
+
+def errors_of(folder: Path) -> dict[str, float]:
+    """train_error, test_error and gap of a run. Raises ``ValueError`` if it is not finished."""
+    result = _json(folder / "result.json", "a finished run")
+    train, test = float(result["train_error"]), float(result["test_error"])
+    return {"train_error": train, "test_error": test, "gap": test - train}
+
+
+def flatness_of(folder: Path, sigmas: Sequence[float]) -> dict[str, float]:
+    """``local_energy_<σ>``, weight_norm and, where they were measured, the Hessian's numbers.
+
+    Raises ``ValueError`` for a run whose flatness was not measured, and at other sigmas.
+    """
     measured = _json(folder / "flatness" / "final.json", "a run after python -m deep flatness")
     arrays = {name: np.array(value) for name, value in measured["profile"].items()}
     profile = LocalEnergyProfile(**arrays, samples=measured["options"]["samples"])
@@ -63,9 +94,6 @@ def _run(folder: Path, sigmas: Sequence[float]) -> dict[str, float]:
         hessian = json.loads(file.read_text())
         row["hessian_eigenvalue_1"] = hessian["spectrum"]["eigenvalues"][0]
         row["hessian_trace"] = hessian["trace"]["trace"]
-    result = _json(folder / "result.json", "a finished run")
-    row["train_error"], row["test_error"] = result["train_error"], result["test_error"]
-    row["gap"] = row["test_error"] - row["train_error"]
     return row
 
 

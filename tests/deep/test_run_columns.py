@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -131,4 +132,39 @@ def test_bad_input(runs, tmp_path, capsys):
         ([*map(str, runs[0]), "--sigmas", "2"], "sigma is 2.0"),
     ]:
         assert main(["correlations", *arguments]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_runs_side_by_side_with_errors_over_seeds(runs, tmp_path, capsys):
+    paths, _ = runs
+    folders = []
+    for i, (error, passes) in enumerate([(0.2, 2), (0.3, 2.0), (0.4, 2)]):
+        shutil.copytree(paths[0], tmp_path / str(i))
+        folders.append(tmp_path / str(i))
+        for name, changes in [
+            ("config.json", {"seed": i, "passes": passes, "weight_decay": 0.1 if i == 2 else 0.0}),
+            ("result.json", {"train_error": 0.1, "test_error": error}),
+        ]:
+            content = json.loads((folders[-1] / name).read_text())
+            (folders[-1] / name).write_text(json.dumps(content | changes))
+    shutil.rmtree(folders[2] / "flatness")
+    output = tmp_path / "runs.csv"
+    arguments = ["runs", *map(str, folders), "--output", str(output)]
+    assert main([*arguments, "--settings", "weight_decay"]) == 0
+    first, second = capsys.readouterr().out.splitlines()[2:4]
+    cells = [cell.strip() for cell in first.strip("|").split("|")]
+    # Mean and standard error of 20 and 30 % over two seeds; equal networks otherwise.
+    assert cells[:5] == ["0", "2", "10.0 ± 0.0", "25.0 ± 5.0", "15.0 ± 5.0"]
+    assert second.split("|")[1:8] == [" 0.1 ", " 1 ", " 10.0 ", " 40.0 ", " 30.0 ", "  ", "  "]
+    rows = list(csv.DictReader(output.open()))
+    assert list(rows[0])[:3] == ["run", "weight_decay", "seed"] and len(rows) == 3
+    columns = run_columns(folders[:2], (0.5,))[1]
+    assert float(rows[1]["local_energy_0.5"]) == pytest.approx(columns["local_energy_0.5"][1])
+    assert rows[2]["local_energy_0.5"] == rows[2]["weight_norm"] == ""
+    for wrong, words in [
+        (["runs"], "no run was given"),
+        ([*arguments, "--settings", "colour"], "settings has 'colour'; some of"),
+        (["runs", str(tmp_path)], "the folder of a run was expected"),
+    ]:
+        assert main(wrong) == 1
         assert words in capsys.readouterr().err
