@@ -33,7 +33,8 @@ def run_columns(
     """The settings but the seed in which finished runs differ, and columns with an entry a run.
 
     The columns: run, the settings, ``local_energy_<σ>``, weight_norm (‖w‖₂ of all parameters), the
-    Hessian's largest eigenvalue and trace where all runs have them, train_error, test_error, gap.
+    Hessian's largest eigenvalue and trace where all runs have them, the standard errors of these,
+    train_error, test_error, gap.
     Raises ``ValueError`` for a run that is not finished or whose flatness was not measured.
     """
     rows = [flatness_of(folder, sigmas) | errors_of(folder) for folder in folders]
@@ -83,17 +84,23 @@ def errors_of(folder: Path) -> dict[str, float]:
 def flatness_of(folder: Path, sigmas: Sequence[float]) -> dict[str, float]:
     """``local_energy_<σ>``, weight_norm and, where they were measured, the Hessian's numbers.
 
-    Raises ``ValueError`` for a run whose flatness was not measured, and at other sigmas.
+    Those of estimates from random vectors have a ``standard_error_<number>`` beside them. Raises
+    ``ValueError`` for a run whose flatness was not measured, and at other sigmas.
     """
     measured = _json(folder / "flatness" / "final.json", "a run after python -m deep flatness")
     arrays = {name: np.array(value) for name, value in measured["profile"].items()}
     profile = LocalEnergyProfile(**arrays, samples=measured["options"]["samples"])
-    row = {f"local_energy_{sigma:g}": float(profile.at(sigma)) for sigma in sigmas}
+    row = {}
+    for sigma in sigmas:
+        row[f"local_energy_{sigma:g}"] = float(profile.at(sigma))
+        error = np.interp(sigma, profile.sigma, profile.standard_error)
+        row[f"standard_error_local_energy_{sigma:g}"] = float(error)
     row["weight_norm"] = measured["weight_norm"]
     if (file := folder / "hessian" / "final.json").exists():
         hessian = json.loads(file.read_text())
         row["hessian_eigenvalue_1"] = hessian["spectrum"]["eigenvalues"][0]
         row["hessian_trace"] = hessian["trace"]["trace"]
+        row["standard_error_hessian_trace"] = hessian["trace"]["standard_error"]
     return row
 
 

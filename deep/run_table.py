@@ -18,8 +18,9 @@ def run_table(
 ) -> list[dict[str, Any]]:
     """A row for each run: run, the settings in which they differ, seed among them, and numbers.
 
-    The numbers: train_error, test_error, gap, ``local_energy_<σ>``, weight_norm and the Hessian's
-    largest eigenvalue and trace, None where they were not measured.
+    The numbers: train_error, test_error, gap, ``local_energy_<σ>``, weight_norm, the Hessian's
+    largest eigenvalue and trace, and standard errors over the random vectors of these; None where
+    they were not measured.
 
     Raises ``ValueError`` for no run, and for one that is not finished.
     """
@@ -49,13 +50,14 @@ def over_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     settings = [name for name, value in rows[0].items() if isinstance(value, str)]
+    numbers = [n for n in rows[0] if n not in settings and not n.startswith("standard_error_")]
     shared = [name for name in settings if name not in ("run", "seed")]
     for row in rows:
         groups.setdefault(tuple(row[name] for name in shared), []).append(row)
     table = []
     for chosen, members in groups.items():
         entry: dict[str, Any] = {**dict(zip(shared, chosen, strict=True)), "n": len(members)}
-        for name in (name for name in rows[0] if name not in settings):
+        for name in numbers:
             values = [member[name] for member in members if member[name] is not None]
             entry[name] = statistics.mean(values) if values else None
             entry[f"se_{name}"] = standard_error(values)
