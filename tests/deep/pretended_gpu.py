@@ -151,12 +151,12 @@ class HostGenerator(torch.Generator):
 
 
 @contextmanager
-def pretended_gpu(monkeypatch: Any) -> Iterator[PretendedGpu]:
-    """Within this context the device "cuda" can be used."""
+def pretended_gpu(monkeypatch: Any, gpus: int = 1) -> Iterator[PretendedGpu]:
+    """Within this context the device "cuda" can be used; a process uses one of the ``gpus``."""
     for name, value in {
         "_lazy_init": None,
         "is_available": True,
-        "device_count": 1,
+        "device_count": gpus,
         "get_device_name": "a pretended GPU",
         "synchronize": None,
         "set_device": None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import socket
@@ -39,6 +40,25 @@ TrainingRun.step = step
 sys.exit(main(sys.argv[1:]))
 """
 
+# Each process has a pretended GPU, and gloo does what NCCL would.
+ON_GPUS = """
+import os, sys
+import torch.distributed as dist
+from pytest import MonkeyPatch
+from deep.__main__ import main
+from tests.deep.pretended_gpu import pretended_gpu
+
+join = dist.init_process_group
+
+def join_through_gloo(backend, device_id):
+    assert (backend, str(device_id)) == ("nccl", "cuda:" + os.environ["LOCAL_RANK"])
+    join("gloo")
+
+dist.init_process_group = join_through_gloo
+with MonkeyPatch.context() as patch, pretended_gpu(patch, gpus=2):
+    sys.exit(main(sys.argv[1:]))
+"""
+
 
 @pytest.fixture
 def images(tmp_path):
@@ -54,12 +74,12 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-def training(images, runs, replicas):
+def training(images, runs, replicas, device="cpu"):
     return [
         "train", "--algorithm", "rsgd-xy", "--replicas", str(replicas), "--dataset", str(images),
         "--model-options", "hidden", "8", "image_size", "16", "--batch-size", "16",
         "--passes", "4", "--coupling-period", "2", "--gamma", "0.01", "--gamma-growth", "10",
-        "--snapshots", "0.5", "--device", "cpu", "--runs", str(runs),
+        "--snapshots", "0.5", "--device", device, "--precision", "float32", "--runs", str(runs),
     ]  # fmt: skip
 
 
@@ -127,6 +147,21 @@ def test_a_run_survives_the_loss_of_a_process(tmp_path, images):
     )
     for a, b in zip(rows(tmp_path / "killed"), rows(tmp_path / "alone"), strict=True):
         assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_each_process_has_a_gpu_of_its_own(tmp_path, images):
+    """Two processes on two pretended GPUs make the run of one process on a CPU."""
+    program = tmp_path / "on_gpus.py"
+    program.write_text(ON_GPUS)
+    command = training(images, tmp_path / "gpus", replicas=2, device="cuda")
+    (status,), (said,) = finish(start("--standalone", "--nproc-per-node", 2, program, *command))
+    assert status == 0, said[-3000:]
+    assert main(training(images, tmp_path / "cpu", replicas=2)) == 0
+    torch.testing.assert_close(
+        weights(tmp_path / "gpus"), weights(tmp_path / "cpu"), rtol=1e-5, atol=1e-6
+    )
+    result = json.loads((run_of(tmp_path / "gpus") / "result.json").read_text())
+    assert (result["device"], result["processes"]) == ("a pretended GPU", 2)
 
 
 def test_a_terminated_process_says_what_to_do():

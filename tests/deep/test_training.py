@@ -79,12 +79,11 @@ def test_the_log_goes_to_tensorboard_where_it_is_wanted(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_network_is_trained_alike(tmp_path):
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_a_compiled_network_is_trained_alike(tmp_path, mode):
     config = small("rsgd", passes=2, lr_drops=(), replicas=2)
-    plain, compiled = (
-        run(config, tmp_path / "a"),
-        run(config, tmp_path / "b", compile_mode="default"),
-    )
+    plain = run(config, tmp_path / "a")
+    compiled = run(config, tmp_path / "b", compile_mode=mode)
     torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-4, atol=1e-6)
 
 
