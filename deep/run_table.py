@@ -22,11 +22,20 @@ def run_table(
     largest eigenvalue and trace, and standard errors over the random vectors of these; None where
     they were not measured.
 
-    Raises ``ValueError`` for no run, and for one that is not finished.
+    Raises ``ValueError`` for no run, for one that is not finished, for two of the same settings
+    and seed, and for flatness that was measured at other sigmas.
     """
     if not folders:
         raise ValueError("no run was given; the folders of finished runs were expected.")
     differing = differing_settings(folders)
+    first: dict[tuple[str, ...], Path] = {}
+    for i, folder in enumerate(folders):
+        other = first.setdefault(tuple(values[i] for values in differing.values()), folder)
+        if other != folder or folders.count(folder) > 1:
+            raise ValueError(
+                f"{other} and {folder} have the same settings and the same seed; "
+                "different runs were expected."
+            )
     numbers = [errors_of(folder) for folder in folders]
     for folder, row in zip(folders, numbers, strict=True):
         if (folder / "flatness" / "final.json").exists():

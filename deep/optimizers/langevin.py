@@ -69,8 +69,7 @@ class LangevinNoise:
     def gaussians(self, tensors: Sequence[Tensor]) -> TensorList:
         """Standard normals like these tensors, where the kernels do not apply.
 
-        One draw for all tensors of a device and number format: on a GPU a draw for each of a
-        network's tensors takes longer than the numbers themselves.
+        One draw, which is one kernel on a GPU, for all tensors of a device and number format.
         """
         noise: dict[int, Tensor] = {}
         for device, dtype in {(t.device, t.dtype): None for t in tensors}:
