@@ -165,7 +165,7 @@ def test_runs_side_by_side_with_errors_over_seeds(runs, tmp_path, capsys):
         (["runs"], "no run was given"),
         ([*arguments, "--settings", "colour"], "settings has 'colour'; some of"),
         (["runs", str(tmp_path)], "the folder of a run was expected"),
-        ([*arguments, str(folders[0])], "have the same settings and the same seed"),
+        (["runs", *map(str, [*folders, folders[0]])], "have the same settings and the same seed"),
     ]:
         assert main(wrong) == 1
         assert words in capsys.readouterr().err
