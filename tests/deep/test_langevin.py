@@ -238,3 +238,22 @@ def test_where_the_kernels_do_not_apply():
     assert not in_one_pass([x], [x.t()])
     assert not in_one_pass([x[:, ::2]])
     assert not in_one_pass([x.double()]) and not in_one_pass([x.bfloat16()])
+
+
+def test_one_draw_makes_independent_normals_in_the_memory_order_of_each_tensor():
+    """Where the kernels do not apply, as on a GPU."""
+    convolution = torch.empty(8, 4, 3, 3).to(memory_format=torch.channels_last)
+    tensors = [
+        convolution,
+        torch.empty(50, 40),
+        torch.empty(60, 7)[:, ::2],
+        torch.empty(9).double(),
+    ]
+    noise = LangevinNoise(tensors, seed=1).gaussians(tensors).tensors
+    for z, tensor in zip(noise, tensors, strict=True):
+        assert (z.shape, z.dtype) == (tensor.shape, tensor.dtype)
+    assert noise[0].stride() == convolution.stride()
+    values = torch.cat([z.reshape(-1).double() for z in noise])
+    count = len(values)
+    assert len(values.unique()) > count - 5  # float32 repeats a value now and then
+    assert abs(values.mean()) < 4 / count**0.5 and abs(values.std() - 1) < 4 / (2 * count) ** 0.5
