@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import tyro
 from matplotlib.figure import Figure
 
 from committee import benchmark, sensitivity
@@ -24,22 +21,15 @@ from committee.tables import (
     deviation_table,
     write_tables,
 )
-from message_passing.storage import save_figure
-
-INTERRUPTED = 130
+from message_passing.tools.commands import Commands, run_command
+from message_passing.tools.files import save_figure
 
 
 def draw_figure(config: ExperimentConfig) -> None:
     """Compute what is missing, write tables and the figure, print the closing table."""
-    try:
-        experiment = Experiment.prepare(config)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"Error: {error}") from error
+    experiment = Experiment.prepare(config)
     print(f"Data: {experiment.patterns.description}", flush=True)
-    try:
-        results = experiment.run(progress=True)
-    except (ImportError, OSError) as error:  # no cluster there, no space left
-        raise SystemExit(f"Error: {error}") from error
+    results = experiment.run(progress=True)
     statistics = write_tables(results, config.out)
     figures = save_figure(plot_results(results), config.out / "figure")
     engine = results.engines[0] if results.engines else None
@@ -64,42 +54,19 @@ def show_speed(config: BenchmarkConfig) -> None:
         save_figure(figure, config.out)
 
 
-def tell_errors(run: Callable[[Any], object]) -> Callable[[Any], None]:
-    """The command with errors of its input as one sentence."""
-
-    def told(config: Any) -> None:
-        try:
-            run(config)
-        except (ValueError, OSError) as error:
-            raise SystemExit(f"{type(config).__name__}: {error}") from error
-
-    return told
-
-
-# Each command: its options, a frozen dataclass, and what is done with them.
-COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
+COMMANDS: Commands = {
     "figure1": (Figure1Config, draw_figure),
     "figure6": (Figure6Config, draw_figure),
-    "sensitivity": (SensitivityConfig, tell_errors(sensitivity.run)),
-    "gaussian-mixture": (GaussianMixtureConfig, tell_errors(gaussian_mixture.run)),
-    "benchmark": (BenchmarkConfig, tell_errors(show_speed)),
+    "sensitivity": (SensitivityConfig, sensitivity.run),
+    "gaussian-mixture": (GaussianMixtureConfig, gaussian_mixture.run),
+    "benchmark": (BenchmarkConfig, show_speed),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and run its command."""
-    config = tyro.extras.subcommand_cli_from_dict(
-        {name: options for name, (options, _) in COMMANDS.items()},
-        prog="python -m committee",
-        description="Committee machines and wide flat minima: the experiments of the paper.",
-        args=arguments,
-    )
-    run = next(run for options, run in COMMANDS.values() if type(config) is options)
-    try:
-        run(config)
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+    description = "Committee machines and wide flat minima: the experiments of the paper."
+    run_command("committee", description, COMMANDS, arguments)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ from committee.datasets import load_patterns
 from committee.patterns import PatternSet
 from committee.protocols import PROTOCOLS, EntropySGD, Protocol, ReplicatedSGD
 from committee.training import train
-from message_passing.hardware import describe_machine
-from message_passing.parallel import usable_cores
-from message_passing.storage import write_csv
+from message_passing.tools.files import write_csv
+from message_passing.tools.hardware import describe_hardware
+from message_passing.tools.parallel import usable_cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ class BenchmarkConfig:
 def run(config: BenchmarkConfig) -> list[Row]:
     """Measure, print, and return one row per number."""
     workers = config.workers or usable_cores()
-    for key, value in describe_machine().items():
+    for key, value in describe_hardware().items():
         print(f"{key:18s} {value}")
     peak = measure_peak(config.repeats)
     print(f"{'sgemm, one thread':18s} {peak / 1e9:.0f} GFLOP/s\n")

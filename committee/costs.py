@@ -12,8 +12,8 @@ import numpy as np
 from committee.patterns import PatternSet
 from committee.protocols import PROTOCOLS, SGD, EntropySGD, Protocol, ReplicatedSGD
 from committee.training import train, train_restart
-from message_passing.benchmark import peak_memory
-from message_passing.parallel import run_tasks
+from message_passing.tools.hardware import peak_memory
+from message_passing.tools.parallel import run_tasks
 
 BASE = {"K": 9, "N": 784, "P": 500, "replicas": 10, "restarts": 1}
 GRID = {

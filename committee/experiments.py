@@ -25,9 +25,9 @@ from committee.results import ExperimentFolder, ExperimentResults, load_results
 from committee.training import TrainedMachine, resolve_protocol, train_restart
 from message_passing.local_entropy import ENGINES, resolve_engine
 from message_passing.own_network import curve_arrays
-from message_passing.parallel import run_tasks
-from message_passing.run_folder import as_json
-from message_passing.storage import arrays_of
+from message_passing.tools.files import arrays_of
+from message_passing.tools.parallel import run_tasks
+from message_passing.tools.run_folder import as_json
 
 Algorithm = Literal["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"]
 DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teacher"]

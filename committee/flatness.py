@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from committee.machine import error_rate, predict_from_preactivations
 from message_passing.output_node import Majority
-from message_passing.validation import check_labels, check_patterns, check_weights
+from message_passing.tools.validation import check_labels, check_patterns, check_weights
 
 DEFAULT_SIGMAS = np.linspace(0.0, 1.5, 31)
 SAMPLES_AT_ONCE = 64

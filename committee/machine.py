@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from message_passing.validation import check_labels, check_patterns, check_weights
+from message_passing.tools.validation import check_labels, check_patterns, check_weights
 
 
 def predict(weights: ArrayLike, patterns: ArrayLike) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from message_passing.validation import check_labels, check_patterns
+from message_passing.tools.validation import check_labels, check_patterns
 
 
 @dataclass(frozen=True)

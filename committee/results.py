@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from committee.flatness import LocalEnergyProfile
 from committee.patterns import PatternSet
 from message_passing.local_entropy import LocalEntropyCurve
-from message_passing.run_folder import RunFolder
-from message_passing.storage import from_arrays, read_npz, write_npz
+from message_passing.tools.files import from_arrays, read_npz, write_npz
+from message_passing.tools.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class ExperimentFolder(RunFolder):
     """Where the files of an experiment are, and that they belong to the same settings."""
 
     extensible: Sequence[str] = ("variants", "engines")
+    units: Sequence[str] = ("machines", "curves")
 
     def machine(self, variant: str, restart: int) -> Path:
         return self.path / "machines" / _file_name(variant) / f"{restart:03d}.npz"

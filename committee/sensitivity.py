@@ -21,7 +21,7 @@ from committee.patterns import PatternSet
 from committee.protocols import PROTOCOLS, Protocol
 from committee.training import train
 from message_passing import local_entropy_curve
-from message_passing.storage import write_csv, write_json
+from message_passing.tools.files import write_csv, write_json
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from committee.statistics import (
     correlate,
     run_table,
 )
-from message_passing.storage import write_csv
+from message_passing.tools.files import write_csv
 
 
 def summarise(results: ExperimentResults) -> list[dict[str, Any]]:

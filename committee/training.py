@@ -16,7 +16,7 @@ from committee.algorithms import RotatedPatterns, run_esgd, run_rsgd, run_sgd
 from committee.machine import error_rate, loss_per_pattern, unit_rows
 from committee.patterns import PatternSet
 from committee.protocols import PROTOCOLS, SGD, EntropySGD, Protocol, ReplicatedSGD
-from message_passing.parallel import run_tasks
+from message_passing.tools.parallel import run_tasks
 
 
 @dataclass(frozen=True)

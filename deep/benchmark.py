@@ -17,7 +17,7 @@ from deep.optimizers.entropy_sgd import EntropySGD
 from deep.optimizers.replicated_sgd import ReplicatedSGD
 from deep.place import Place
 from deep.standard_error import standard_error
-from message_passing.hardware import describe_machine
+from message_passing.tools.hardware import describe_hardware
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def benchmark(options: BenchmarkOptions) -> list[dict[str, Any]]:
 def hardware(options: BenchmarkOptions) -> dict[str, str]:
     """What it ran on."""
     return {
-        **describe_machine(),
+        **describe_hardware(),
         "device": Place(options.device).name(),
         "threads": str(torch.get_num_threads()),
     }

@@ -13,7 +13,7 @@ from torch import nn
 from deep.optimizers.peers import Peer
 from deep.optimizers.replicas import guarded
 from deep.optimizers.replicated_sgd import ReplicatedSGD
-from message_passing.storage import write_atomically
+from message_passing.tools.files import write_atomically
 
 CHECKPOINT = "checkpoint.pt"
 

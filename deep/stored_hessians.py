@@ -15,7 +15,7 @@ from deep.images.datasets import ImageData, load_images
 from deep.images.minibatches import ImageBatches
 from deep.place import Place
 from deep.stored_runs import StoredNetwork
-from message_passing.storage import write_json
+from message_passing.tools.files import write_json
 
 
 @dataclass(frozen=True)

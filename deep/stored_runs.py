@@ -19,7 +19,7 @@ from deep.images.datasets import ImageData, load_images
 from deep.images.minibatches import ImageBatches
 from deep.models import build_model
 from deep.place import Place
-from message_passing.storage import write_json
+from message_passing.tools.files import write_json
 
 
 @dataclass(frozen=True)

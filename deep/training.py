@@ -28,7 +28,7 @@ from deep.images.datasets import ImageData, load_images
 from deep.place import CompileMode, Place
 from deep.run_folders import difference, in_use
 from deep.training_run import TrainingRun
-from message_passing.storage import write_csv, write_json
+from message_passing.tools.files import write_csv, write_json
 
 
 class DivergedError(ArithmeticError):

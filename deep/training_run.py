@@ -29,7 +29,7 @@ from deep.optimizers.peers import Peer, build_peer
 from deep.optimizers.replicas import spread
 from deep.optimizers.replicated_sgd import ReplicatedSGD
 from deep.place import CompileMode, Place
-from message_passing.hardware import describe_machine, git_revision
+from message_passing.tools.hardware import describe_hardware, git_revision
 
 GAMMA0_MINIBATCHES = 8
 RECALIBRATION_IMAGES = 5000  # of the training set, augmented: for a row, for an average
@@ -268,6 +268,6 @@ class TrainingRun:
             "device": self.place.name(),
             "precision": "bf16" if self.place.bf16 else "float32",
             "processes": self.place.processes,
-            "machine": describe_machine(),
+            "machine": describe_hardware(),
             "revision": git_revision(Path(__file__).parent),
         }

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 
 from message_passing import benchmark
 from message_passing.benchmark import BenchmarkConfig
 from message_passing.figures import plot_costs, plot_curves
 from message_passing.own_network import CurveConfig, CurveRun, closing_table, write_curves_csv
-from message_passing.storage import save_figure
-
-INTERRUPTED = 130
+from message_passing.tools.commands import Commands, run_command
+from message_passing.tools.files import save_figure
 
 
 def draw_curves(config: CurveConfig) -> None:
@@ -48,8 +44,7 @@ def show_speed(config: BenchmarkConfig) -> None:
         print(f"\nWritten: {', '.join(map(str, written))}")
 
 
-# Each command: its options, a frozen dataclass, and what is done with them.
-COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
+COMMANDS: Commands = {
     "curve": (CurveConfig, draw_curves),
     "benchmark": (BenchmarkConfig, show_speed),
 }
@@ -57,20 +52,8 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and run its command."""
-    try:
-        config: Any = tyro.extras.subcommand_cli_from_dict(
-            {name: options for name, (options, _) in COMMANDS.items()},
-            prog="python -m message_passing",
-            description="Local entropy of committee machines: BP, EP and Monte Carlo.",
-            args=arguments,
-        )
-        run = next(run for options, run in COMMANDS.values() if type(config) is options)
-        run(config)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"Error: {error}") from error
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+    description = "Local entropy of committee machines: BP, EP and Monte Carlo."
+    run_command("message_passing", description, COMMANDS, arguments)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the peak of the whole process; that of Python and its libraries is stated beside
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -25,12 +24,12 @@ from scipy.linalg import cholesky
 from threadpoolctl import threadpool_limits
 
 from message_passing.example_machines import flat_machine, image_like_patterns, sharp_machine
-from message_passing.hardware import describe_machine
 from message_passing.local_entropy import ENGINES, local_entropy_curve, resolve_engine
 from message_passing.network_files import load_network
 from message_passing.own_network import seeded_engine
 from message_passing.problem import ReferenceProblem
-from message_passing.storage import write_csv
+from message_passing.tools.files import write_csv
+from message_passing.tools.hardware import describe_hardware, peak_memory
 
 BASE = {"K": 9, "N": 784, "P": 500}
 GRID = {"P": (125, 250, 500, 1000, 2000), "N": (196, 784, 3136), "K": (3, 9, 21)}
@@ -92,7 +91,7 @@ class Machine:
 def run(config: BenchmarkConfig) -> list[Row]:
     """Measure, print, and return one row per engine, machine and size."""
     machines = _machines(config)
-    for key, value in describe_machine().items():
+    for key, value in describe_hardware().items():
         print(f"{key:18s} {value}")
     gemm, factorisation = measure_arithmetic()
     print(f"{'dgemm, one thread':18s} {gemm / 1e9:.0f} GFLOP/s")
@@ -165,16 +164,6 @@ def measure_engine(machine: Machine, engine: str, repeats: int, seed: int) -> Ro
         "peak_memory_mib": peak,
         "idle_memory_mib": before,
     }
-
-
-def peak_memory() -> float:
-    """Largest resident memory of this process so far, MiB (NaN where it cannot be had)."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def measure_arithmetic(size: int = 1024, repeats: int = 5) -> tuple[float, float]:

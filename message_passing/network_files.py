@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from message_passing.validation import check_labels, check_patterns, check_weights
+from message_passing.tools.validation import check_labels, check_patterns, check_weights
 
 #: Names of the patterns and their labels in a file, in the order in which they are looked for.
 PATTERN_KEYS = (("train_patterns", "train_labels"), ("patterns", "labels"))

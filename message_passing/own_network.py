@@ -31,10 +31,10 @@ from message_passing.local_entropy import (
     resolve_engine,
 )
 from message_passing.network_files import Network, load_network
-from message_passing.parallel import run_tasks
 from message_passing.problem import PatternGeometry, ReferenceProblem
-from message_passing.run_folder import RunFolder, as_json
-from message_passing.storage import arrays_of, from_arrays, read_npz, write_csv, write_npz
+from message_passing.tools.files import arrays_of, from_arrays, read_npz, write_csv, write_npz
+from message_passing.tools.parallel import run_tasks
+from message_passing.tools.run_folder import RunFolder, as_json
 
 EngineName = Literal["ep", "bp", "mc", "all"]
 Curves = dict[str, dict[int, LocalEntropyCurve]]
@@ -116,7 +116,7 @@ class CurveRun:
             ReferenceProblem.from_arrays(w, geometry, network.labels).training_errors
             for w in network.weights
         ]
-        folder = RunFolder(config.out)
+        folder = RunFolder(config.out, extensible=("engines",), units=("curves",))
         settings = _settings(config, network)
         folder.check(settings)
         folder.store_config("Local entropy", settings, network=network.size)

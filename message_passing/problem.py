@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from message_passing.validation import check_labels, check_patterns, check_weights
+from message_passing.tools.validation import check_labels, check_patterns, check_weights
 
 
 class PatternGeometry:

@@ -7,7 +7,7 @@ from pathlib import Path
 from committee.gaussian_mixture.bayes import bayes_error, oracle_error
 from committee.gaussian_mixture.experiment import GaussianMixtureConfig, compute, summarise
 from committee.gaussian_mixture.figure import plot_gaussian_mixture
-from message_passing.storage import save_figure
+from message_passing.tools.files import save_figure
 
 
 def run(config: GaussianMixtureConfig) -> list[Path]:

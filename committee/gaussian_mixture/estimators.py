@@ -14,7 +14,7 @@ from committee.gaussian_mixture._hinge import minimise_hinge
 from committee.gaussian_mixture.bayes import overlap_error
 from committee.gaussian_mixture.losses import LossName, get_loss
 from committee.gaussian_mixture.state import ConvergenceWarning
-from message_passing.validation import check_labels, check_patterns
+from message_passing.tools.validation import check_labels, check_patterns
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ from committee.gaussian_mixture.maximum_flatness import (
 from committee.gaussian_mixture.replica_symmetric import replica_symmetric
 from committee.gaussian_mixture.samples import check_parameters, sample
 from committee.gaussian_mixture.state import ConvergenceWarning, ReplicaSymmetricState
-from message_passing.parallel import run_tasks
-from message_passing.storage import write_csv, write_json
+from message_passing.tools.files import write_csv, write_json
+from message_passing.tools.parallel import run_tasks
 
 RIDGES = tuple(float(x) for x in np.geomspace(1e-2, 1e2, 9))
 NOISES = (4.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35)

@@ -23,7 +23,7 @@ from scipy.special import ndtr
 
 from committee.gaussian_mixture.estimators import LinearClassifier
 from committee.gaussian_mixture.state import ReplicaSymmetricState
-from message_passing.validation import check_labels, check_patterns
+from message_passing.tools.validation import check_labels, check_patterns
 
 
 def normalised_margins(

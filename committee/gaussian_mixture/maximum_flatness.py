@@ -23,7 +23,7 @@ from committee.gaussian_mixture.losses import ErrorUnderNoise, LossName, NoisyLo
 from committee.gaussian_mixture.replica_symmetric import replica_symmetric
 from committee.gaussian_mixture.samples import check_parameters
 from committee.gaussian_mixture.state import TOLERANCE, ReplicaSymmetricState, make_state, no_state
-from message_passing.validation import check_labels, check_patterns
+from message_passing.tools.validation import check_labels, check_patterns
 
 
 def max_flat_classifier(

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from deep.benchmark import BenchmarkOptions, benchmark, hardware
-from message_passing.storage import write_json
+from message_passing.tools.files import write_json
 
 
 @dataclass(frozen=True)

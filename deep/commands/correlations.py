@@ -12,7 +12,7 @@ import tyro
 
 from deep.correlations import correlation_report
 from deep.run_columns import read_table, run_columns
-from message_passing.storage import write_csv
+from message_passing.tools.files import write_csv
 
 
 @dataclass(frozen=True)

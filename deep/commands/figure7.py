@@ -15,7 +15,7 @@ from deep.pgdl.archive import PUBLIC_ARCHIVE, open_archive
 from deep.pgdl.figures import pearson_in_words, plot_figure7
 from deep.pgdl.measurements import Architecture, MeasurementOptions, measure_task
 from deep.pgdl.task import PgdlTask
-from message_passing.storage import save_figure, write_csv
+from message_passing.tools.files import save_figure, write_csv
 
 # 12 is the number of networks of this architecture in task 1: with n = 12, r = 0.90 has p = 7e-5.
 PUBLISHED = "published for task 1, σ = 0.5: r(12) = 0.90, p = 1e-4"

@@ -18,7 +18,7 @@ from deep.stored_runs import (
     flatness_rows,
     measure_flatness,
 )
-from message_passing.storage import save_figure, write_csv
+from message_passing.tools.files import save_figure, write_csv
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from deep.paper_figures import (
     train_losses,
 )
 from deep.run_logs import LoggedRun, find_runs, runs_of
-from message_passing.storage import save_figure, write_csv
+from message_passing.tools.files import save_figure, write_csv
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from deep.peer_comparison import Flatness, equal_budget, measure, summary
 from deep.peer_figure import plot_peers
 from deep.run_folders import run_folder
 from deep.training import TrainingResult, train
-from message_passing.storage import save_figure, write_csv, write_json
+from message_passing.tools.files import save_figure, write_csv, write_json
 
 
 @dataclass(frozen=True)

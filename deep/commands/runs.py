@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from deep.run_table import in_markdown, over_seeds, run_table
-from message_passing.storage import write_csv
+from message_passing.tools.files import write_csv
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from deep.place import Place
 from deep.run_folders import RunInUseError
 from deep.table1 import ROWS, Cell, cells, state_of, stored_result, table_rows, table_text
 from deep.training import DivergedError, train
-from message_passing.storage import write_atomically, write_csv
+from message_passing.tools.files import write_atomically, write_csv
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from deep.recipes import PUBLISHED, recipe
 from deep.run_folders import cell_folder, dataset_name, run_folder
 from deep.standard_error import standard_error
 from deep.training import TrainingResult, train
-from message_passing.storage import save_figure, write_csv
+from message_passing.tools.files import save_figure, write_csv
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from deep.images.archives import read_cifar, read_image_folder, read_tiny_imagen
 from deep.images.augmentation import Preprocessing
 from deep.images.downloads import cache_folder, find_file
 from deep.images.policies import Policy, load_policy
-from message_passing.storage import write_atomically
+from message_passing.tools.files import write_atomically
 
 READERS = {"cifar10": read_cifar, "cifar100": read_cifar, "tinyimagenet": read_tiny_imagenet}
 

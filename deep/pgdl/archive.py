@@ -16,7 +16,7 @@ from typing import Any
 
 from deep.images.downloads import cache_folder
 from deep.pgdl.extra import required
-from message_passing.storage import write_atomically
+from message_passing.tools.files import write_atomically
 
 PUBLIC_ARCHIVE = "http://storage.googleapis.com/gresearch/pgdl/public_data.zip"
 RETRIES, TIMEOUT = 5, 60  # the latter in seconds

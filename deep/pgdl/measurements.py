@@ -17,7 +17,7 @@ from deep.images.minibatches import ORDER, stream_seed
 from deep.pgdl.keras_networks import build_network, load_weights
 from deep.pgdl.task import PgdlModel, PgdlTask
 from deep.place import Place
-from message_passing.storage import write_json
+from message_passing.tools.files import write_json
 
 
 @dataclass(frozen=True)

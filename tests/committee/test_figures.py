@@ -212,7 +212,7 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_no_cluster_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    monkeypatch.setattr("message_passing.parallel.CONNECTION_TIMEOUT", 1)
+    monkeypatch.setattr("message_passing.tools.parallel.CONNECTION_TIMEOUT", 1)
     options = ["--data", "hidden-manifold", "--size", "40", "--out", str(tmp_path)]
     with pytest.raises(SystemExit, match="No Dask scheduler answers"):
         main(["figure1", *options, "--scheduler", "tcp://127.0.0.1:9"])

@@ -21,7 +21,7 @@ from deep.run_folders import run_folder
 from deep.run_logs import find_runs, runs_of
 from deep.stored_runs import FlatnessOptions, measure_flatness
 from deep.training import train
-from message_passing.storage import write_json
+from message_passing.tools.files import write_json
 
 DATA = synthetic_images(train=96, test=40, classes=4, size=16)
 CONFIG = TrainingConfig(

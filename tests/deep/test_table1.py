@@ -20,7 +20,7 @@ from deep.place import Place
 from deep.recipes import PUBLISHED, TABLE, recipe
 from deep.run_folders import in_use, run_folder
 from deep.table1 import ROWS, cells, state_of, stored_result, table_text
-from message_passing.storage import write_csv, write_json
+from message_passing.tools.files import write_csv, write_json
 
 ROW = ["--rows", "cifar10-smallconvnet", "--device", "cpu"]
 

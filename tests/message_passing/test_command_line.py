@@ -16,7 +16,7 @@ from message_passing import own_network
 from message_passing.__main__ import main
 from message_passing.local_entropy import LocalEntropyCurve, local_entropy_curve
 from message_passing.own_network import CurveConfig, CurveRun, seeded_engine
-from message_passing.storage import from_arrays, read_npz
+from message_passing.tools.files import from_arrays, read_npz
 from tests.message_passing.machines import random_machine
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +153,7 @@ def test_stored_curves_are_read_back_as_they_were(files):
     assert stored.engine == "bp" and stored.converged.dtype == bool
     assert stored.at(float(stored.distance[1])) == pytest.approx(stored.local_entropy[1])
     (files / "out" / "curves" / "000.bp.npz").write_bytes(b"PK")
-    with pytest.raises(SystemExit, match="Delete it, and run the command again"):
+    with pytest.raises(SystemExit, match="Delete it and run the command again"):
         main(arguments(files))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from message_passing.parallel import run_tasks
+from message_passing.tools.parallel import run_tasks
 from tests.cluster import Cluster
 
 
@@ -80,7 +80,7 @@ def test_bad_input() -> None:
 
 def test_no_scheduler_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    monkeypatch.setattr("message_passing.parallel.CONNECTION_TIMEOUT", 1)
+    monkeypatch.setattr("message_passing.tools.parallel.CONNECTION_TIMEOUT", 1)
     with pytest.raises(OSError, match=r"No Dask scheduler answers at .*tcp://127.0.0.1:9"):
         list(run_tasks(abs, [1], scheduler="tcp://127.0.0.1:9"))
 

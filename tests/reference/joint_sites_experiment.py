@@ -18,7 +18,7 @@ import numpy as np
 
 from message_passing import ExpectationPropagation, MonteCarlo, PatternGeometry
 from message_passing.problem import ReferenceProblem
-from message_passing.storage import write_csv
+from message_passing.tools.files import write_csv
 from tests.reference import joint_sites
 from tests.reference.pair_correction import pair_correction
 

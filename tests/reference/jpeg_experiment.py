@@ -28,7 +28,7 @@ from PIL import Image
 
 from deep import load_images, recipe, train
 from deep.images.datasets import ImageData
-from message_passing.storage import write_csv
+from message_passing.tools.files import write_csv
 
 HALF_A_BLOCK = 4
 

@@ -7,8 +7,12 @@ sums have the same order of rounding everywhere.
 
 from __future__ import annotations
 
+import os
 import pickle
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import joblib
@@ -16,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 CONNECTION_TIMEOUT = 30  # seconds
+WATCH_EVERY = 0.5  # seconds
 
 
 def run_tasks(
@@ -112,7 +117,7 @@ def _in_processes(
             max_nbytes=None,
         )
         yield from parallel(
-            joblib.delayed(_run_one)(function, common, index, task)
+            joblib.delayed(_run_in_worker)(os.getpid(), function, common, index, task)
             for index, task in enumerate(tasks)
         )
 
@@ -148,6 +153,25 @@ def _on_cluster(
                 future.release()
         finally:
             client.cancel(futures)
+
+
+def _run_in_worker(
+    parent: int, function: Callable[..., Any], common: tuple, index: int, task: Any
+) -> tuple[int, Any]:
+    _end_with(parent)
+    return _run_one(function, common, index, task)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """End this worker soon after its parent is killed, in the middle of a task too."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_EVERY)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run_one(function: Callable[..., Any], common: tuple, index: int, task: Any) -> tuple[int, Any]:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
+import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("wide-flat-minima", "numpy", "numba", "scipy", "torch")
 
 
-def describe_machine() -> dict[str, str]:
+@cache
+def _processor() -> str:
+    import cpuinfo
+
+    return str(cpuinfo.get_cpu_info().get("brand_raw") or platform.processor() or "unknown")
+
+
+def describe_hardware() -> dict[str, str]:
     """Processor, usable cores, memory, operating system and the versions that matter."""
+    import joblib
+    import psutil
+
     description = {
         "processor": _processor(),
-        "cores": str(
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        ),
-        "memory": _memory(),
+        "cores": str(joblib.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
@@ -45,19 +54,9 @@ def git_revision(folder: Path) -> str | None:
     return revision.stdout.strip()
 
 
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"
+def peak_memory() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    import resource  # not on Windows
 
-
-def _memory() -> str:
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return "unknown"
-    return f"{total / 2**30:.1f} GiB"
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,0 +1,1 @@
+"""What all packages share: files, run folders, tables, tasks, downloads, checks, commands."""

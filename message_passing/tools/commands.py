@@ -1,0 +1,86 @@
+"""One entry for the commands of all packages: options, errors, interruption, exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import tyro
+
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+Commands = Mapping[str, tuple[Any, Callable[[Any], object]]]
+
+
+class Terminated(BaseException):
+    """SIGTERM, which cleans up as Ctrl-C does."""
+
+
+class CommandError(RuntimeError):
+    """A failure that a command reports in one sentence, without a traceback."""
+
+
+def run_command(
+    package: str, description: str, commands: Commands, arguments: Sequence[str] | None = None
+) -> None:
+    """Parse ``python -m package COMMAND …`` and run the command.
+
+    Parameters
+    ----------
+    package : str
+        Name of the package, for the help.
+    description : str
+        First line of the help.
+    commands : mapping
+        From the name of a command to its options, a frozen dataclass whose docstring explains
+        it, and to the function that is called with them.
+    arguments : sequence of str, optional
+        ``sys.argv[1:]`` by default.
+
+    Raises ``SystemExit``: 1 after an error, with one line on stderr; 2 for options that cannot
+    be used; 130 and 143 after SIGINT and SIGTERM.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(f"wide-flat-minima {version('wide-flat-minima')}")
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        name, config = tyro.extras.subcommand_cli_from_dict(
+            {name: _parser(name, options) for name, (options, _) in commands.items()},
+            prog=f"python -m {package}",
+            description=description,
+            args=arguments,
+        )
+        commands[name][1](config)
+    except (ValueError, OSError, ImportError, CommandError) as error:
+        raise SystemExit(f"Error: {error}") from error
+    except KeyboardInterrupt:
+        _leave("Interrupted", INTERRUPTED)
+    except Terminated:
+        _leave("Terminated", TERMINATED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parser(name: str, options: Any) -> Callable[..., tuple[str, Any]]:
+    def parse(config: Any) -> tuple[str, Any]:
+        return name, config
+
+    parse.__annotations__["config"] = Annotated[options, tyro.conf.arg(name="")]
+    parse.__doc__ = options.__doc__
+    return parse
+
+
+def _terminate(_: int, __: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _leave(word: str, code: int) -> NoReturn:
+    print(f"\n{word}. The same command resumes from here.", file=sys.stderr)
+    raise SystemExit(code)

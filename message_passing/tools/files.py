@@ -1,0 +1,173 @@
+"""Reading and writing files: a file is either whole or not there, and errors name it.
+
+Every writer goes to a temporary name in the same folder and renames it when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AGAIN = "Delete it and run the command again: it will be computed anew."
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Let ``write`` fill a temporary file, then rename it to ``path`` (folders are made).
+
+    Raises ``OSError`` that names ``path`` where the folder is read-only or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise type(error)(error.errno, f"{path} cannot be written ({error.strerror})") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise type(error)(error.errno, f"{path} cannot be written ({error.strerror})") from error
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_npz(path: str | Path, **arrays: Any) -> Path:
+    """Write named arrays as a compressed ``.npz`` file."""
+    return write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def read_npz(path: str | Path, advice: str = AGAIN) -> dict[str, np.ndarray]:
+    """Arrays of a ``.npz`` file, which are never pickles.
+
+    Raises ``ValueError`` that names the file, with ``advice``, if it is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; a .npz file was expected.") from None
+    except (ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read ({error}). {advice}") from error
+
+
+def arrays_of(result: Any) -> dict[str, np.ndarray]:
+    """The fields of a dataclass as arrays, to be stored; see ``from_arrays``."""
+    return {field.name: np.asarray(getattr(result, field.name)) for field in fields(result)}
+
+
+def from_arrays(kind: type, arrays: Mapping[str, np.ndarray]) -> Any:
+    """A dataclass from its stored fields. Raises ``ValueError`` where a field is missing."""
+    missing = [field.name for field in fields(kind) if field.name not in arrays]
+    if missing:
+        raise ValueError(f"the stored {kind.__name__} lacks {', '.join(missing)}.")
+    return kind(
+        **{
+            field.name: array.item() if (array := arrays[field.name]).ndim == 0 else array
+            for field in fields(kind)
+        }
+    )
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Write ``content`` as indented JSON."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False) + "\n"
+    return write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: str | Path, advice: str = AGAIN) -> dict[str, Any]:
+    """The mapping that a JSON file holds.
+
+    Raises ``ValueError`` that names the file, with ``advice``, if it is missing or something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; a JSON file was expected.") from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}). {advice}") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} holds a {type(content).__name__}; a mapping was expected. {advice}"
+        )
+    return content
+
+
+def write_table(path: str | Path, table: pd.DataFrame) -> Path:
+    """Write a table as CSV; floats keep six significant digits."""
+    text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write rows (mappings with the same keys) as CSV; floats keep six significant digits."""
+    import pandas as pd
+
+    if not rows:
+        raise ValueError("rows is empty; at least one row was expected.")
+    return write_table(path, pd.DataFrame(rows))
+
+
+def read_table(path: str | Path, advice: str = AGAIN) -> pd.DataFrame:
+    """The table of a CSV file.
+
+    Raises ``ValueError`` that names the file, with ``advice``, if it is missing or no table.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; a CSV file was expected.") from None
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise ValueError(f"{path} cannot be read as a table ({error}). {advice}") from error
+
+
+def save_figure(figure: Any, path: str | Path) -> list[Path]:
+    """Write a matplotlib figure as ``path.pdf`` and ``path.png`` (suffix of ``path`` ignored)."""
+    stem = Path(path).with_suffix("")
+
+    def save(kind: str) -> Path:
+        return write_atomically(
+            stem.with_suffix(f".{kind}"),
+            lambda file: figure.savefig(file, format=kind, dpi=160, bbox_inches="tight"),
+        )
+
+    return [save("pdf"), save("png")]
+
+
+def content_hash(*contents: Any) -> str:
+    """SHA-256 of arrays, files (``Path``), and anything that JSON can hold, in hexadecimal.
+
+    Arrays count with their shape and number format. Equal contents have equal hashes, whatever
+    the name or the date of a file.
+    """
+    digest = hashlib.sha256()
+    for content in contents:
+        if isinstance(content, Path):
+            with content.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        elif isinstance(content, np.ndarray):
+            digest.update(f"{content.dtype.str}{content.shape}".encode())
+            digest.update(np.ascontiguousarray(content).tobytes())
+        else:
+            digest.update(json.dumps(content, sort_keys=True).encode())
+    return digest.hexdigest()
