@@ -23,8 +23,8 @@ from committee.patterns import PatternSet
 from committee.protocols import EntropySGD, Protocol, ReplicatedSGD
 from committee.results import ExperimentFolder, ExperimentResults, load_results
 from committee.training import TrainedMachine, resolve_protocol, train_restart
+from message_passing.curve_runs import curve_arrays
 from message_passing.local_entropy import ENGINES, resolve_engine
-from message_passing.own_network import curve_arrays
 from message_passing.tools.files import arrays_of
 from message_passing.tools.parallel import run_tasks
 from message_passing.tools.run_folder import as_json

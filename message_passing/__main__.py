@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from message_passing import benchmark
 from message_passing.benchmark import BenchmarkConfig
+from message_passing.curve_runs import CurveConfig, CurveRun, closing_table, curve_table
 from message_passing.figures import plot_costs, plot_curves
-from message_passing.own_network import CurveConfig, CurveRun, closing_table, write_curves_csv
 from message_passing.tools.commands import Commands, run_command
-from message_passing.tools.files import save_figure
+from message_passing.tools.files import save_figure, write_table
 
 
 def draw_curves(config: CurveConfig) -> None:
@@ -24,7 +24,7 @@ def draw_curves(config: CurveConfig) -> None:
     curves, refused = run.run(progress=True)
     if refused:
         print("\n".join(refused))
-    table = write_curves_csv(curves, config.out / "curves.csv")
+    table = write_table(config.out / "curves.csv", curve_table(curves))
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     ax = plot_curves({e: list(group.values()) for e, group in curves.items()}, figure.subplots())
     ax.set_title(f"Local entropy: {run.network.size}", fontsize="medium")

@@ -15,15 +15,15 @@ SWEEPS_AHEAD = 10
 
 @njit(cache=True)
 def count_errors(
-    fields: NDArray[np.float64], offsets: NDArray[np.float64], scale: float, labels: NDArray
+    preactivations: NDArray[np.float64], offsets: NDArray[np.float64], scale: float, labels: NDArray
 ) -> int:
-    """Patterns that the majority of signs of fields + scale · offsets (K, P) gets wrong."""
-    K, P = fields.shape
+    """Patterns that the majority of signs of preactivations + scale · offsets (K, P) gets wrong."""
+    K, P = preactivations.shape
     errors = 0
     for mu in range(P):
         positive = 0
         for k in range(K):
-            if fields[k, mu] + scale * offsets[k, mu] >= 0.0:
+            if preactivations[k, mu] + scale * offsets[k, mu] >= 0.0:
                 positive += 1
         if (2 * positive > K) != (labels[mu] > 0.0):
             errors += 1
@@ -32,7 +32,7 @@ def count_errors(
 
 @njit(cache=True)
 def wrong_events(
-    fields: NDArray[np.float64],
+    preactivations: NDArray[np.float64],
     offsets: NDArray[np.float64],
     fresh: NDArray[np.float64],
     labels: NDArray[np.float64],
@@ -40,26 +40,27 @@ def wrong_events(
     angles: NDArray[np.float64],
     changes: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Where on the ellipse u(θ) = fields + offsets cos θ + fresh sin θ of one unit errors change.
+    """Where the number of errors changes on the ellipse of one unit, u(θ) with θ in [0, 2π).
 
-    Of the ``decisive`` patterns each is wrong when the sign of u_μ (P,) is not its label. Fills
-    ``angles`` in [0, 2π) and ``changes`` (±1 in the number of errors), unsorted; both need room
-    for 2P. Returns how many changes there are, and the number of errors at θ = 0.
+    u = preactivations + offsets cos θ + fresh sin θ, (P,). A ``decisive`` pattern is wrong when
+    the sign of u_μ is not its label. Fills ``angles`` and ``changes`` (±1 in the number of
+    errors), unsorted; both need room for 2P. Returns the number of changes, and the number of
+    errors at θ = 0.
     """
     found = 0
     wrong = 0
-    for mu in range(len(fields)):
+    for mu in range(len(preactivations)):
         if not decisive[mu]:
             continue
         positive = labels[mu] > 0.0
-        if (fields[mu] + offsets[mu] >= 0.0) != positive:
+        if (preactivations[mu] + offsets[mu] >= 0.0) != positive:
             wrong += 1
         square = offsets[mu] * offsets[mu] + fresh[mu] * fresh[mu]
-        if square <= fields[mu] * fields[mu]:
+        if square <= preactivations[mu] * preactivations[mu]:
             continue
         # u ≥ 0 for θ within ``half`` of ``middle``.
         middle = math.atan2(fresh[mu], offsets[mu])
-        half = math.acos(-fields[mu] / math.sqrt(square))
+        half = math.acos(-preactivations[mu] / math.sqrt(square))
         for side in range(2):
             angle = middle - half if side == 0 else middle + half
             if angle < 0.0:
@@ -101,7 +102,7 @@ def allowed_arcs(
 
 @njit(cache=True)
 def slice_steps(
-    fields: NDArray[np.float64],
+    preactivations: NDArray[np.float64],
     labels: NDArray[np.float64],
     factor: NDArray[np.float64],
     variance: float,
@@ -122,7 +123,7 @@ def slice_steps(
     the two halves of the steps (rows). ``survivor`` (K, R) becomes the last state that the first
     scale leaves allowed, and stays as it is without one.
     """
-    K, P = fields.shape
+    K, P = preactivations.shape
     need = (K + 1) // 2
     angles = np.empty(2 * P)
     changes = np.empty(2 * P, dtype=np.int64)
@@ -135,7 +136,7 @@ def slice_steps(
     offsets = root * np.dot(white, factor)
     for mu in range(P):
         for k in range(K):
-            if (fields[k, mu] + offsets[k, mu] >= 0.0) == (labels[mu] > 0.0):
+            if (preactivations[k, mu] + offsets[k, mu] >= 0.0) == (labels[mu] > 0.0):
                 right[mu] += 1
     ahead = min(SWEEPS_AHEAD, steps)
     noises = np.empty((ahead * K, white.shape[1]))
@@ -150,13 +151,13 @@ def slice_steps(
         for k in range(K):
             lost = 0  # wrong whatever this unit says
             for mu in range(P):
-                is_right = (fields[k, mu] + offsets[k, mu] >= 0.0) == (labels[mu] > 0.0)
+                is_right = (preactivations[k, mu] + offsets[k, mu] >= 0.0) == (labels[mu] > 0.0)
                 others = right[mu] - 1 if is_right else right[mu]
                 decisive[mu] = others == need - 1
                 if others < need - 1:
                     lost += 1
             found, wrong = wrong_events(
-                fields[k], offsets[k], fresh[k], labels, decisive, angles, changes
+                preactivations[k], offsets[k], fresh[k], labels, decisive, angles, changes
             )
             arcs = allowed_arcs(
                 angles[:found], changes[:found], wrong, allowed - lost, starts, stops
@@ -179,13 +180,15 @@ def slice_steps(
                 errors = lost
                 for mu in range(P):
                     proposal[mu] = cosine * offsets[k, mu] + sine * fresh[k, mu]
-                    if decisive[mu] and (fields[k, mu] + proposal[mu] >= 0.0) != (labels[mu] > 0.0):
+                    if decisive[mu] and (preactivations[k, mu] + proposal[mu] >= 0.0) != (
+                        labels[mu] > 0.0
+                    ):
                         errors += 1
                 if errors > allowed:
                     continue
                 for mu in range(P):
-                    before = (fields[k, mu] + offsets[k, mu] >= 0.0) == (labels[mu] > 0.0)
-                    after = (fields[k, mu] + proposal[mu] >= 0.0) == (labels[mu] > 0.0)
+                    before = (preactivations[k, mu] + offsets[k, mu] >= 0.0) == (labels[mu] > 0.0)
+                    after = (preactivations[k, mu] + proposal[mu] >= 0.0) == (labels[mu] > 0.0)
                     right[mu] += int(after) - int(before)
                     offsets[k, mu] = proposal[mu]
                 for i in range(white.shape[1]):
@@ -193,7 +196,7 @@ def slice_steps(
                 break
         half = 0 if step < steps - steps // 2 else 1
         for s in range(len(scales)):
-            if count_errors(fields, offsets, scales[s], labels) <= allowed:
+            if count_errors(preactivations, offsets, scales[s], labels) <= allowed:
                 survivals[half, s] += 1.0
                 if s == 0:
                     survivor[:] = white
@@ -204,7 +207,7 @@ def slice_steps(
 
 @njit(cache=True)
 def direct_hits(
-    fields: NDArray[np.float64],
+    preactivations: NDArray[np.float64],
     labels: NDArray[np.float64],
     draws: NDArray[np.float64],
     roots: NDArray[np.float64],
@@ -214,6 +217,6 @@ def direct_hits(
     hits = np.empty((len(draws), len(roots)), dtype=np.bool_)
     for draw in range(len(draws)):
         for point in range(len(roots)):
-            errors = count_errors(fields, draws[draw], roots[point], labels)
+            errors = count_errors(preactivations, draws[draw], roots[point], labels)
             hits[draw, point] = errors <= allowed
     return hits

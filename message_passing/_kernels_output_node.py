@@ -50,7 +50,7 @@ def majority(
     g: NDArray[np.float64],
     dg: NDArray[np.float64],
 ) -> None:
-    """Fill log Z_μ (P,), g and ∂g/∂ω (K, P) of the majority of signs of Gaussian fields."""
+    """Fill log Z_μ (P,), g and ∂g/∂ω (K, P) of the majority of signs of Gaussian preactivations."""
     K, P = mean.shape
     need = (K + 1) // 2
     floor = math.exp(-inverse_temperature)

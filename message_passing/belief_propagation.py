@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from message_passing.output_node import Majority, OutputNode
+from message_passing.output_node import Majority, OutputNode, allow_errors
 from message_passing.problem import LadderResult, ReferenceProblem, Solution
-from message_passing.training_errors import allow_errors
 
 #: A try that needs more iterations than this is better off with smaller steps.
 ITERATIONS_PER_TRY = 400
@@ -63,11 +63,16 @@ class BeliefPropagation:
         if self.max_iterations < 1:
             raise ValueError(f"max_iterations is {self.max_iterations}; at least 1 was expected.")
 
-    def ladder(self, problem: ReferenceProblem, variances: NDArray[np.float64]) -> LadderResult:
+    def ladder(
+        self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False
+    ) -> LadderResult:
         """Solve for increasing Δ, each point starting from the one before."""
+        problem = problem.without_contradictions()
+        if not problem.labels.size:
+            return LadderResult.without_patterns(variances)
         messages = self.initial_messages(problem)
         solutions = []
-        for variance in map(float, variances):
+        for variance in tqdm(map(float, variances), "bp", len(variances), disable=not progress):
             messages, solution = self.solve(problem, variance, messages)
             solutions.append(solution)
         return LadderResult.from_solutions(variances, solutions)
@@ -75,7 +80,7 @@ class BeliefPropagation:
     def initial_messages(self, problem: ReferenceProblem) -> Messages:
         """Those of Δ → 0: no pattern pulls."""
         common = problem.geometry.common_square is not None
-        zero = np.zeros_like(problem.fields)
+        zero = np.zeros_like(problem.preactivations)
         return Messages(zero, zero, np.zeros((len(zero), 1 if common else problem.inputs)))
 
     def solve(
@@ -112,7 +117,11 @@ class BeliefPropagation:
     ) -> tuple[Messages, float, Messages]:
         """One damped step: the new messages, the residual of the old ones, the old ones."""
         V = _field_variance(problem, variance, old.precision)
-        cavity = problem.fields + variance * (old.mean @ problem.geometry.gram) - V * old.gradient
+        cavity = (
+            problem.preactivations
+            + variance * (old.mean @ problem.geometry.gram)
+            - V * old.gradient
+        )
         moments = node.moments(cavity, V, problem.labels)
         precision = _precision(problem, -moments.curvature)
         scale = np.sqrt(V)
@@ -161,7 +170,7 @@ def _field_variance(
     common = problem.geometry.common_square
     s = variance / (1.0 + variance * precision)
     if common is not None:
-        return np.broadcast_to(common * s, problem.fields.shape)
+        return np.broadcast_to(common * s, problem.preactivations.shape)
     return s @ problem.geometry.squares.T
 
 
@@ -178,7 +187,7 @@ def _solution(
     g, precision = messages.gradient, messages.precision
     V = _field_variance(problem, variance, precision)
     projected = g @ problem.geometry.gram
-    moments = node.moments(problem.fields + variance * projected - V * g, V, problem.labels)
+    moments = node.moments(problem.preactivations + variance * projected - V * g, V, problem.labels)
     shift = variance * np.sum(g * projected)  # ‖m − w‖²/Δ
     shrink = 1.0 / (1.0 + variance * precision)  # s/Δ: (K, N), or (K, 1) if common
     weight = problem.inputs / precision.shape[1]

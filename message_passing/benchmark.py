@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
@@ -25,11 +25,13 @@ from threadpoolctl import threadpool_limits
 
 from message_passing.example_machines import flat_machine, image_like_patterns, sharp_machine
 from message_passing.local_entropy import ENGINES, local_entropy_curve, resolve_engine
-from message_passing.network_files import load_network
-from message_passing.own_network import seeded_engine
+from message_passing.networks import load_network
 from message_passing.problem import ReferenceProblem
-from message_passing.tools.files import write_csv
+from message_passing.tools.files import write_table
 from message_passing.tools.hardware import describe_hardware, peak_memory
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BASE = {"K": 9, "N": 784, "P": 500}
 GRID = {"P": (125, 250, 500, 1000, 2000), "N": (196, 784, 3136), "K": (3, 9, 21)}
@@ -58,7 +60,7 @@ class BenchmarkConfig:
     scaling_engines: tuple[str, ...] | None = None
     """Engines to measure the growth of. Default: all that are measured."""
     seed: int = 0
-    """Of the machines and of Monte Carlo (the next seeds for its repeats)."""
+    """Seed of the machines, and of Monte Carlo (its repeats take the next seeds)."""
     out: Path | None = None
     """Write the numbers as benchmark.csv, and the growth as benchmark.pdf and .png, there."""
 
@@ -88,8 +90,10 @@ class Machine:
         return MAKERS[self.name](X, y, self.size["K"], self.seed), X, y
 
 
-def run(config: BenchmarkConfig) -> list[Row]:
+def run(config: BenchmarkConfig) -> pd.DataFrame:
     """Measure, print, and return one row per engine, machine and size."""
+    import pandas as pd
+
     machines = _machines(config)
     for key, value in describe_hardware().items():
         print(f"{key:18s} {value}")
@@ -97,7 +101,7 @@ def run(config: BenchmarkConfig) -> list[Row]:
     print(f"{'dgemm, one thread':18s} {gemm / 1e9:.0f} GFLOP/s")
     print(f"{'Cholesky 500×500':18s} {1e3 * factorisation:.2f} ms\n")
     sizes = ", ".join(f"{name}={value}" for name, value in machines[0].size.items())
-    print(f"One core, one local entropy curve (twelve points by default), {sizes}.")
+    print(f"One core, one local entropy curve (sixteen points), {sizes}.")
     if config.weights is None:
         print(
             "Patterns: hidden manifold, as correlated and unbalanced as the reduced "
@@ -114,9 +118,10 @@ def run(config: BenchmarkConfig) -> list[Row]:
     print(f"Before its first curve a process has needed {rows[0]['idle_memory_mib']:.0f} MiB.")
     if config.scaling:
         rows += _measure_scaling(config)
+    table = pd.DataFrame(rows)
     if config.out is not None:
-        write_csv(config.out / "benchmark.csv", rows)
-    return rows
+        write_table(config.out / "benchmark.csv", table)
+    return table
 
 
 def measure_alone(machine: Machine, engine: str, repeats: int, seed: int) -> Row:
@@ -130,12 +135,12 @@ def measure_engine(machine: Machine, engine: str, repeats: int, seed: int) -> Ro
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
         small = Machine("sharp", {"K": machine.size["K"], "N": 31, "P": 7}).problem()
-        local_entropy_curve(*small, engine=seeded_engine(engine, 0), variances=[0.01, 0.02])
+        local_entropy_curve(*small, engine=resolve_engine(engine, 0), variances=[0.01, 0.02])
         weights, patterns, labels = machine.problem()
         before = peak_memory()
         seconds, curves = [], []
         for repeat in range(repeats):
-            solver = seeded_engine(engine, seed + repeat)
+            solver = resolve_engine(engine, seed + repeat)
             start = time.perf_counter()
             curves.append(local_entropy_curve(weights, patterns, labels, engine=solver))
             seconds.append(time.perf_counter() - start)

@@ -1,16 +1,52 @@
-"""Patterns and machines to measure, made from a seed, without training: for benchmarks.
+"""Patterns and machines made from a seed, without training, for benchmarks.
 
-Patterns as correlated with each other, and labels as unbalanced, as those of the reduced
-Fashion-MNIST; a sharp machine and a flat one by the perceptron rule.
+The patterns are as correlated, and the labels as unbalanced, as in the reduced Fashion-MNIST. The
+perceptron rule makes a sharp machine and a flat one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+# Matched to 500 binarised images of the reduced Fashion-MNIST, see committee/synthetic.py.
 LATENT_DIMENSIONS = 30
+LATENT_DECAY = 1.15
+BIAS_SCALE = 2.2
 POSITIVE = 0.1
+
+
+@dataclass(frozen=True)
+class HiddenManifold:
+    """Inputs x = sign(b + F z) on a manifold of latent Gaussian vectors z.
+
+    Attributes
+    ----------
+    feature_map : F (N, 30), standard Gaussian
+    biases : b (N,), Gaussian with standard deviation 2.2: the mean image
+    scale : (30,) standard deviations of z. The variance of z_j is ∝ j^(−1.15); they sum to 1.
+    """
+
+    feature_map: NDArray[np.float64]
+    biases: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def draw(cls, inputs: int, rng: np.random.Generator) -> HiddenManifold:
+        """A random map to N = ``inputs`` dimensions."""
+        F = rng.standard_normal((inputs, LATENT_DIMENSIONS))
+        b = BIAS_SCALE * rng.standard_normal(inputs)
+        variance = np.arange(1, LATENT_DIMENSIONS + 1) ** -LATENT_DECAY
+        return cls(F, b, np.sqrt(variance / variance.sum()))
+
+    def sample(
+        self, count: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Latent vectors (count, 30) and patterns (count, N) in ±1."""
+        z = self.scale * rng.standard_normal((count, LATENT_DIMENSIONS))
+        return z, np.where(z @ self.feature_map.T + self.biases >= 0, 1.0, -1.0)
 
 
 def image_like_patterns(
@@ -18,19 +54,15 @@ def image_like_patterns(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Patterns (P, N) and labels (P,) from a hidden manifold.
 
-    x = sign(b + F z), with 30 latent Gaussians z of decreasing variance, a random map F and
-    biases b (the mean image); the label is +1 for the tenth of the patterns with the largest
-    value of a linear function of z.
+    The label is +1 for the tenth of the patterns with the largest value of a random linear
+    function of z.
     """
     rng = np.random.default_rng(seed)
-    F = rng.standard_normal((N, LATENT_DIMENSIONS))
-    b = 2.2 * rng.standard_normal(N)
+    manifold = HiddenManifold.draw(N, rng)
     teacher = rng.standard_normal(LATENT_DIMENSIONS)
-    variance = np.arange(1, LATENT_DIMENSIONS + 1) ** -1.15
-    z = np.sqrt(variance / variance.sum()) * rng.standard_normal((P, LATENT_DIMENSIONS))
-    field = z @ teacher
-    labels = np.where(field > np.quantile(field, 1 - POSITIVE), 1.0, -1.0)
-    return np.copysign(1.0, z @ F.T + b), labels
+    z, patterns = manifold.sample(P, rng)
+    value = z @ teacher
+    return patterns, np.where(value > np.quantile(value, 1 - POSITIVE), 1.0, -1.0)
 
 
 def sharp_machine(

@@ -27,10 +27,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, lu_factor, lu_solve, solve_triangular
+from tqdm import tqdm
 
-from message_passing.output_node import Majority, OutputNode
+from message_passing.output_node import Majority, OutputNode, allow_errors
 from message_passing.problem import LadderResult, ReferenceProblem, Solution
-from message_passing.training_errors import allow_errors
 
 #: Sites with |λ|Σ_μμ below this do not enter the factorisation (they change r by less than it).
 NEGLIGIBLE_PRECISION = 1e-11
@@ -73,11 +73,16 @@ class ExpectationPropagation:
         if self.max_sweeps < 1:
             raise ValueError(f"max_sweeps is {self.max_sweeps}; at least 1 was expected.")
 
-    def ladder(self, problem: ReferenceProblem, variances: NDArray[np.float64]) -> LadderResult:
+    def ladder(
+        self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False
+    ) -> LadderResult:
         """Solve for increasing Δ, each point starting from the two before it."""
+        problem = problem.without_contradictions()
+        if not problem.labels.size:
+            return LadderResult.without_patterns(variances)
         solved: list[tuple[float, Sites]] = []
         solutions = []
-        for variance in map(float, variances):
+        for variance in tqdm(map(float, variances), "ep", len(variances), disable=not progress):
             starts = [sites for _, sites in solved[-1:]]
             if len(solved) > 1:
                 # Extrapolated, linearly in log Δ; if that is not valid, from the last point.
@@ -95,7 +100,10 @@ class ExpectationPropagation:
         """Sites at Δ (the best ones met), from the first valid start, and what they say."""
         node = allow_errors(self.node, problem.training_errors)
         # Sites that are zero are always valid: the last resort.
-        starts = [*starts, Sites(np.zeros_like(problem.fields), np.zeros_like(problem.fields))]
+        starts = [
+            *starts,
+            Sites(np.zeros_like(problem.preactivations), np.zeros_like(problem.preactivations)),
+        ]
         sites, state = _first_valid(node, problem, variance, starts)
         best, history = (sites, state), [(sites, state.update)]
         damping, sweeps = self.damping, 1
@@ -204,7 +212,7 @@ def _evaluate(
         return None
     V = diagonal / shrink
     c = (mean - nu * diagonal) / shrink
-    moments = node.moments(problem.fields + c, V, problem.labels)
+    moments = node.moments(problem.preactivations + c, V, problem.labels)
     left = 1.0 + V * moments.curvature  # tilted variance over cavity variance, > 0
     if not (np.all(left > 0) and np.all(np.isfinite(moments.log_evidence))):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +11,9 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from message_passing.local_entropy import LocalEntropyCurve
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ENGINE_NAMES = {
     "mc": "Monte Carlo",
@@ -75,29 +78,28 @@ def plot_curves(curves: Mapping[str, Sequence[LocalEntropyCurve]], ax: Axes | No
     return ax
 
 
-def plot_costs(rows: Sequence[Mapping[str, Any]], axes: NDArray[Any]) -> NDArray[Any]:
-    """Seconds and memory of a curve against P, N and K, from the rows of the benchmark.
+def plot_costs(table: pd.DataFrame, axes: NDArray[Any]) -> NDArray[Any]:
+    """Seconds and memory of a curve against P, N and K, from the table of the benchmark.
 
     ``axes`` (2, 3): time above, memory below; one column for each size that grows.
     """
     for column, name in zip(axes.T, ("P", "N", "K"), strict=True):
-        grown = [row for row in rows if row["machine"].endswith(f"growing {name}")]
-        for engine in dict.fromkeys(row["engine"] for row in grown):
-            own = [row for row in grown if row["engine"] == engine]
+        grown = table[table["machine"].str.endswith(f"growing {name}")]
+        for engine in grown["engine"].unique():
+            own = grown[grown["engine"] == engine]
             style = {**ENGINE_STYLES.get(engine, {}), "label": ENGINE_NAMES.get(engine, engine)}
-            x = [row[name] for row in own]
-            column[0].loglog(x, [row["seconds"] for row in own], **style)
-            column[1].semilogx(x, [row["peak_memory_mib"] for row in own], **style)
-        others = {key: value for key, value in grown[0].items() if key in "KNP" and key != name}
+            column[0].loglog(own[name], own["seconds"], **style)
+            column[1].semilogx(own[name], own["peak_memory_mib"], **style)
+        others = grown.iloc[0][[key for key in "KNP" if key != name]]
         column[0].set_title(", ".join(f"{key}={value}" for key, value in others.items()))
         column[1].set_xlabel(name)
         for ax in column:
-            sizes = list(dict.fromkeys(row[name] for row in grown))
+            sizes = grown[name].unique()
             ax.set_xticks(sizes, [str(size) for size in sizes])
             ax.xaxis.set_minor_locator(NullLocator())
     axes[0, 0].set_ylabel("seconds a curve, one core")
     axes[1, 0].set_ylabel("peak memory of the process (MiB)")
-    axes[0, 0].legend(fontsize="small", loc="lower right")
+    axes[0, 0].legend(fontsize="small", loc="best")
     return axes
 
 
@@ -112,8 +114,9 @@ def new_axes() -> Axes:
 def _plot_mean(
     ax: Axes, group: Sequence[LocalEntropyCurve], label: str, style: dict[str, Any]
 ) -> None:
-    # As far as every machine reaches: the mean must not change its members on the way.
-    d = np.linspace(0.0, min(curve.distance.max() for curve in group), 61)
+    # Only where every machine has a curve: the members of a mean must not change on the way.
+    first = max(curve.distance.min() for curve in group)
+    d = np.append(0.0, np.linspace(first, min(curve.distance.max() for curve in group), 60))
     values = np.array([curve.at(d) for curve in group])
     for value in values:
         ax.plot(d, value, color=style.get("color"), linewidth=0.5, alpha=0.35)

@@ -1,4 +1,4 @@
-"""Local entropy of a trained machine: how much of weight space at a given distance still solves.
+"""Local entropy of a trained machine: the share of weight space at a distance that still solves.
 
 Z(Δ) = ∫ dw′ N(w′; w, Δ·1) Π_μ Θ[σ_μ Σ_k sign(w′_k·x_μ) > 0], rows of w at norm √N,
 φ = log Z / (KN). With r = ⟨‖w′−w‖²⟩/(KNΔ) the typical solution lies at the distance
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,18 +21,29 @@ from message_passing.belief_propagation import BeliefPropagation
 from message_passing.expectation_propagation import ExpectationPropagation
 from message_passing.monte_carlo import MonteCarlo
 from message_passing.problem import LadderResult, PatternGeometry, ReferenceProblem
+from message_passing.tools.tables import with_error
 
-#: Distances of the default ladder (twelve points).
-DEFAULT_DISTANCES = tuple(float(d) for d in np.geomspace(0.005, 0.3, 12))
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+#: Distances of the default ladder. The four smallest ones cost little.
+DEFAULT_DISTANCES = (
+    *np.geomspace(0.0005, 0.005, 5)[:-1].tolist(),
+    *np.geomspace(0.005, 0.3, 12).tolist(),
+)
 
 #: Their Δ ≈ 2d, a little more at the end, where r < 1 keeps d = rΔ/2 short of 0.3.
-DEFAULT_VARIANCES = 2.0 * np.array(DEFAULT_DISTANCES) * np.linspace(1.0, 1.04, 12)
+DEFAULT_VARIANCES = 2.0 * np.array(DEFAULT_DISTANCES)
+DEFAULT_VARIANCES[4:] *= np.linspace(1.0, 1.04, 12)
 
 
 class Engine(Protocol):
     """Anything that estimates φ(Δ) and r(Δ) on a ladder of increasing variances."""
 
-    def ladder(self, problem: ReferenceProblem, variances: NDArray[np.float64]) -> LadderResult: ...
+    def ladder(
+        self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False
+    ) -> LadderResult: ...
 
 
 ENGINES: dict[str, type] = {
@@ -42,9 +53,12 @@ ENGINES: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LocalEntropyCurve:
     """Φ_LE along a ladder in Δ; all arrays have one entry per point, distances increasing.
+
+    Configurations count that make at most as many training errors as the reference (eq. 3 of
+    [P21]).
 
     Attributes
     ----------
@@ -58,12 +72,15 @@ class LocalEntropyCurve:
     iterations : int
     residual : float
     standard_error : float
-        Of ``local_entropy`` at fixed distance (there an error of r cancels to first order, so it
-        is that of φ); zero for the deterministic engines, whose error is one of principle.
+        Of ``local_entropy`` at fixed distance. There an error of r cancels to first order, so it
+        is the error of φ. Zero for the deterministic engines, whose error is systematic.
     distance_error : float
         Standard error of rΔ/2, the distance that belongs to ``variance``.
     engine : str
         Name of the engine.
+    training_errors : int
+        Of the reference, among ``patterns`` training patterns.
+    patterns : int
     """
 
     variance: NDArray[np.float64]
@@ -77,11 +94,23 @@ class LocalEntropyCurve:
     standard_error: NDArray[np.float64]
     distance_error: NDArray[np.float64]
     engine: str
+    training_errors: int
+    patterns: int
+
+    def __repr__(self) -> str:
+        return (
+            f"LocalEntropyCurve({self.engine}: {len(self.distance)} points, d = "
+            f"{self.distance[0]:.2g} to {self.distance[-1]:.2g}, Φ_LE = "
+            f"{with_error(self.local_entropy[-1], self.standard_error[-1])} at the last, "
+            f"{self.training_errors} of {self.patterns} training errors, "
+            f"{np.count_nonzero(~self.converged)} points not converged)"
+        )
 
     def at(self, distance: ArrayLike) -> NDArray[np.float64] | float:
-        """Φ_LE at other distances: monotone cubic interpolation in √d, through Φ_LE(0) = 0.
+        """Φ_LE at other distances: monotone cubic interpolation in √d, and Φ_LE(0) = 0.
 
-        Raises ``ValueError`` beyond the last point of the curve (nothing is extrapolated).
+        Raises ``ValueError`` beyond the last point, and between 0 and the first point: nothing is
+        extrapolated.
         """
         return self._interpolate(self.local_entropy, distance)
 
@@ -89,15 +118,43 @@ class LocalEntropyCurve:
         """Standard error of Φ_LE at other distances."""
         return self._interpolate(self.standard_error, distance)
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row per point."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "engine": self.engine,
+                "distance": self.distance,
+                "distance_standard_error": self.distance_error,
+                "variance": self.variance,
+                "local_entropy": self.local_entropy,
+                "local_entropy_standard_error": self.standard_error,
+                "free_entropy": self.free_entropy,
+                "displacement": self.displacement,
+                "converged": self.converged,
+                "iterations": self.iterations,
+                "residual": self.residual,
+                "training_errors": self.training_errors,
+            }
+        )
+
+    def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
+        """Draw the curve; see ``message_passing.plot_curve``."""
+        from message_passing.figures import plot_curve
+
+        return plot_curve(self, ax, **style)
+
     def _interpolate(
         self, values: NDArray[np.float64], distance: ArrayLike
     ) -> NDArray[np.float64] | float:
         wanted = np.asarray(distance, dtype=np.float64)
-        last = self.distance.max()
-        if not np.all((wanted >= 0) & (wanted <= last * (1 + 1e-9))):
+        first, last = self.distance.min(), self.distance.max()
+        inside = (wanted >= first * (1 - 1e-9)) & (wanted <= last * (1 + 1e-9))
+        if not np.all(inside | (wanted == 0)):
             raise ValueError(
-                f"distance is {wanted}; numbers from 0 to {last:.4g}, "
-                "the last point of this curve, were expected."
+                f"distance is {wanted}; 0, or numbers from {first:.4g} to {last:.4g}, the first "
+                "and the last point of this curve, were expected."
             )
         order = np.argsort(self.distance)
         curve = PchipInterpolator(
@@ -116,6 +173,7 @@ def local_entropy_curve(
     engine: str | Engine = "ep",
     variances: ArrayLike | None = None,
     distances: ArrayLike | None = None,
+    progress: bool = False,
 ) -> LocalEntropyCurve:
     """Local entropy Φ_LE(d) around a machine that classifies its patterns.
 
@@ -132,17 +190,19 @@ def local_entropy_curve(
         A name, or a configured object such as ``MonteCarlo(draws=20000)``. "ep" for a quick
         look, "mc" for a number with an error bar, "bp" as in [P21].
     variances : (M,), optional
-        Increasing Δ > 0. Default: twelve, for distances from about 0.005 to 0.3.
+        Increasing Δ > 0. Default: sixteen, for distances from about 0.0005 to 0.3.
     distances : (M,), optional
         Increasing d > 0 in place of ``variances``: the points of the curve have these distances.
-        Δ is found by repeating the ladder (for "mc" by "ep"); the rest of the way, a per mille
-        (for "mc" what "ep" misses of r), is along the tangent dΦ_LE/dd = (1 − 1/r)/Δ.
+        Δ is found by repeating the ladder (for "mc" by "ep"). A tangent,
+        dΦ_LE/dd = (1 − 1/r)/Δ, covers the rest: a per mille (for "mc" what "ep" misses of r).
+    progress : bool
+        Show a bar with one step per point of the ladder.
 
     Returns
     -------
     LocalEntropyCurve
-        With ``converged``, ``iterations``, ``residual`` for each point; a point that did not
-        converge is also announced by a ``UserWarning``.
+        With ``converged``, ``iterations``, ``residual`` for each point. A ``UserWarning`` names
+        points that did not converge, and references that make errors on half of the patterns.
 
     Raises
     ------
@@ -153,21 +213,34 @@ def local_entropy_curve(
     if variances is not None and distances is not None:
         raise ValueError("variances and distances are both given; one of them was expected.")
     solver = resolve_engine(engine)
-    problem = ReferenceProblem.from_arrays(weights, patterns, labels)
     name = engine if isinstance(engine, str) else type(engine).__name__
-    if distances is not None:
-        wanted = check_ladder(distances, "distances")
-        return _legendre_transform(_hit_distances(solver, problem, wanted), name, wanted)
+    wanted = None if distances is None else check_ladder(distances, "distances")
     ladder = DEFAULT_VARIANCES if variances is None else check_ladder(variances, "variances")
-    return _legendre_transform(solver.ladder(problem, ladder), name)
+    problem = ReferenceProblem.from_arrays(weights, patterns, labels)
+    if 2 * problem.training_errors >= len(problem.labels):
+        warnings.warn(
+            f"the reference makes {problem.training_errors} training errors on "
+            f"{len(problem.labels)} patterns. Nearly all configurations make no more, so the curve "
+            "is nearly zero. Are the labels those of these patterns?",
+            stacklevel=2,
+        )
+    if wanted is not None:
+        found = _hit_distances(solver, problem, wanted, progress)
+    else:
+        found = solver.ladder(problem, ladder, progress)
+    return _legendre_transform(found, problem, name, wanted)
 
 
-def resolve_engine(engine: str | Engine) -> Engine:
-    """The engine of that name with its default configuration, or the engine itself."""
+def resolve_engine(engine: str | Engine, seed: int | None = None) -> Engine:
+    """The engine of that name with its default configuration, or the engine itself.
+
+    An engine of that name that samples takes the ``seed``, if one is given.
+    """
     if isinstance(engine, str):
         if engine not in ENGINES:
             raise ValueError(f"engine is {engine!r}; one of {', '.join(ENGINES)} was expected.")
-        chosen: Engine = ENGINES[engine]()
+        seeded = seed is not None and ENGINES[engine] is MonteCarlo
+        chosen: Engine = ENGINES[engine](**({"seed": seed} if seeded else {}))
         return chosen
     if not callable(getattr(engine, "ladder", None)):
         raise ValueError(f"engine is {engine!r}; a name or an object with a ladder was expected.")
@@ -190,10 +263,10 @@ MOST_ROUNDS = 8
 
 
 def _hit_distances(
-    solver: Engine, problem: ReferenceProblem, distances: NDArray[np.float64]
+    solver: Engine, problem: ReferenceProblem, distances: NDArray[np.float64], progress: bool
 ) -> LadderResult:
     """A ladder whose points lie at rΔ/2 = distances, closely enough for the tangent."""
-    # Sampling twice is dear, and r hardly needs it: expectation propagation finds Δ.
+    # Find Δ with EP, then sample once.
     finder = ExpectationPropagation() if isinstance(solver, MonteCarlo) else solver
     ladder = 2.0 * distances
     for _ in range(MOST_ROUNDS):
@@ -203,11 +276,14 @@ def _hit_distances(
             break
         ladder = np.maximum.accumulate(ladder / miss)
         ladder *= 1.0 + 1e-12 * np.arange(len(ladder))  # increasing
-    return found if finder is solver else solver.ladder(problem, ladder)
+    return found if finder is solver else solver.ladder(problem, ladder, progress)
 
 
 def _legendre_transform(
-    found: LadderResult, name: str, wanted: NDArray[np.float64] | None = None
+    found: LadderResult,
+    problem: ReferenceProblem,
+    name: str,
+    wanted: NDArray[np.float64] | None,
 ) -> LocalEntropyCurve:
     missed = np.flatnonzero(~found.converged)
     if missed.size:
@@ -235,4 +311,6 @@ def _legendre_transform(
         standard_error=found.free_entropy_error,
         distance_error=0.5 * found.variance * found.displacement_error,
         engine=name,
+        training_errors=problem.training_errors,
+        patterns=len(problem.labels),
     )

@@ -1,11 +1,12 @@
-"""The output node: the majority of K signs, given Gaussian pre-activations.
+"""Output nodes: the second layer, given Gaussian preactivations.
 
-An engine hands over, for each pattern, means ω_k and variances V_k of independent Gaussian
-pre-activations u_k; a node answers with
+For each pattern an engine hands over the means ω_k and variances V_k of independent Gaussian
+preactivations u_k. A node answers with
 
     log Z_μ = log ⟨weight of the pattern⟩,   g_k = ∂log Z_μ/∂ω_k,   ∂g_k/∂ω_k.
 
-Anything with the methods of :class:`OutputNode` can stand in its place.
+:class:`Majority` is the committee. :class:`AtMostErrors` allows training errors. Any object with
+the method of :class:`OutputNode` can take their place.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class OutputNode(Protocol):
 
 @dataclass(frozen=True)
 class Majority:
-    """The committee: a pattern is right when most of the signs of its pre-activations are.
+    """The committee: a pattern is right when most of the signs of its preactivations are.
 
     h_k = sign(u_k) are independent, right with probability p_k = Φ(z_k), z_k = σω_k/√V_k, and
     the number n of right ones is Poisson-binomial:
@@ -52,7 +53,8 @@ class Majority:
 
     computed with relative accuracy however small Z_μ is. K = 1 is the perceptron. At a finite
     inverse temperature β a wrong pattern has weight e^(−β) in place of 0:
-    Z_μ → e^(−β) + (1 − e^(−β)) Z_μ. A variance of zero stands for a field that is certain.
+    Z_μ → e^(−β) + (1 − e^(−β)) Z_μ. A variance of zero stands for a
+    certain preactivation.
     """
 
     inverse_temperature: float = math.inf
@@ -80,3 +82,62 @@ class Majority:
         result = NodeMoments(np.empty(mean.shape[1]), np.empty(mean.shape), np.empty(mean.shape))
         kernels.majority(mean, variance, labels, self.inverse_temperature, *result)
         return result
+
+
+@dataclass(frozen=True)
+class AtMostErrors:
+    """The node of all patterns together: at most E = ``errors`` ≥ 0 of them are wrong.
+
+    Eq. 3 of [P21] counts configurations with at most the reference's number of training errors.
+    Given the cavity preactivations, the engines treat patterns as independent: pattern μ is right
+    with probability Z_μ, the evidence of ``node``, and the number n of wrong ones is
+    Poisson-binomial. The constraint n ≤ E is one output node over all patterns,
+
+        Z = P[n ≤ E],
+        ∂log Z/∂ω_kμ   = τ_μ g_kμ,
+        ∂²log Z/∂ω_kμ² = τ_μ (∂g_kμ + g_kμ²) − (τ_μ g_kμ)²,
+        τ_μ = Z_μ P[n without μ = E] / P[n ≤ E],
+
+    with g and ∂g of ``node``. A pattern counts where the others have used up all errors. E = 0
+    gives τ = 1 and Z = Π Z_μ.
+
+    Pattern μ sees a finite inverse temperature, e^(−β_μ) = P[n without μ ≤ E − 1] /
+    P[n without μ ≤ E]. For large E all β_μ tend to one β with ⟨n⟩_β = E, as in a second Legendre
+    transform. For small E there need not be such a β: a typical reference has one hard pattern,
+    whose β_μ is near 0 while the other β_μ are near ∞.
+
+    ``node`` must give probabilities: its inverse temperature, if it has one, is infinite.
+    """
+
+    errors: int
+    node: OutputNode
+
+    def __post_init__(self) -> None:
+        if self.errors < 0:
+            raise ValueError(f"errors is {self.errors}; a number ≥ 0 was expected.")
+        if _is_soft(self.node):
+            raise ValueError(f"node is {self.node!r}; one at infinite β was expected.")
+
+    def moments(
+        self, mean: NDArray[np.float64], variance: NDArray[np.float64], labels: NDArray[np.float64]
+    ) -> NodeMoments:
+        """log P[n ≤ errors], one number (1,), and its derivatives (K, P)."""
+        log_right, g, dg = self.node.moments(mean, variance, labels)
+        log_total, log_decisive = kernels.at_most(log_right, self.errors)
+        if log_total == -math.inf:
+            return NodeMoments(np.array([-math.inf]), np.zeros_like(g), np.zeros_like(dg))
+        decisive = np.exp(log_right + log_decisive - log_total)  # τ
+        gradient = decisive * g
+        return NodeMoments(np.array([log_total]), gradient, decisive * (dg + g**2) - gradient**2)
+
+
+def allow_errors(node: OutputNode, errors: int) -> OutputNode:
+    """The node that counts configurations with at most ``errors`` errors.
+
+    A node at a finite temperature stays as it is: Z(β) admits any number of errors, at its price.
+    """
+    return node if errors == 0 or _is_soft(node) else AtMostErrors(errors, node)
+
+
+def _is_soft(node: OutputNode) -> bool:
+    return isinstance(node, Majority) and math.isfinite(node.inverse_temperature)

@@ -34,6 +34,12 @@ class PatternGeometry:
     def __init__(self, patterns: ArrayLike) -> None:
         self.patterns = check_patterns(patterns)
 
+    def subset(self, kept: NDArray[np.bool_]) -> PatternGeometry:
+        """The geometry of some of the patterns, perhaps of none."""
+        geometry = object.__new__(PatternGeometry)
+        geometry.patterns = self.patterns[kept]
+        return geometry
+
     @cached_property
     def gram(self) -> NDArray[np.float64]:
         return self.patterns @ self.patterns.T / self.patterns.shape[1]
@@ -63,15 +69,15 @@ class ReferenceProblem:
     geometry : PatternGeometry
     labels : (P,)
         σ in {±1}.
-    fields : (K, P)
-        Pre-activations w·x/√N of the reference, its rows rescaled to norm √N.
+    preactivations : (K, P)
+        w·x/√N of the reference, its rows rescaled to norm √N.
     inputs : int
         N.
     """
 
     geometry: PatternGeometry
     labels: NDArray[np.float64]
-    fields: NDArray[np.float64]
+    preactivations: NDArray[np.float64]
     inputs: int
 
     @classmethod
@@ -88,15 +94,15 @@ class ReferenceProblem:
         geometry = patterns if isinstance(patterns, PatternGeometry) else PatternGeometry(patterns)
         check_patterns(geometry.patterns, weights.shape[1])
         labels = check_labels(labels, len(geometry.patterns))
-        # The sign of a field is that of the raw product (a zero stays a zero): rescale after it.
+        # The raw product decides the sign (a zero stays a zero), so rescale after it.
         scale = 1.0 / np.linalg.norm(weights, axis=1, keepdims=True)
-        fields = (weights @ geometry.patterns.T) * scale
-        return cls(geometry, labels, fields, weights.shape[1])
+        preactivations = (weights @ geometry.patterns.T) * scale
+        return cls(geometry, labels, preactivations, weights.shape[1])
 
     @property
     def hidden_units(self) -> int:
         """K."""
-        return len(self.fields)
+        return len(self.preactivations)
 
     @property
     def size(self) -> int:
@@ -106,8 +112,34 @@ class ReferenceProblem:
     @property
     def training_errors(self) -> int:
         """Number of patterns that the reference itself gets wrong."""
-        positive = np.count_nonzero(self.fields >= 0, axis=0)
+        positive = np.count_nonzero(self.preactivations >= 0, axis=0)
         return int(np.sum(np.where(2 * positive > self.hidden_units, 1, -1) != self.labels))
+
+    def without_contradictions(self) -> ReferenceProblem:
+        """The same problem without pairs of patterns of which every machine gets one wrong.
+
+        These are x and c x with different labels (c > 0), and x and −c x with the same label, since
+        the majority of an odd number of signs is odd. A pair costs one error wherever the weights
+        are. What is left has the same volume Z with one allowed error less per pair, and engines
+        that treat patterns as independent get it right.
+        """
+        length = np.linalg.norm(self.geometry.patterns, axis=1, keepdims=True)
+        unit = self.geometry.patterns / np.where(length > 0, length, 1.0)
+        first = np.take_along_axis(unit, np.argmax(unit != 0, axis=1)[:, None], axis=1)
+        side = np.sign(first[:, 0])
+        _, direction = np.unique(np.round(unit * side[:, None], 9), axis=0, return_inverse=True)
+        kept = np.ones(len(unit), dtype=bool)
+        for same in np.unique(direction[np.flatnonzero(np.bincount(direction)[direction] > 1)]):
+            members = np.flatnonzero(direction == same)
+            wanted = self.labels[members] * side[members]
+            pairs = min(np.count_nonzero(wanted > 0), np.count_nonzero(wanted < 0))
+            for sign in (1, -1):
+                kept[members[wanted == sign][:pairs]] = False
+        if np.all(kept):
+            return self
+        return ReferenceProblem(
+            self.geometry.subset(kept), self.labels[kept], self.preactivations[:, kept], self.inputs
+        )
 
 
 @dataclass(frozen=True)
@@ -137,10 +169,17 @@ class LadderResult:
     displacement_error: NDArray[np.float64]
 
     @classmethod
+    def without_patterns(cls, variances: NDArray[np.float64]) -> LadderResult:
+        """What holds without any pattern: Z = 1 and r = 1."""
+        return cls.from_solutions(variances, [Solution(0.0, 1.0, True, 0, 0.0)] * len(variances))
+
+    @classmethod
     def from_solutions(cls, variances: ArrayLike, solutions: Sequence[Solution]) -> LadderResult:
         """Of a deterministic engine: no statistical error."""
-        fields = ("free_entropy", "displacement", "converged", "iterations", "residual")
-        columns = {field: np.array([getattr(s, field) for s in solutions]) for field in fields}
+        columns = {
+            name: np.array(column)
+            for name, column in zip(Solution._fields, zip(*solutions, strict=True), strict=True)
+        }
         zero = np.zeros(len(solutions))
         return cls(
             variance=np.asarray(variances, dtype=np.float64),

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from message_passing import own_network
+from message_passing import curve_runs
 from message_passing.__main__ import main
-from message_passing.local_entropy import LocalEntropyCurve, local_entropy_curve
-from message_passing.own_network import CurveConfig, CurveRun, seeded_engine
+from message_passing.curve_runs import CurveConfig, CurveRun
+from message_passing.local_entropy import LocalEntropyCurve, local_entropy_curve, resolve_engine
 from message_passing.tools.files import from_arrays, read_npz
 from tests.message_passing.machines import random_machine
 
@@ -42,7 +42,7 @@ def arguments(files, *more, engine="bp", ladder="--variances"):
 def test_curves_table_and_plot(files, capsys):
     main(arguments(files, engine="all"))
     printed = capsys.readouterr().out
-    assert "2 machines, K=3, N=12, P=7" in printed and "not reached" in printed
+    assert "2 machines, K=3, N=12, P=7" in printed and "at d = " in printed
     out = files / "out"
     for name in ("figure.pdf", "figure.png", "curves.csv", "config.json"):
         assert (out / name).stat().st_size > 100
@@ -62,19 +62,19 @@ def test_curves_table_and_plot(files, capsys):
                 values = [float(row[name]) for row in found]
                 np.testing.assert_allclose(values, getattr(curve, name), rtol=1e-5)
             assert [row["converged"] for row in found] == ["True", "True"]
-    errors = [float(row["standard_error"]) for row in rows if row["engine"] == "mc"]
+    errors = [float(row["local_entropy_standard_error"]) for row in rows if row["engine"] == "mc"]
     assert all(error > 0 for error in errors)
 
 
 def test_a_second_run_computes_nothing_and_a_killed_one_only_what_is_missing(files, monkeypatch):
     measured = []
-    measure = own_network.measure
+    measure = curve_runs.measure
 
     def counted(*arguments):
         measured.append(arguments[-1][1])
         return measure(*arguments)
 
-    monkeypatch.setattr(own_network, "measure", counted)
+    monkeypatch.setattr(curve_runs, "measure", counted)
     main(arguments(files))
     before = {path.name: path.read_bytes() for path in (files / "out").rglob("*.npz")}
     assert measured == ["bp", "bp"]
@@ -97,12 +97,12 @@ def test_other_input_or_settings_in_the_same_folder_are_refused(files):
         main([*arguments(files)[:-2], "0.3"])
     data = dict(np.load(files / "patterns.npz"))
     np.savez(files / "patterns.npz", patterns=data["patterns"][1:], labels=data["labels"][1:])
-    with pytest.raises(SystemExit, match="holds results of other settings: patterns_fingerprint"):
+    with pytest.raises(SystemExit, match="holds results of other settings: patterns_hash"):
         main(arguments(files))
     assert len(list((files / "out" / "curves").iterdir())) == 2
 
 
-def test_distances_in_place_of_variances(files, monkeypatch):
+def test_distances_in_place_of_variances(files, monkeypatch, capsys):
     main(arguments(files, engine="all", ladder="--distances"))
     rows = list(csv.DictReader((files / "out" / "curves.csv").open()))
     assert {float(row["distance"]) for row in rows} == set(LADDER)
@@ -116,8 +116,11 @@ def test_distances_in_place_of_variances(files, monkeypatch):
         np.testing.assert_allclose(
             [float(row[name]) for row in found], getattr(curve, name), rtol=1e-5
         )
+    # Only measured points are printed.
+    printed = capsys.readouterr().out
+    assert set(re.findall(r"at d = ([0-9.]+)", printed)) == {f"{d:.3g}" for d in LADDER}
     # The same command resumes; other distances, or variances, are other settings.
-    monkeypatch.setattr(own_network, "measure", lambda *_: pytest.fail("computed twice"))
+    monkeypatch.setattr(curve_runs, "measure", lambda *_: pytest.fail("computed twice"))
     main(arguments(files, engine="all", ladder="--distances"))
     with pytest.raises(SystemExit, match=r"distances is \[0\.01, 0\.05\] there and None here"):
         main(arguments(files))
@@ -144,7 +147,7 @@ def test_machines_have_seeds_of_their_own_whatever_the_number_of_workers(files, 
         found.append([curves["mc"][machine].free_entropy for machine in (0, 1)])
     np.testing.assert_array_equal(found[0], found[1])
     assert np.all(found[0][0] != found[0][1])
-    assert seeded_engine("mc", 7).seed == 7
+    assert resolve_engine("mc", 7).seed == 7
 
 
 def test_stored_curves_are_read_back_as_they_were(files):
@@ -169,7 +172,7 @@ def test_machines_with_training_errors(files, capsys):
 
 
 def test_an_engine_that_refuses_one_machine_measures_the_others(files, capsys, monkeypatch):
-    measure = own_network.measure
+    measure = curve_runs.measure
 
     def picky(*arguments):
         first = np.load(files / "weights.npz")["weights"][0]
@@ -177,12 +180,12 @@ def test_an_engine_that_refuses_one_machine_measures_the_others(files, capsys, m
             return "too strange."
         return measure(*arguments)
 
-    monkeypatch.setattr(own_network, "measure", picky)
+    monkeypatch.setattr(curve_runs, "measure", picky)
     main(arguments(files))
     assert "Machine 0 has no curve by bp: too strange." in capsys.readouterr().out
     rows = list(csv.DictReader((files / "out" / "curves.csv").open()))
     assert {row["machine"] for row in rows} == {"1"}
-    monkeypatch.setattr(own_network, "measure", lambda *_: "too strange.")
+    monkeypatch.setattr(curve_runs, "measure", lambda *_: "too strange.")
     with pytest.raises(SystemExit, match=r"there is no curve\. Machine 0 has no curve by ep"):
         main(arguments(files, engine="ep"))
 

@@ -28,6 +28,8 @@ def curve():
         standard_error=0.1 * d,
         distance_error=zero,
         engine="mc",
+        training_errors=0,
+        patterns=10,
     )
 
 

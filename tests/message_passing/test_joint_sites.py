@@ -23,16 +23,16 @@ def similar_patterns(K, P, overlap):
     base = np.where(np.arange(K) < (2 * K + 2) // 3, 1.0, -1.0) * rng.uniform(0.3, 1.5, K)
     fields = base[:, None] + 0.2 * rng.standard_normal((K, P))
     return SimpleNamespace(
-        geometry=geometry, fields=fields, labels=np.ones(P), size=100 * K, training_errors=0
+        geometry=geometry, preactivations=fields, labels=np.ones(P), size=100 * K, training_errors=0
     )
 
 
 def sampled(problem, variance, samples=200_000, seed=0):
     """log Z and its standard error by drawing fields."""
     rng = np.random.default_rng(seed)
-    z = rng.standard_normal((samples, *problem.fields.shape))
-    u = problem.fields + math.sqrt(variance) * (z @ problem.geometry.factor.T)
-    right = np.mean(np.all((u >= 0).sum(axis=1) > len(problem.fields) / 2, axis=1))
+    z = rng.standard_normal((samples, *problem.preactivations.shape))
+    u = problem.preactivations + math.sqrt(variance) * (z @ problem.geometry.factor.T)
+    right = np.mean(np.all((u >= 0).sum(axis=1) > len(problem.preactivations) / 2, axis=1))
     return math.log(right), math.sqrt((1 - right) / (right * samples))
 
 
@@ -107,9 +107,9 @@ def test_correlations_within_a_pattern_are_those_of_samples():
     """Which the sites of the engine "ep" take to be zero."""
     problem, variance = similar_patterns(3, 6, overlap=0.6), 0.6
     rng = np.random.default_rng(2)
-    problem.fields = 0.3 + 0.1 * rng.standard_normal((3, 6))
+    problem.preactivations = 0.3 + 0.1 * rng.standard_normal((3, 6))
     z = rng.standard_normal((200_000, 3, 6))
-    u = problem.fields + math.sqrt(variance) * (z @ problem.geometry.factor.T)
+    u = problem.preactivations + math.sqrt(variance) * (z @ problem.geometry.factor.T)
     solutions = u[np.all((u >= 0).sum(axis=1) > 1, axis=1)]
     between = np.triu_indices(3, 1)
     for mu, covariance in enumerate(joint_sites.solve(problem, variance).covariance):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from message_passing import PatternGeometry, local_entropy_curve
+from message_passing.problem import ReferenceProblem
 from tests.message_passing.machines import random_machine
 
 
@@ -29,8 +30,8 @@ def test_slope_of_the_curve_is_that_of_the_legendre_transform(machine):
 
 def test_default_ladder_covers_the_distances_of_the_paper(machine):
     curve = local_entropy_curve(*machine)
-    assert len(curve.distance) == 12 and curve.converged.all()
-    assert curve.distance[0] <= 0.0051 and curve.distance[-1] >= 0.28
+    assert len(curve.distance) == 16 and curve.converged.all()
+    assert curve.distance[0] <= 0.00051 and curve.distance[-1] >= 0.28
 
 
 def test_neither_the_norm_of_a_row_nor_the_order_of_the_units_matters(machine):
@@ -47,8 +48,46 @@ def test_interpolation_goes_through_the_points_and_the_origin(machine):
     assert curve.at(0.0) == 0
     fine = local_entropy_curve(*machine, variances=np.geomspace(0.011, 0.58, 9))
     np.testing.assert_allclose(curve.at(fine.distance), fine.local_entropy, rtol=5e-3)
-    with pytest.raises(ValueError, match="the last point of this curve"):
-        curve.at(0.9)
+    for outside in (0.9, 0.004, -0.1, [0.0, 0.004]):
+        with pytest.raises(ValueError, match="the last point of this curve"):
+            curve.at(outside)
+
+
+def test_small_distances_are_measured_not_extrapolated(machine):
+    """Below the first point a √d line through zero would be far off."""
+    curve = local_entropy_curve(*machine)
+    fine = local_entropy_curve(*machine, variances=np.geomspace(0.001, 0.02, 9))
+    np.testing.assert_allclose(curve.at(fine.distance), fine.local_entropy, rtol=0.02)
+
+
+def test_curves_know_the_training_errors_of_their_reference(machine):
+    weights, patterns, labels = machine
+    flipped = labels.copy()
+    flipped[:3] *= -1
+    curve = local_entropy_curve(weights, patterns, flipped, variances=[0.1])
+    assert (curve.training_errors, curve.patterns) == (3, 30)
+    assert "3 of 30 training errors" in repr(curve)
+    assert curve.to_frame()["training_errors"].tolist() == [3]
+    with pytest.warns(UserWarning, match="30 training errors on 30 patterns"):
+        local_entropy_curve(weights, patterns, -labels, variances=[0.1])
+
+
+@pytest.mark.parametrize("engine", ["bp", "ep"])
+def test_contradictory_labels_cost_nothing(engine):
+    """One of x and x with different labels is always wrong, and so of x and −x with the same."""
+    weights, patterns, labels = random_machine(3, 15, 4, seed=5)
+    double = np.concatenate([patterns, 2.0 * patterns[:1], -patterns[1:2]])
+    contradictory = np.concatenate([labels, -labels[:1], labels[1:2]])
+    with_pairs = local_entropy_curve(weights, double, contradictory, engine=engine)
+    without = local_entropy_curve(weights, patterns[2:], labels[2:], engine=engine)
+    assert with_pairs.training_errors == 2
+    np.testing.assert_allclose(with_pairs.free_entropy, without.free_entropy, rtol=1e-6)
+    nothing_left = local_entropy_curve(
+        weights, np.repeat(patterns[:1], 2, axis=0), [1.0, -1.0], engine=engine
+    )
+    np.testing.assert_array_equal(nothing_left.local_entropy, 0.0)
+    problem = ReferenceProblem.from_arrays(weights, patterns, labels)
+    assert problem.without_contradictions() is problem
 
 
 def test_bad_input_is_named(machine):

@@ -27,8 +27,10 @@ def orthogonal_machine(K, N, seed):
 def exact_free_entropy(weights, patterns, labels, variances):
     """φ for orthogonal patterns: Z = Π_μ Z_μ, the output node at the prior."""
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
-    ones = np.ones_like(problem.fields)
-    values = [Majority().moments(problem.fields, v * ones, labels).log_evidence for v in variances]
+    ones = np.ones_like(problem.preactivations)
+    values = [
+        Majority().moments(problem.preactivations, v * ones, labels).log_evidence for v in variances
+    ]
     return np.sum(values, axis=1) / problem.size
 
 
@@ -42,7 +44,9 @@ def test_one_pattern(K):
     )
     spread = np.full((K, 1), np.sum(patterns**2) / 7)
     for i, variance in enumerate(variances):
-        log_z = Majority().moments(problem.fields, variance * spread, labels).log_evidence[0]
+        log_z = (
+            Majority().moments(problem.preactivations, variance * spread, labels).log_evidence[0]
+        )
         assert curve.free_entropy[i] * problem.size == pytest.approx(
             log_z, abs=4 * curve.standard_error[i] * problem.size
         )
@@ -160,7 +164,7 @@ def test_state_of_a_chain_stays_a_solution_and_matches_its_offsets():
     for seed in range(3):
         survivals = np.zeros((2, 2))
         kernels.slice_steps(
-            problem.fields, problem.labels, factor, 0.5, 0, 20, white, scales,
+            problem.preactivations, problem.labels, factor, 0.5, 0, 20, white, scales,
             np.random.default_rng(seed), survivals, np.zeros((2, 2)), survivor,
         )  # fmt: skip
         assert np.any(white != 0)
@@ -168,7 +172,7 @@ def test_state_of_a_chain_stays_a_solution_and_matches_its_offsets():
         assert 0 < survivals[:, 0].sum() < 20
         for state, scale in ((white, 1.0), (survivor, 1.0), (survivor, 1.5)):
             offsets = np.sqrt(0.5) * state @ factor
-            assert kernels.count_errors(problem.fields, offsets, scale, problem.labels) == 0
+            assert kernels.count_errors(problem.preactivations, offsets, scale, problem.labels) == 0
 
 
 def test_a_chain_without_a_survivor_keeps_the_one_it_was_given():
@@ -177,7 +181,7 @@ def test_a_chain_without_a_survivor_keeps_the_one_it_was_given():
     factor = np.ascontiguousarray(problem.geometry.factor.T)
     survivor = np.full((3, len(factor)), 7.0)
     kernels.slice_steps(
-        problem.fields, problem.labels, factor, 0.5, 0, 20, np.zeros((3, len(factor))),
+        problem.preactivations, problem.labels, factor, 0.5, 0, 20, np.zeros((3, len(factor))),
         np.array([-1e9]), np.random.default_rng(0), np.zeros((2, 1)), np.zeros((2, 2)), survivor,
     )  # fmt: skip
     assert np.all(survivor == 7.0)
@@ -220,3 +224,35 @@ def test_bad_configuration_is_named():
         MonteCarlo(chains=2)
     with pytest.raises(ValueError, match="draws is 10"):
         MonteCarlo(draws=10)
+
+
+@pytest.mark.slow
+def test_errors_of_distances_on_independent_systems():
+    """On orthogonal patterns r = 1 + (2/KN) ∂log Z/∂log Δ is exact. E[t²] = 15/13, 15 dof."""
+    squares = []
+    for seed in range(240):
+        K, N = (1, 3, 5, 9)[seed % 4], (8, 16, 32)[seed % 3]
+        weights, patterns, labels = orthogonal_machine(K, N, seed)
+        problem = ReferenceProblem.from_arrays(weights, patterns, labels)
+        variances = np.array([1.5, 4.0])
+        found = MonteCarlo(seed=seed, draws=1600).ladder(problem, variances)
+        assert found.converged.all()
+        step = 1e-4
+        low, high = (
+            exact_free_entropy(weights, patterns, labels, variances * (1 + s))
+            for s in (-step, step)
+        )
+        exact = 1 + 2 * (high - low) / (2 * step)
+        chains = found.iterations != 1600
+        squares += (((found.displacement - exact) / found.displacement_error)[chains] ** 2).tolist()
+    assert len(squares) > 200
+    error = np.std(squares) / np.sqrt(len(squares))
+    assert abs(np.mean(squares) - 15 / 13) < 4 * error
+
+
+def test_a_bar_shows_the_points_of_a_curve(capsys):
+    machine = random_machine(3, 31, 20, seed=2)
+    for engine in ("ep", MonteCarlo(**SMALL)):
+        local_entropy_curve(*machine, engine=engine, variances=[0.5, 4.0], progress=True)
+    shown = capsys.readouterr().err
+    assert "ep" in shown and "2/2" in shown and "mc" in shown

@@ -7,8 +7,7 @@ import pytest
 from scipy.optimize import brentq
 
 from message_passing import ExpectationPropagation, local_entropy_curve
-from message_passing.output_node import Majority
-from message_passing.training_errors import AtMostErrors, allow_errors
+from message_passing.output_node import AtMostErrors, Majority, allow_errors
 from tests.message_passing.machines import random_machine
 from tests.message_passing.test_monte_carlo import orthogonal_machine
 from tests.message_passing.test_output_node import fields

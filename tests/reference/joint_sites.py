@@ -175,7 +175,7 @@ def evaluate(problem, variance, sites, points):
             return None
         c = np.linalg.solve(one - S @ L, m - S @ n)
         log_right, g, H = correlated_majority(
-            problem.fields[:, mu] + c, V, problem.labels[mu], points
+            problem.preactivations[:, mu] + c, V, problem.labels[mu], points
         )
         left = one + H @ V
         new.precision[mu] = -np.linalg.solve(left, H)
@@ -196,7 +196,7 @@ def solve(
     problem, variance, start=None, damping=0.3, tolerance=1e-4, max_sweeps=100, points=POINTS
 ):
     """Sites at Δ, from ``start`` or from those of the engine "ep"; mixed as the engine does."""
-    K, P = problem.fields.shape
+    K, P = problem.preactivations.shape
     if start is None:
         plain, _ = ExpectationPropagation().solve(problem, variance, [])
         start = Sites(np.zeros((P, K, K)), plain.shift.T.copy())

@@ -31,7 +31,9 @@ def pair_correction(problem, variance, sites):
     single = [array[..., None] for array in (mean, nu, lam)]
     c, V, log_site = _cavity(*single[:2], single[2], diagonal[..., None, None])
     log_right = (
-        Majority().moments(problem.fields + c[..., 0], V[..., 0, 0], problem.labels).log_evidence
+        Majority()
+        .moments(problem.preactivations + c[..., 0], V[..., 0, 0], problem.labels)
+        .log_evidence
     )
     log_scale = log_right - log_site.sum(axis=0)  # of the sites
     active = np.flatnonzero(-np.expm1(log_right) > SURELY_RIGHT)
@@ -41,7 +43,7 @@ def pair_correction(problem, variance, sites):
     c, V, log_site = _cavity(mean[:, pairs], nu[:, pairs], lam[:, pairs], block)
     labels = problem.labels[pairs]
     spread = np.sqrt(np.einsum("kmii->kmi", V))
-    z = labels * (problem.fields[:, pairs] + c) / spread
+    z = labels * (problem.preactivations[:, pairs] + c) / spread
     correlation = labels.prod(axis=-1) * V[..., 0, 1] / spread.prod(axis=-1)
     log_both = np.log(_both_right(z[..., 0], z[..., 1], correlation))
     return np.sum(log_both - log_site.sum(axis=0) - log_scale[first] - log_scale[second])

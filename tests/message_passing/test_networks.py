@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from message_passing.network_files import load_network
+from message_passing.networks import load_network
 from tests.message_passing.machines import random_machine
 
 WEIGHTS, PATTERNS, LABELS = random_machine(3, 11, 6, seed=0)

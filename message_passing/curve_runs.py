@@ -1,9 +1,9 @@
-"""Local entropy of somebody's own network: from files to curves on disk, resumed if interrupted.
+"""Local entropy of your own network: from files to curves on disk. Interrupted runs resume.
 
 ::
 
     results/local_entropy/
-        config.json                 settings, fingerprints of the input, versions, machine
+        config.json                 settings, hashes of the input, versions, hardware
         curves/000.ep.npz, ...      one curve of one machine by one engine
         curves.csv                  all points of all curves
         figure.pdf, figure.png
@@ -11,33 +11,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
+from scipy.stats import sem
 
 from message_passing.local_entropy import (
     ENGINES,
-    Engine,
     LocalEntropyCurve,
     check_ladder,
     local_entropy_curve,
     resolve_engine,
 )
-from message_passing.network_files import Network, load_network
+from message_passing.networks import Network, load_network
 from message_passing.problem import PatternGeometry, ReferenceProblem
-from message_passing.tools.files import arrays_of, from_arrays, read_npz, write_csv, write_npz
+from message_passing.tools.files import arrays_of, content_hash, from_arrays, read_npz, write_npz
 from message_passing.tools.parallel import run_tasks
 from message_passing.tools.run_folder import RunFolder, as_json
+from message_passing.tools.tables import to_markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EngineName = Literal["ep", "bp", "mc", "all"]
-Curves = dict[str, dict[int, LocalEntropyCurve]]
+Curves = dict[str, dict[int, LocalEntropyCurve]]  # by engine and machine
+SHOWN_POINTS = 4
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ class CurveConfig:
     """Folder of the results. Running again with the same folder resumes."""
     variances: tuple[float, ...] | None = None
     """Variances Δ of the Gaussian around the weights, increasing; the distance is about Δ/2.
-    Default: twelve, for distances from 0.005 to 0.3."""
+    Default: sixteen, for distances from 0.0005 to 0.3."""
     distances: tuple[float, ...] | None = None
     """Distances d of the points, increasing, in place of the variances."""
     seed: int = 0
-    """Of Monte Carlo."""
+    """Seed of Monte Carlo."""
     workers: int | None = None
     """Processes. Default: one on each core."""
 
@@ -94,7 +97,7 @@ class CurveRun:
     config : CurveConfig
     network : Network
     training_errors : (R,) int
-        An engine may refuse machines that make any; Monte Carlo takes them.
+        Of each machine.
     folder : RunFolder
     """
 
@@ -164,9 +167,10 @@ class CurveRun:
                 self.network.labels,
                 self.config.variances,
                 self.config.distances,
+                progress and len(tasks) == 1,
             ),
             workers=self.config.workers,
-            progress=progress and bool(tasks),
+            progress=progress and len(tasks) > 1,
             description=f"local entropy by {engine}",
         )
         for index, result in completed:
@@ -185,6 +189,7 @@ def measure(
     labels: NDArray[np.float64],
     variances: tuple[float, ...] | None,
     distances: tuple[float, ...] | None,
+    progress: bool,
     task: tuple[NDArray[np.float64], str, int],
 ) -> dict[str, np.ndarray] | str:
     """Unit of work: the curve of one machine by one engine, as arrays to be stored.
@@ -193,7 +198,7 @@ def measure(
     """
     weights, engine, seed = task
     try:
-        return curve_arrays(weights, patterns, labels, engine, seed, variances, distances)
+        return curve_arrays(weights, patterns, labels, engine, seed, variances, distances, progress)
     except ValueError as error:
         return str(error)
 
@@ -206,10 +211,11 @@ def curve_arrays(
     seed: int,
     variances: tuple[float, ...] | None = None,
     distances: tuple[float, ...] | None = None,
+    progress: bool = False,
 ) -> dict[str, np.ndarray]:
     """The curve of one machine by the engine of that name, as arrays to be stored.
 
-    Does not warn of points that did not converge: they are marked in the arrays.
+    Points that did not converge are marked in the arrays, without a warning.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
@@ -217,89 +223,65 @@ def curve_arrays(
             weights,
             patterns,
             labels,
-            engine=seeded_engine(engine, seed),
+            engine=resolve_engine(engine, seed),
             variances=variances,
             distances=distances,
+            progress=progress,
         )
     return arrays_of(replace(curve, engine=engine))
 
 
-def seeded_engine(name: str, seed: int) -> Engine:
-    """The engine of that name in its default configuration; one that samples takes the seed."""
-    engine: Any = resolve_engine(name)
-    if is_dataclass(engine) and any(option.name == "seed" for option in fields(engine)):
-        engine = replace(engine, seed=seed)  # type: ignore[type-var]
-    chosen: Engine = engine
-    return chosen
-
-
-def write_curves_csv(curves: Mapping[str, Mapping[int, LocalEntropyCurve]], path: Path) -> Path:
+def curve_table(curves: Curves) -> pd.DataFrame:
     """All points of all curves, one a row."""
-    rows: list[dict[str, Any]] = []
-    for engine, machines in curves.items():
+    import pandas as pd
+
+    tables = []
+    for machines in curves.values():
         for machine, curve in machines.items():
-            columns = {
-                "distance": curve.distance,
-                "variance": curve.variance,
-                "local_entropy": curve.local_entropy,
-                "standard_error": curve.standard_error,
-                "distance_error": curve.distance_error,
-                "free_entropy": curve.free_entropy,
-                "displacement": curve.displacement,
-                "converged": curve.converged,
-                "iterations": curve.iterations,
-                "residual": curve.residual,
-            }
-            rows += [
-                {"machine": machine, "engine": engine}
-                | {name: values[i] for name, values in columns.items()}
-                for i in range(len(curve.distance))
-            ]
-    return write_csv(path, rows)
+            table = curve.to_frame()
+            table.insert(0, "machine", machine)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
-def closing_table(curves: Mapping[str, Mapping[int, LocalEntropyCurve]]) -> str:
-    """Φ_LE at a few distances: for one machine with the engine's error, else over machines."""
-    distances = (0.05, 0.15, 0.3)
-    header = "".join(f"{f'Φ_LE(d={d:g})':>24s}" for d in distances)
-    lines = [f"{'engine':8s}{'machines':>9s}{header}   points not converged"]
+def closing_table(curves: Curves) -> str:
+    """Φ_LE at a few points of the ladder, in Markdown, and how many points did not converge.
+
+    For one machine ± is the engine's standard error, for several the standard error over machines.
+    Only measured points are shown, never an interpolation.
+    """
+    import pandas as pd
+
+    rows = []
     for engine, machines in curves.items():
         group = list(machines.values())
-        cells = "".join(f"{_value(group, d):>24s}" for d in distances)
+        row: dict[str, Any] = {"engine": engine, "machines": len(group)}
+        last = len(group[0].distance) - 1
+        for point in sorted({round(i * last / (SHOWN_POINTS - 1)) for i in range(SHOWN_POINTS)}):
+            values = np.array([curve.local_entropy[point] for curve in group])
+            distance = np.mean([curve.distance[point] for curve in group])
+            alone = len(group) == 1
+            error = group[0].standard_error[point] if alone else sem(values)
+            row[f"point {point + 1}"] = (
+                f"{1e3 * values.mean():.4g}"
+                + (f" ± {1e3 * error:.2g}" if error else "")
+                + f" at d = {distance:.3g}"
+            )
         missed = sum(int(np.sum(~curve.converged)) for curve in group)
-        total = sum(len(curve.converged) for curve in group)
-        lines.append(f"{engine:8s}{len(group):9d}{cells}   {missed} of {total}")
-    return "\n".join(lines)
-
-
-def _value(group: list[LocalEntropyCurve], distance: float) -> str:
-    if min(curve.distance.max() for curve in group) < distance:
-        return "not reached"
-    if len(group) == 1:
-        value, error = group[0].at(distance), group[0].standard_error_at(distance)
-    else:
-        values = np.array([curve.at(distance) for curve in group])
-        value, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
-    return f"{value:.3e} ± {error:.1e}" if error else f"{value:.3e}"
+        row["not converged"] = f"{missed} of {sum(len(curve.converged) for curve in group)}"
+        rows.append(row)
+    return f"Φ_LE × 10³ per weight\n\n{to_markdown(pd.DataFrame(rows))}"
 
 
 def _settings(config: CurveConfig, network: Network) -> dict[str, Any]:
     """Everything that decides the numbers; arrays by their fingerprints."""
     return {
-        "weights_fingerprint": _fingerprint(network.weights),
-        "patterns_fingerprint": _fingerprint(network.patterns, network.labels),
+        "weights_hash": content_hash(network.weights),
+        "patterns_hash": content_hash(network.patterns, network.labels),
         "variances": None if config.variances is None else list(config.variances),
         "distances": None if config.distances is None else list(config.distances),
-        "engines": {name: as_json(seeded_engine(name, config.seed)) for name in config.engines},
+        "engines": {name: as_json(resolve_engine(name, config.seed)) for name in config.engines},
     }
-
-
-def _fingerprint(*arrays: NDArray[np.float64]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(repr(array.shape).encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _machine_seed(seed: int, machine: int) -> int:
