@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from deep.images.policies import PolicyOnDevice
-from deep.images.resizing import resized
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ class Preprocessing:
         return images if self.cutout == 0 else images * self._kept(images, generator)
 
     def _resized(self, images: Tensor) -> Tensor:
-        return resized(images, self.size) if self.size > 0 else images
+        size = (self.size, self.size)
+        return resized(images, size) if self.size > 0 and images.shape[2:] != size else images
 
     def _normalised(self, images: Tensor) -> Tensor:
         shape = (1, -1, 1, 1)
@@ -93,3 +93,21 @@ class Preprocessing:
             start = centre - self.cutout // 2
             inside.append((pixel >= start) & (pixel < start + self.cutout))
         return ~(inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1)
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (B, C, *size) in uint8 of images (B, C, H, W) in uint8, by bilinear interpolation.
+
+    A smaller image is antialiased: the triangle is as wide as a new pixel. 32×32 to 224×224 equals
+    Pillow's ``BILINEAR`` in every pixel, on every device. Other sizes differ from it by up to two
+    grey levels, since torch rounds the weights to 16 bits and Pillow to 22.
+    """
+    if images.device.type == "cpu":
+        return _interpolated(images, size)
+    # Other devices interpolate floating-point images only. Pillow rounds after each axis.
+    rows = _interpolated(images.float(), (images.shape[2], size[1])).round()
+    return _interpolated(rows, size).round().to(torch.uint8)
+
+
+def _interpolated(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(images, size, mode="bilinear", antialias=True)
