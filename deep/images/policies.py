@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deep.images.downloads import find_file
 from deep.images.operations import CODES, operate
+from message_passing.tools.downloads import PublishedFile, find_files
 
 # Ranges of the magnitudes in the files of Fast AutoAugment (Lim et al., 2019), levels 0 to 1.
 RANGES = {
@@ -70,7 +70,14 @@ AUTOAUGMENT_CIFAR10 = (
 )
 
 
-# Functions of the published archive, by the name of the policy.
+# The policies that Lim et al. (2019) found, as their authors published them.
+FAST_AUTOAUGMENT = PublishedFile(
+    "https://raw.githubusercontent.com/kakaobrain/fast-autoaugment/"
+    "2424224291616a2158a2265069ee95a78a2d13d9/FastAutoAugment/archive.py",
+    "fast-autoaugment-archive.py",
+    "b0bbb32853252f7273838cac3017833a4acb3cf06e0f6f6c5f89dfcfa549d723",
+)
+# Its functions, by the name of the policy.
 ARCHIVED = {
     "fast-autoaugment-imagenet": "fa_resnet50_rimagenet",
     "fast-autoaugment-cifar10": "fa_reduced_cifar10",
@@ -158,7 +165,7 @@ def load_policy(name: str) -> Policy:
     if name == "autoaugment-cifar10":
         return autoaugment_cifar10()
     if name in ARCHIVED:
-        path = find_file("fast-autoaugment")
+        path = find_files([FAST_AUTOAUGMENT]) / FAST_AUTOAUGMENT.name
         return _from_levels(_archived_list(path, ARCHIVED[name]), f"{ARCHIVED[name]} of {path}")
     path = Path(name)
     if not path.is_file():

@@ -14,8 +14,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from deep.images.downloads import cache_folder
 from deep.pgdl.extra import required
+from message_passing.tools.downloads import cache_folder
 from message_passing.tools.files import write_atomically
 
 PUBLIC_ARCHIVE = "http://storage.googleapis.com/gresearch/pgdl/public_data.zip"
