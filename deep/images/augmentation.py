@@ -1,4 +1,4 @@
-"""What happens to a batch of uint8 images before the network, on their device, per image."""
+"""A batch of uint8 images is resized, augmented and normalised on its device."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from deep.images.policies import PolicyOnDevice
 class Preprocessing:
     """Resizing and normalisation, and the augmentation of [P21] App. C in training.
 
-    In training: resize, ``policy``, the "standard preprocessing" (crop and flip), normalisation,
-    Cutout. The policy works on whole images, before the crop, as in AutoAugment.
+    Training resizes, applies ``policy``, crops and flips ("standard preprocessing"), normalises and
+    cuts out. The policy sees whole images, before the crop, as in AutoAugment.
 
     Attributes
     ----------
     mean, std
         (C,), of the training set, in units of pixels in [0, 1].
     padding
-        Black pixels on each side of an image before it is cropped to its size at a random place.
+        Black pixels on each side; the image is then cropped to its size at a random place.
     flip
         Mirror with probability ½.
     size
-        Side of the images that the network gets, by bilinear interpolation (0: as they are).
+        Side of the images that the network gets; 0 keeps theirs.
     policy
         Operations drawn for each image (``deep.images.policies``).
     cutout
-        Side of a square of zeros, after normalisation, about a pixel drawn at random; parts of
-        it may lie outside (DeVries & Taylor, 2017).
+        Side of a square of zeros around a random pixel, after normalisation. Parts of it may lie
+        outside (DeVries & Taylor, 2017).
     """
 
     mean: Tensor
@@ -44,7 +44,7 @@ class Preprocessing:
     cutout: int = 0
 
     def evaluate(self, images: Tensor) -> Tensor:
-        """Normalised float images (B, C, H, W) of uint8 images."""
+        """Normalised float images (B, C, H, W) from uint8 images."""
         return self._normalised(self._resized(images))
 
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:

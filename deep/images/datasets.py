@@ -22,37 +22,24 @@ from message_passing.tools.files import content_hash, read_npz, write_atomically
 
 Reader = Callable[[Path], dict[str, np.ndarray]]
 
-OFFICIAL: dict[str, tuple[PublishedFile, Reader]] = {
-    "cifar10": (
-        PublishedFile(
-            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-            "cifar-10-python.tar.gz",
-            "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-        ),
-        read_cifar,
-    ),
-    "cifar100": (
-        PublishedFile(
-            "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-            "cifar-100-python.tar.gz",
-            "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-        ),
-        read_cifar,
-    ),
-    "tinyimagenet": (
-        PublishedFile(
-            "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-            "tiny-imagenet-200.zip",
-            "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
-        ),
-        read_tiny_imagenet,
-    ),
-}
+TORONTO = "https://www.cs.toronto.edu/~kriz/"
+OFFICIAL: dict[str, tuple[Reader, PublishedFile]] = {
+    name: (read, PublishedFile(site + file, file, sha256))
+    for name, read, site, file, sha256 in (
+        ("cifar10", read_cifar, TORONTO, "cifar-10-python.tar.gz",
+         "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"),
+        ("cifar100", read_cifar, TORONTO, "cifar-100-python.tar.gz",
+         "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"),
+        ("tinyimagenet", read_tiny_imagenet, "http://cs231n.stanford.edu/",
+         "tiny-imagenet-200.zip",
+         "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images (P, C, H, W) in uint8 and labels (P,), for training and for the test."""
+    """Images (P, C, H, W) in uint8 and labels (P,) of the training and the test set."""
 
     name: str
     train_images: Tensor
@@ -76,9 +63,9 @@ class ImageData:
     ) -> Preprocessing:
         """Augmentation, and normalisation with the mean and variance of the training images.
 
-        These are measured before any resizing. ``policy`` is a policy, what ``load_policy``
-        takes, or empty; for the rest see ``Preprocessing``. Raises ``ValueError`` for a policy
-        that cannot be loaded.
+        Mean and variance are measured before any resizing. ``policy`` is a policy, an argument of
+        ``load_policy``, or empty. ``Preprocessing`` explains the rest. Raises ``ValueError`` for a
+        policy that cannot be loaded.
         """
         pixels = torch.arange(256, dtype=torch.float64) / 255
         mean, std = [], []
@@ -128,7 +115,7 @@ def load_images(dataset: str, directory: str | Path | None = None) -> ImageData:
     if dataset == "synthetic":
         return synthetic_images()
     if dataset in OFFICIAL:
-        file, read = OFFICIAL[dataset]
+        read, file = OFFICIAL[dataset]
         return _decoded_once(dataset, find_files([file], directory) / file.name, read)
     path = Path(dataset)
     if not path.exists():
@@ -145,10 +132,7 @@ def load_images(dataset: str, directory: str | Path | None = None) -> ImageData:
 def synthetic_images(
     train: int = 2000, test: int = 1000, classes: int = 10, size: int = 32, seed: int = 0
 ) -> ImageData:
-    """Colour images made from a seed: a smooth pattern per class, moved, dimmed and noisy.
-
-    For tests and demonstrations where no real images are at hand.
-    """
+    """Colour images from a seed, without a download: a pattern per class, moved, dimmed, noisy."""
     rng = np.random.default_rng(seed)
     coarse = rng.normal(size=(classes, 3, 6, 6))
     smooth = torch.nn.functional.interpolate(
