@@ -12,7 +12,7 @@ class SmallConvNet(nn.Module):
     in_channels, image_size, image_size). [P21] does not say how the convolutions are padded.
     Without ``padding`` there are 657,080 parameters for 10 classes of 32×32 colour images; 2 pixels
     of zeros keep the size and give 1,632,080. ``width`` multiplies ``channels`` and ``hidden``
-    (0.5: 10, 25, 250). ``dropout`` is the probability to drop a unit of the dense layer in training.
+    (0.5: 10, 25, 250). ``dropout`` is the probability to drop a hidden dense unit in training.
 
     Raises ``ValueError`` for options that leave no pixel or no unit.
     """
