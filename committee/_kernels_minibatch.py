@@ -1,7 +1,7 @@
 """Compiled parts of a training step: minibatches, pre-activations, gradients, stopping rules.
 
-Training does not change when the input space is rotated. ``algorithms.py`` rotates it so that
-the pattern matrix becomes lower triangular: pattern μ then has only its first μ+1 inputs
+Training does not change when the input space is rotated. ``rotated_patterns.py`` rotates it so
+that the pattern matrix becomes lower triangular: pattern μ then has only its first μ+1 inputs
 different from zero, and both products of a step, pre-activations and gradient, cost half of
 P·B·K multiply-adds instead of N·B·K. Weights stay ordinary weights, so that norms, distances
 and Langevin noise are what they say, and rounding does not accumulate.

@@ -163,3 +163,10 @@ def _generators(seed: int, count: int) -> list[np.random.Generator]:
 
 def _sign(x: NDArray) -> NDArray[np.float64]:
     return np.copysign(1.0, x)
+
+
+MAKERS: dict[str, Callable[[int, int, bool], PatternSet]] = {
+    "hidden-manifold": hidden_manifold,
+    "random": random_patterns,
+    "teacher": teacher_patterns,
+}
