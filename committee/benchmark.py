@@ -2,9 +2,8 @@
 
 The plain loop is what one writes first: float32 weights, the closed-form gradient of a
 minibatch by two matrix products, one machine after another. Both sides train the same algorithm
-on i.i.d. patterns, with stopping rules that are never met. The package's time includes
-everything between ``train`` being called and its result, processes and data transfer too. Its
-kernels are compiled and the processes started before the clock runs.
+on i.i.d. patterns, with stopping rules that are never met. The package's time is a call of
+``train``, with data transfer, after kernels are compiled and processes started.
 """
 
 from __future__ import annotations
@@ -200,7 +199,7 @@ def cost_per_epoch(
     """Seconds per epoch of all restarts, without what is done once (rotation, processes)."""
 
     def seconds(length: int) -> float:
-        options = {"hidden_units": K, "max_epochs": length, "workers": workers}
+        options: dict[str, Any] = {"hidden_units": K, "max_epochs": length, "workers": workers}
         return timed(lambda: train(patterns, algorithm, restarts, **options))
 
     seconds(1)  # compiles, starts the processes
@@ -275,7 +274,7 @@ def measure_package(
     patterns: PatternSet, algorithm: Algorithm, K: int, workers: int, epochs: int
 ) -> float:
     """Restart-epochs per second of ``train`` with two restarts per worker."""
-    options = {"restarts": 2 * workers, "hidden_units": K, "max_epochs": epochs}
+    options: dict[str, Any] = {"restarts": 2 * workers, "hidden_units": K, "max_epochs": epochs}
     seconds = timed(lambda: train(patterns, algorithm, workers=workers, **options))
     return 2 * workers * epochs / seconds
 
