@@ -25,20 +25,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from committee import entropic
 from committee._float32 import VECTORISED, exp_of_negative, tanh
+from message_passing.tools.compiled import compiled
 
 # Parts of a kernel are inlined into it. Otherwise a freshly compiled kernel would call the copies
 # of its parts that were optimised alone, one loaded from the cache the copies beside it, and the
 # two round differently.
-part = njit(**VECTORISED)
+part = compiled(**VECTORISED)
 
 _descend = part(entropic.descend)
 
 
-@njit(cache=True)
+@compiled
 def draw_minibatches(bits, batches, patterns, size):
     """Fill ``batches`` (passes, steps, B) with random partitions of the patterns.
 
