@@ -40,7 +40,7 @@ def plot_results(results: ExperimentResults, engines: Sequence[str] | None = Non
     engines : names, optional
         Estimates of the local entropy to show, the main one first; all by default.
     """
-    figure = Figure(figsize=(13.0, 4.3), layout="constrained")
+    figure = Figure(figsize=(13.0, 4.6), layout="constrained")
     left, centre, right = figure.subplots(1, 3)
     plot_local_entropy(results, engines, left)
     plot_local_energy({name: a.profile for name, a in results.algorithms.items()}, centre)
@@ -82,7 +82,7 @@ def plot_local_entropy(
     ax.set_xlabel("squared distance  $d = \\|w'-w\\|^2 / 2KN$")
     ax.set_ylabel("local entropy  $\\Phi_{\\mathrm{LE}}(d)$  per weight")
     if engines:
-        ax.legend(fontsize="x-small")
+        _legend_above(ax)
     return ax
 
 
@@ -110,7 +110,8 @@ def plot_local_energy(
     ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel("noise intensity  $\\sigma$, relative to each weight")
     ax.set_ylabel("local energy  $\\delta E_{\\mathrm{train}}(\\sigma)$")
-    ax.legend(fontsize="x-small")
+    if any(labelled):
+        _legend_above(ax)
     return ax
 
 
@@ -153,8 +154,7 @@ def plot_test_errors(
     names = [f"{name}\n(n = {len(own.test_error)})" for name, own in machines.items()]
     ax.set_xticks(range(len(names)), names, fontsize="small", rotation=20)
     ax.set_ylabel("test error (%)")
-    # Above the axes, where it covers no point.
-    ax.legend(fontsize="x-small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    _legend_above(ax)
     return ax
 
 
@@ -176,6 +176,11 @@ def plot_patterns(patterns: PatternSet, ax: Axes | None = None) -> Axes:
         ax.set_ylabel("training pattern")
     ax.set_title(patterns.name, fontsize="medium")
     return ax
+
+
+def _legend_above(ax: Axes) -> None:
+    """A legend above the axes, where it covers no data."""
+    ax.legend(fontsize="x-small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 _MAIN_LINE: dict[str, Any] = {"linestyle": "-", "linewidth": 1.8}

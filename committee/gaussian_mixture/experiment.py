@@ -43,7 +43,7 @@ from committee.gaussian_mixture.maximum_flatness import (
 from committee.gaussian_mixture.replica_symmetric import replica_symmetric
 from committee.gaussian_mixture.samples import check_parameters, sample
 from committee.gaussian_mixture.state import ConvergenceWarning, ReplicaSymmetricState
-from message_passing.tools.files import read_records, write_records, write_table
+from message_passing.tools.files import AGAIN, read_records, write_records, write_table
 from message_passing.tools.parallel import run_tasks
 from message_passing.tools.run_folder import RunFolder
 from message_passing.tools.tables import means
@@ -186,9 +186,20 @@ def load(folder: str | Path, samples: int | None = None) -> GaussianMixtureResul
             "expected."
         )
     files = sorted((folder / "samples").glob("*.json"))[:samples]
-    simulation = pd.concat([read_records(file) for file in files], ignore_index=True)
+    if len(files) < 2:
+        raise ValueError(f"{folder} holds {len(files)} samples; at least 2 were expected.")
+    simulation = pd.concat([_read(file) for file in files], ignore_index=True)
     config = GaussianMixtureConfig(out=folder, samples=len(files), **settings)
-    return GaussianMixtureResults(config, simulation, read_records(folder / "theory.json"))
+    return GaussianMixtureResults(config, simulation, _read(folder / "theory.json", "stable"))
+
+
+def _read(path: Path, *more: str) -> pd.DataFrame:
+    """Stored rows, which must have all columns."""
+    rows = read_records(path)
+    columns = ["estimator", "parameter", *MEASURED, *NOISE_COLUMNS, *more]
+    if missing := [name for name in columns if name not in rows]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}. {AGAIN}")
+    return rows
 
 
 def measure(config: GaussianMixtureConfig, seed: np.random.SeedSequence) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from committee.results import load_results
 from committee.training import MEASURED
 from message_passing.local_entropy import ENGINES, local_entropy_curve
 from message_passing.problem import LadderResult, ReferenceProblem
+from message_passing.tools.files import read_json, read_npz, write_json, write_npz
 from tests.cluster import ROOT, Cluster
 
 NAMES = ("sgd-fast", "sgd-slow")
@@ -260,12 +261,85 @@ def test_engines_that_sample_get_a_seed_for_each_machine(
         run_experiment(small(tmp_path, restarts=2, engines=("noisy",)))
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+DAMAGED = ("machines/sgd-fast/000.npz", "curves/sgd-slow/000.bp.npz", "patterns.npz")
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "a part is missing"])
+def test_the_advice_about_a_damaged_file_works(tmp_path: Path, name: str, damage: str) -> None:
     run_experiment(small(tmp_path, restarts=1))
-    path = tmp_path / "machines" / "sgd-fast" / "000.npz"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"000\.npz cannot be read .* computed anew"):
+    before, path = files(tmp_path), tmp_path / name
+    if damage == "a part is missing":
+        arrays = read_npz(path)
+        arrays.popitem()
+        write_npz(path, **arrays)
+    else:
+        path.write_bytes(path.read_bytes()[:100] if damage == "truncated" else b"")
+    for read in (load_results, lambda out: run_experiment(small(out, restarts=1))):
+        with pytest.raises(ValueError, match=rf"{path.name}.*Delete it and run the command again"):
+            read(tmp_path)
+    path.unlink()
+    run_experiment(small(tmp_path, restarts=1))
+    assert files(tmp_path) == before
+
+
+def test_patterns_made_anew_must_be_those_of_the_machines(tmp_path: Path) -> None:
+    run_experiment(small(tmp_path, restarts=1))
+    (tmp_path / "patterns.npz").unlink()
+    with pytest.raises(ValueError, match=r"no patterns\.npz. Run the command again"):
         load_results(tmp_path)
+    config = read_json(tmp_path / "config.json")
+    config["patterns"]["content"] = "another"
+    write_json(tmp_path / "config.json", config)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match="holds results on other patterns than these: hidden"):
+        run_experiment(small(tmp_path, restarts=1))
+    assert files(tmp_path) == before
+
+
+def test_machines_without_their_settings_are_refused(tmp_path: Path) -> None:
+    run_experiment(small(tmp_path, restarts=1))
+    (tmp_path / "config.json").unlink()
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=r"holds machines but no config\.json"):
+        run_experiment(small(tmp_path, restarts=1, max_epochs=3))
+    assert files(tmp_path) == before
+
+
+def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"title": "Local entropy", "settings": {"engines": {}}})
+    for start in (load_results, lambda out: run_experiment(small(out, data="auto"))):
+        with pytest.raises(ValueError, match=r"config\.json lacks|no patterns\.npz"):
+            start(tmp_path)
+    with pytest.raises(ValueError, match="results of other settings"):
+        run_experiment(small(tmp_path))
+    assert os.listdir(tmp_path) == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scheduler": "tcp://127.0.0.1:9"}, "No Dask scheduler answers|Dask is not installed"),
+        ({"data": "fashion-mnist", "data_dir": Path("nowhere")}, "directory is 'nowhere'"),
+        ({"algorithms": ("rsgd-fast",), "max_epochs": 10**5}, "exceeds 1 from epoch"),
+        ({"size": 41, "balanced": True}, "size is 41; an even number"),
+    ],
+)
+def test_nothing_is_created_before_everything_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, message: str
+) -> None:
+    monkeypatch.setattr("message_passing.tools.parallel.CONNECTION_TIMEOUT", 1)
+    with pytest.raises((ValueError, OSError, ImportError), match=message):
+        run_experiment(small(tmp_path / "out", **change))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/out/patterns\.npz cannot be written"):
+        run_experiment(small(tmp_path / "file" / "out"))
+    with pytest.raises(ValueError, match="file is a file; a folder was expected"):
+        run_experiment(small(tmp_path / "file"))
 
 
 def test_dropout_is_an_algorithm_of_its_own(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+import committee
 from committee.__main__ import main
 from committee.figures import (
     plot_local_energy,
@@ -133,8 +134,28 @@ def test_other_panels() -> None:
     np.testing.assert_allclose(values, [7, 8, 9])
 
 
+def test_legends_cover_no_data() -> None:
+    lost = algorithm("lost", [0.109] * 9, [0.1] * 9, [0.0] * 9, [0.08] * 9, engines=())
+    lost = replace(lost, collapsed=np.ones(9, bool))
+    figure = plot_results(results(lost, *TWO.algorithms.values()))
+    assert "collapsed" in labels(figure.axes[2])
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
+
+
+def test_plot_functions_of_the_package() -> None:
+    assert committee.plot_results is plot_results
+    with pytest.raises(AttributeError, match="no attribute 'plot_nothing'"):
+        _ = committee.plot_nothing
+    code = "import sys, committee; print('matplotlib' in sys.modules or 'pandas' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout == "False\n"
+
+
 def test_plots_use_the_axes_given() -> None:
-    figure = plot_results(TWO)
+    figure = TWO.plot()
+    assert repr(TWO).endswith("runs sharp: 3, flat: 3)")
     assert "fashion-mnist" in figure.get_suptitle() and "$P=500$" in figure.get_suptitle()
     assert len(figure.axes) == 3
     ax = figure.axes[0]
@@ -234,6 +255,8 @@ def test_wrong_options_are_refused(
             main(["figure1", *options])
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"engines is \(\); different ones of bp, ep, mc"):
+        main(["figure1", "--engines"])
     with pytest.raises(SystemExit, match="directory is"):
         main(["figure1", "--data-dir", str(tmp_path)])
     with pytest.raises(SystemExit):

@@ -14,6 +14,7 @@ from committee.gaussian_mixture import (
     bayes_error,
     bayes_overlap,
     error_under_noise,
+    experiment,
     fit,
     hebb,
     hebb_training_error,
@@ -25,9 +26,15 @@ from committee.gaussian_mixture import (
     replica_symmetric,
     sample,
 )
-from committee.gaussian_mixture.experiment import GaussianMixtureConfig, compute
+from committee.gaussian_mixture.experiment import (
+    SETTINGS,
+    GaussianMixtureConfig,
+    compute,
+    load,
+    measure,
+)
 from committee.gaussian_mixture.losses import get_loss
-from message_passing.tools.files import read_json, read_table
+from message_passing.tools.files import read_json, read_table, write_json, write_records
 
 
 def test_sample():
@@ -216,6 +223,35 @@ def test_command_writes_resumes_and_refuses_another_run(tmp_path, capsys):
         compute(replace(config, alpha=3.0))
 
 
+def test_a_damaged_or_orphaned_sample_is_named(tmp_path):
+    config = GaussianMixtureConfig(out=tmp_path, inputs=40, samples=2, workers=1)
+    seed = np.random.SeedSequence(0)
+    rows = measure(config, seed)
+    for i in range(2):
+        write_records(tmp_path / "samples" / f"{i:04d}.json", rows)
+    with pytest.raises(ValueError, match=r"holds samples but no config\.json"):
+        compute(config)
+    settings = {name: getattr(config, name) for name in SETTINGS}
+    write_json(tmp_path / "config.json", {"title": "", "settings": settings})
+    write_records(tmp_path / "theory.json", rows.assign(stable=True))
+    results = load(tmp_path)
+    assert repr(results) == "GaussianMixtureResults(α=2, Δ=1, ρ=0.5, N=40, 2 samples)"
+    for content in ("[]", "{}", "{", '{"rows": 3}', '{"rows": [{"error": 0.1}]}'):
+        (tmp_path / "samples" / "0001.json").write_text(content)
+        with pytest.raises(ValueError, match=r"0001\.json.* Delete it and run the command again"):
+            compute(config)
+    with pytest.raises(ValueError, match=r"config\.json of a Gaussian mixture"):
+        load(tmp_path / "samples")
+
+
+def test_a_minimiser_that_does_not_converge_counts_as_nan(monkeypatch):
+    stuck = LinearClassifier(np.ones(40), 0.0, "stuck", converged=False)
+    monkeypatch.setattr(experiment, "max_flat_loss", lambda *arguments: stuck)
+    rows = measure(GaussianMixtureConfig(inputs=40), np.random.SeedSequence(0))
+    flat = rows["estimator"].str.startswith("flat ")
+    assert rows.loc[flat, "error"].isna().all() and rows.loc[~flat].notna().all(axis=None)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -227,6 +263,10 @@ def test_command_writes_resumes_and_refuses_another_run(tmp_path, capsys):
         (lambda x, y: error_under_noise(np.zeros(20), x, y, [1.0]), "weights are zero"),
         (lambda x, y: sample(20, 0.0, 1), "alpha is 0"),
         (lambda x, y: GaussianMixtureConfig(samples=1), "samples is 1"),
+        (lambda x, y: GaussianMixtureConfig(alpha=float("nan")), "alpha is nan"),
+        (lambda x, y: GaussianMixtureConfig(alpha=1e9), "alpha is 1e[+]09, which makes 4e[+]11"),
+        (lambda x, y: GaussianMixtureConfig(alpha=1e-9), "alpha is 1e-09, which makes 4e-07"),
+        (lambda x, y: GaussianMixtureConfig(rho=1e-9), "rho is 1e-09, which gives all 800"),
     ],
 )
 def test_bad_input(call, words):

@@ -406,5 +406,5 @@ def test_zero_one_patterns_where_they_are_meant() -> None:
 
 
 def test_arrays_in_place_of_a_pattern_set_are_refused_with_advice() -> None:
-    with pytest.raises(ValueError, match=r"type ndarray; a PatternSet .*PatternSet\.from_arrays\(X, y\)"):
+    with pytest.raises(ValueError, match=r"ndarray; a PatternSet was.*from_arrays\(X, y\)"):
         train(np.ones((3, 2)), np.ones(3))  # type: ignore[arg-type]
