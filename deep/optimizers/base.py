@@ -142,6 +142,7 @@ class EntropicOptimizer(torch.optim.Optimizer):
         super().load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
+        self._share_state()
         # Hooks, and the step that a scheduler has wrapped, belong to this very object.
         return {
             name: value
