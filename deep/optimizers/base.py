@@ -7,7 +7,6 @@ A *base* is anything that is called as ``base(param_groups, lr=…)`` and return
 from __future__ import annotations
 
 import inspect
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -165,59 +164,6 @@ def as_groups(params: Iterable[Tensor] | Iterable[dict[str, Any]]) -> Groups:
     return [{"params": entries}]
 
 
-def split_options(group: dict[str, Any], shared: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options of a group for an inner and for an outer base.
-
-    ``inner_lr`` is the learning rate of the first, ``outer_`` marks options of the second, which
-    has the others too where they are ``shared``.
-    """
-    inner, outer = {}, {"params": list(group["params"])}
-    for name, value in group.items():
-        if name == "inner_lr":
-            check_rate(value, "inner_lr")
-            inner["lr"] = value
-        elif name == "lr":
-            outer["lr"] = value
-        elif name.startswith("outer_"):
-            outer[name.removeprefix("outer_")] = value
-        else:
-            inner[name] = value
-            if shared:
-                outer.setdefault(name, value)
-    return inner, outer
-
-
-def joined_options(
-    inner: torch.optim.Optimizer, outer: torch.optim.Optimizer, index: int, shared: bool
-) -> dict[str, Any]:
-    """The group that users and schedulers change, of groups of two bases.
-
-    An option of the outer base has the prefix ``outer_`` where it differs from the inner one
-    or, if none are ``shared``, from its default.
-    """
-    one, two = inner.param_groups[index], outer.param_groups[index]
-    usual = one if shared else outer.defaults
-    different = {
-        f"outer_{name}": value
-        for name, value in two.items()
-        if name in outer.defaults and name != "lr" and usual.get(name) != value
-    }
-    return {**one, "lr": two["lr"], "inner_lr": one["lr"], **different}
-
-
-def hand_out_options(
-    group: dict[str, Any], inner: dict[str, Any], outer: dict[str, Any], shared: bool
-) -> None:
-    """Write a group of ``joined_options`` back into the groups of both bases."""
-    for name in inner:
-        inner[name] = group["inner_lr" if name == "lr" else name]
-    for name in outer:
-        if f"outer_{name}" in group:
-            outer[name] = group[f"outer_{name}"]
-        elif name in ("lr", "params") or (shared and name in group):
-            outer[name] = group[name]
-
-
 def build_base(base: Base, groups: Groups, lr: float, name: str = "base") -> torch.optim.Optimizer:
     """``base(groups, lr=lr)``, checked: an optimizer with a learning rate and a plain ``step``.
 
@@ -262,11 +208,6 @@ def forget(base: torch.optim.Optimizer) -> None:
             torch._foreach_zero_(kept)
     else:
         base.state.clear()
-
-
-def state_of(parts: Iterable[tuple[Tensor, Any]]) -> defaultdict[Tensor, Any]:
-    """The ``state`` of an optimizer from pairs of a parameter and its state."""
-    return defaultdict(dict, parts)
 
 
 def check_rate(value: float, name: str) -> None:

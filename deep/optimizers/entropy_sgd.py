@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -22,10 +23,6 @@ from deep.optimizers.base import (
     check_rate,
     dense_gradient,
     forget,
-    hand_out_options,
-    joined_options,
-    split_options,
-    state_of,
 )
 from deep.optimizers.gamma import AutomaticFocusing, Gamma, balanced_gamma0, warn_if_unstable
 from deep.optimizers.langevin import Draw, kick, kick_and_average
@@ -33,12 +30,12 @@ from deep.optimizers.tensor_list import TensorList, exchange
 
 
 class Moving(NamedTuple):
-    """w', w and μ of the parameters that take an inner step, and their noise."""
+    """w', w, μ and numbers in the model of the parameters that take an inner step."""
 
     weights: list[Tensor]
     anchors: list[Tensor]
     averages: list[Tensor]
-    draw: Draw
+    numbers: list[int]
 
 
 class EntropySGD(EntropicOptimizer):
@@ -54,7 +51,8 @@ class EntropySGD(EntropicOptimizer):
     One call of ``step`` is one inner step (one minibatch); the L-th one also takes the outer
     step, so that it stands in an existing training loop like any other optimizer. In training
     the model holds w'; ``eval()`` puts w in its place until ``train()``, and so does ``with
-    optimizer.anchor():``.
+    optimizer.anchor():``. Hugging Face's Trainer calls ``eval`` and ``train``; in Lightning call
+    them in ``on_validation_epoch_start`` and ``on_validation_epoch_end``.
 
     ========  =================  ==========================================================
     symbol    argument           meaning
@@ -71,8 +69,8 @@ class EntropySGD(EntropicOptimizer):
     Parameters
     ----------
     params
-        Parameters or groups. A group may set ``lr``, ``inner_lr``, options of the base, and
-        options of the outer base with the prefix ``outer_``.
+        Parameters or groups; a group may set ``lr``, ``inner_lr`` and options of the base (and
+        of ``outer_base`` where that is given).
     base
         Called as ``base(groups, lr=…)`` for the inner optimizer.
     outer_base
@@ -91,9 +89,9 @@ class EntropySGD(EntropicOptimizer):
         Forget the state (momentum) of the inner/outer optimizer at each outer step. By default
         an inner SGD forgets, an adaptive base does not.
 
-    Schedulers act on ``param_groups``: ``lr`` is η, ``inner_lr`` is η'. Options that both bases
-    have with the same value (momentum, weight decay) have one entry there, which drives both
-    loops; where they differ the outer one has the prefix ``outer_``.
+    Schedulers act on ``param_groups``: ``lr`` is η, ``inner_lr`` is η', all else (momentum, weight
+    decay) belongs to the inner loop, and to the outer one as well where ``outer_base`` has the
+    same default. Weight decay in one loop only is thus a matter of two bases.
 
     A parameter without a gradient (frozen, or unused by this minibatch) takes no inner step. One
     without any gradient in a whole inner loop takes no outer step. A layer that is frozen in the
@@ -143,19 +141,20 @@ class EntropySGD(EntropicOptimizer):
         self.inner_steps, self.noise, self.averaging = inner_steps, noise, averaging
         self.noise_enters, self.outer_form = noise_enters, outer_form
 
-        self._shared = outer_base is not None
         self._ready = False  # torch's constructor calls add_param_group
-        pairs = [split_options(group, self._shared) for group in as_groups(params)]
+        self._vanilla = outer_base is None
+        pairs = [self._split(group) for group in as_groups(params)]
         self.inner = build_base(base, [inner for inner, _ in pairs], inner_lr)
         outer = [outer for _, outer in pairs]
         self.outer = build_base(outer_base or torch.optim.SGD, outer, lr, "outer_base")
         forgets = isinstance(self.inner, torch.optim.SGD)
         self.reset_inner = forgets if reset_inner is None else reset_inner
         self.reset_outer = reset_outer
-        groups = [
-            joined_options(self.inner, self.outer, i, self._shared) for i in range(len(pairs))
-        ]
-        super().__init__(groups, {**self.inner.defaults, "lr": lr, "inner_lr": inner_lr}, gamma)
+        super().__init__(
+            list(map(self._joined, range(len(pairs)))),
+            {**self.inner.defaults, "lr": lr, "inner_lr": inner_lr},
+            gamma,
+        )
         self._ready = True
         self.inner_steps_done = self.outer_steps_done = self.draws = 0
         self.seed, self.first_loss = seed % 2**64, None
@@ -195,18 +194,18 @@ class EntropySGD(EntropicOptimizer):
         """Algorithm 1, lines 5 to 7, from the gradients in ``.grad``."""
         self._set_options()
         gamma = self.gamma if self.inner_steps_done > 0 else 0.0  # at first w' = w
-        moving = self._moving()
-        for group, (weights, anchors, _, draw) in zip(self.inner.param_groups, moving, strict=True):
+        parts = list(zip(self.inner.param_groups, self._moving(), strict=True))
+        for group, (weights, anchors, _, numbers) in parts:
             gradients = [dense_gradient(p) for p in weights]
             if gamma != 0:
                 elastic_pull(TensorList(weights), TensorList(anchors), gamma).add_to(gradients)
             if self.noise_enters == "gradient":
+                draw = Draw(self.seed, self.draws, numbers)
                 kick(gradients, 1 / float(group["lr"]), -self.noise, draw)
         self.inner.step()
         noise = self.noise if self.noise_enters == "weights" else 0.0
-        for group, (weights, _, averages, draw) in zip(
-            self.inner.param_groups, moving, strict=True
-        ):
+        for group, (weights, _, averages, numbers) in parts:
+            draw = Draw(self.seed, self.draws, numbers)
             kick_and_average(weights, averages, self.averaging, float(group["lr"]), noise, draw)
         self.draws += 1
         self.inner_steps_done += 1
@@ -219,7 +218,7 @@ class EntropySGD(EntropicOptimizer):
         """
         groups, number = [], 0
         for group in self.param_groups:
-            part = Moving([], [], [], Draw(self.seed, self.draws, numbers := []))
+            part = Moving([], [], [], [])
             for p in group["params"]:
                 if not p.requires_grad:
                     p.grad = None  # left from before the layer was frozen
@@ -233,7 +232,7 @@ class EntropySGD(EntropicOptimizer):
                     part.weights.append(p)
                     part.anchors.append(loop["anchor"])
                     part.averages.append(loop["average"])
-                    numbers.append(number)
+                    part.numbers.append(number)
                 elif loop:  # p stays where it is, and its average approaches it
                     loop["average"].copy_(running_average(loop["average"], p, self.averaging))
                 number += 1
@@ -329,20 +328,38 @@ class EntropySGD(EntropicOptimizer):
         """Add a group to both loops."""
         if self._ready:
             progress = self._progress()
-            inner, outer = split_options(as_groups([param_group])[0], self._shared)
+            inner, outer = self._split(as_groups([param_group])[0])
             self.inner.add_param_group(inner)
             self.outer.add_param_group(outer)
-            param_group = joined_options(self.inner, self.outer, -1, self._shared) | progress
+            param_group = self._joined(-1) | progress
         super().add_param_group(param_group)
 
+    def _split(self, group: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A group of the user's for the inner and for the outer base."""
+        inner, outer = {**group}, {**group, "params": list(group["params"])}
+        inner.pop("lr", None)
+        if "inner_lr" in group:
+            check_rate(group["inner_lr"], "inner_lr")
+            inner["lr"] = inner.pop("inner_lr")
+        names = ("params", "lr") if self._vanilla else group.keys() - {"inner_lr"}
+        return inner, {name: value for name, value in outer.items() if name in names}
+
+    def _joined(self, index: int) -> dict[str, Any]:
+        """The group that users and schedulers change."""
+        inner, outer = self.inner.param_groups[index], self.outer.param_groups[index]
+        return {**inner, "lr": outer["lr"], "inner_lr": inner["lr"]}
+
     def _set_options(self) -> None:
-        """Give both bases the options in ``param_groups``, which users and schedulers change."""
+        """Give both bases the options in ``param_groups``."""
         scale = self.gamma if self.outer_form == "code" else 1.0
+        one, two = self.inner.defaults, {} if self._vanilla else self.outer.defaults
+        common = [name for name in two if name in one and one[name] == two[name]]
         for group, inner, outer in zip(
             self.param_groups, self.inner.param_groups, self.outer.param_groups, strict=True
         ):
-            hand_out_options(group, inner, outer, self._shared)
-            outer["lr"] = group["lr"] * scale
+            inner |= {name: group[name] for name in inner}
+            outer |= {name: group[name] for name in ("params", *common)}
+            inner["lr"], outer["lr"] = group["inner_lr"], group["lr"] * scale
 
     def _make_state(self) -> None:
         """The state that training will have, at η = η' = 0."""
@@ -362,7 +379,8 @@ class EntropySGD(EntropicOptimizer):
 
     def _hand_out_state(self) -> None:
         for name, base in (("inner", self.inner), ("outer", self.outer)):
-            base.state = state_of((p, s[name]) for p, s in self.state.items() if name in s)
+            states = {p: s[name] for p, s in self.state.items() if name in s}
+            base.state = defaultdict(dict, states)
 
     def __repr__(self) -> str:
         def values(name: str) -> str:

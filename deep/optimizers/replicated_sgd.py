@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -22,7 +23,6 @@ from deep.optimizers.base import (
     check_one_of,
     check_same_shapes,
     dense_gradient,
-    state_of,
 )
 from deep.optimizers.gamma import Gamma, balanced_gamma0, warn_if_unstable
 from deep.optimizers.replicas import Ensemble, check_replicas, floating_buffers
@@ -46,6 +46,8 @@ class ReplicatedSGD(EntropicOptimizer):
         ...
         with optimizer.centre() as network: evaluate(network)
 
+    ``eval()`` puts the centre in the place of every replica until ``train()``.
+
     ========  ===================  ========================================================
     symbol    argument             meaning
     ========  ===================  ========================================================
@@ -66,7 +68,9 @@ class ReplicatedSGD(EntropicOptimizer):
         ``"explicit"``: the elastic gradient goes through the base optimizer, as published;
         stable only for small ηK_cγ (``check_stability``). ``"implicit"``: the base steps along
         the loss alone, then the replicas contract by 1/(1 + ηK_cγ) about their centre (the
-        implicit Euler step of the elastic flow): always stable.
+        implicit Euler step of the elastic flow): always stable. By default explicit for SGD and
+        implicit for other bases, which would rescale the elastic gradient: with Adam the
+        distances hardly depend on γ.
     groups
         Parameter groups of a module (default: one group, all parameters).
     coupling_period
@@ -79,10 +83,12 @@ class ReplicatedSGD(EntropicOptimizer):
     With y = 1 or γ = 0 every replica follows its base optimizer exactly. With constant γ this
     resembles EASGD, which however pulls the workers towards a master variable with dynamics
     of its own, moved by a fraction of Σ_a(w^a − master); here the centre is the mean itself.
-    A parameter without a gradient takes no step, coupled or not.
+    A parameter without a gradient takes no step, coupled or not. Gradient clipping and
+    ``torch.amp.GradScaler`` work as with any optimizer.
 
     Raises ``ValueError`` for replicas that differ or lie on different devices, numbers out of
-    range, a base without a learning rate, a state of another model.
+    range, a base without a learning rate, a state of another model; ``RuntimeError`` for a step
+    in evaluation mode.
     """
 
     steps_done = Progress()
@@ -319,14 +325,16 @@ class ReplicatedSGD(EntropicOptimizer):
         self._share_state()
 
     def _share_state(self) -> None:
-        self.state = state_of((p, s) for base in self.bases for p, s in base.state.items())
+        self.state = defaultdict(
+            dict, ((p, s) for base in self.bases for p, s in base.state.items())
+        )
 
     def _hand_out_state(self) -> None:
         groups = iter(self.param_groups)
         for base in self.bases:
             base.param_groups = [next(groups) for _ in base.param_groups]
             parameters = {p for group in base.param_groups for p in group["params"]}
-            base.state = state_of((p, s) for p, s in self.state.items() if p in parameters)
+            base.state = defaultdict(dict, {p: s for p, s in self.state.items() if p in parameters})
 
     def __repr__(self) -> str:
         rates = " ".join(dict.fromkeys(f"{float(g['lr']):g}" for g in self.param_groups))

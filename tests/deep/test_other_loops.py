@@ -390,23 +390,27 @@ def test_one_cycle_reaches_the_momentum_of_both_loops():
     assert optimizer.inner.param_groups[0]["lr"] == 0.02
 
 
-def test_options_that_differ_have_a_name_for_each_loop():
-    """Weight decay in one loop only; a default outer step stays vanilla."""
+def test_weight_decay_in_one_loop_and_a_vanilla_outer_step():
+    """Options of a group, and later changes, reach the loops that have them in common."""
     decays = partial(torch.optim.SGD, momentum=0.9, weight_decay=0.1)
     without = partial(torch.optim.SGD, momentum=0.9)
     weight = nn.Parameter(torch.ones(3))
     rates = {"lr": 0.5, "inner_lr": 0.1, "gamma": 0.0, "noise": 0.0, "inner_steps": 1}
-    inner = EntropySGD([weight], decays, outer_base=without, **rates)
-    assert inner.param_groups[0]["outer_weight_decay"] == 0
-    outer = EntropySGD([weight], without, outer_base=decays, **rates)
-    inner.param_groups[0]["outer_weight_decay"] = 0.3
-    default = EntropySGD([{"params": [weight], "weight_decay": 0.2}], decays, **rates)
-    for optimizer, expected in ((inner, (0.1, 0.3)), (outer, (0.0, 0.1)), (default, (0.2, 0.0))):
-        weight.grad = torch.zeros(3)
-        optimizer.step()
-        groups = optimizer.inner.param_groups[0], optimizer.outer.param_groups[0]
-        assert tuple(group["weight_decay"] for group in groups) == expected
-    assert default.outer.param_groups[0]["momentum"] == 0
+    group = {"params": [weight], "weight_decay": 0.2}
+    cases = [
+        (EntropySGD([weight], decays, outer_base=without, **rates), (0.1, 0.0), (0.3, 0.0)),
+        (EntropySGD([weight], without, outer_base=decays, **rates), (0.0, 0.1), (0.3, 0.1)),
+        (EntropySGD([group], decays, outer_base=decays, **rates), (0.2, 0.2), (0.3, 0.3)),
+        (EntropySGD([group], decays, **rates), (0.2, 0.0), (0.3, 0.0)),
+    ]
+    for optimizer, *expected in cases:
+        for decay in expected:
+            weight.grad = torch.zeros(3)
+            optimizer.step()
+            groups = optimizer.inner.param_groups[0], optimizer.outer.param_groups[0]
+            assert tuple(group["weight_decay"] for group in groups) == decay
+            optimizer.param_groups[0]["weight_decay"] = 0.3
+    assert optimizer.outer.param_groups[0]["momentum"] == 0
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.4])
