@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,8 +29,8 @@ class Progress:
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, optimizer: torch.optim.Optimizer, owner: type) -> Any:
-        return optimizer.param_groups[0][self.name]
+    def __get__(self, optimizer: torch.optim.Optimizer | None, owner: type) -> Any:
+        return self if optimizer is None else optimizer.param_groups[0][self.name]
 
     def __set__(self, optimizer: torch.optim.Optimizer, value: Any) -> None:
         for group in optimizer.param_groups:
@@ -79,6 +80,16 @@ class EntropicOptimizer(torch.optim.Optimizer):
             self._enter_evaluation()
             self.evaluating = True
 
+    @contextmanager
+    def _evaluation(self) -> Iterator[None]:
+        before = self.evaluating
+        self.eval()
+        try:
+            yield
+        finally:
+            if not before:
+                self.train()
+
     def _enter_evaluation(self) -> None:
         raise NotImplementedError
 
@@ -97,15 +108,17 @@ class EntropicOptimizer(torch.optim.Optimizer):
     def _parameters(self) -> Iterator[Tensor]:
         return (p for group in self.param_groups for p in group["params"])
 
+    def _values(self, name: str) -> str:
+        """An option of the groups, in words."""
+        return " ".join(dict.fromkeys(f"{float(group[name]):g}" for group in self.param_groups))
+
     def _is_asked_for_empty_state(self) -> bool:
-        """Whether this step only asks for state: a first one with η = 0 and zero gradients.
+        """Whether a first step only asks for state: it has η = 0 and zero gradients.
 
         ``torch.distributed.checkpoint`` takes such a step before it loads into the state.
         """
-        return (
-            not self.state
-            and all(float(group["lr"]) == 0 for group in self.param_groups)
-            and not any(p.grad.any() for p in self._parameters() if p.grad is not None)
+        return all(float(group["lr"]) == 0 for group in self.param_groups) and not any(
+            p.grad.any() for p in self._parameters() if p.grad is not None
         )
 
     def _progress(self) -> dict[str, Any]:
@@ -164,6 +177,21 @@ def as_groups(params: Iterable[Tensor] | Iterable[dict[str, Any]]) -> Groups:
     return [{"params": entries}]
 
 
+def split_group(group: dict[str, Any], vanilla: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A group for the inner base, with its ``inner_lr``, and for the outer one, with its ``lr``.
+
+    A ``vanilla`` outer step has no other options.
+    """
+    inner = {name: value for name, value in group.items() if name not in ("lr", "inner_lr")}
+    outer = {**({} if vanilla else inner), "params": list(group["params"])}
+    if "lr" in group:
+        outer["lr"] = group["lr"]
+    if "inner_lr" in group:
+        check_rate(group["inner_lr"], "inner_lr")
+        inner["lr"] = group["inner_lr"]
+    return inner, outer
+
+
 def build_base(base: Base, groups: Groups, lr: float, name: str = "base") -> torch.optim.Optimizer:
     """``base(groups, lr=lr)``, checked: an optimizer with a learning rate and a plain ``step``.
 
@@ -214,6 +242,22 @@ def check_rate(value: float, name: str) -> None:
     """A learning rate: a number ≥ 0. Raises ``ValueError`` otherwise."""
     if not (isinstance(value, int | float) and value >= 0):
         raise ValueError(f"{name} is {value!r}; a number ≥ 0 was expected.")
+
+
+def check_inner_loop(
+    inner_lr: float, inner_steps: int, noise: float, averaging: float, noise_enters: str
+) -> None:
+    """The numbers of Entropy-SGD's inner loop: η' ≥ 0, L ≥ 1, ε ≥ 0, α in [0, 1)."""
+    check_rate(inner_lr, "inner_lr")
+    if not (isinstance(inner_steps, int) and inner_steps >= 1):
+        raise ValueError(f"inner_steps is {inner_steps!r}; an integer ≥ 1 was expected.")
+    if not noise >= 0:
+        raise ValueError(f"noise is {noise}; a number ≥ 0 was expected.")
+    if not 0 <= averaging < 1:
+        raise ValueError(f"averaging is {averaging}; a number in [0, 1) was expected.")
+    check_one_of(noise_enters, "noise_enters", "weights", "gradient")
+    if noise_enters == "gradient" and noise > 0 and inner_lr == 0:
+        raise ValueError("inner_lr is 0; noise in the gradient needs a positive one.")
 
 
 def check_one_of(value: str, name: str, *expected: str) -> None:

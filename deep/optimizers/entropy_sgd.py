@@ -19,10 +19,11 @@ from deep.optimizers.base import (
     Progress,
     as_groups,
     build_base,
+    check_inner_loop,
     check_one_of,
-    check_rate,
     dense_gradient,
     forget,
+    split_group,
 )
 from deep.optimizers.gamma import AutomaticFocusing, Gamma, balanced_gamma0, warn_if_unstable
 from deep.optimizers.langevin import Draw, kick, kick_and_average
@@ -79,9 +80,8 @@ class EntropySGD(EntropicOptimizer):
         weight_decay=5e-4)`` twice. An adaptive outer base would rescale w − μ to the size η.
     noise_enters
         ``"weights"``: the kick √η' ε N(0, I) is added to the weights, as in Algorithm 1.
-        ``"gradient"``: −ε N(0, I)/√η' is added to the gradient, as in the code of [C19]; the same
-        for a vanilla base, but a momentum carries it on. The kick √(2η') ε of [C19] and of the
-        authors' code for [P21] is ``noise`` √2 ε.
+        ``"gradient"``: −ε N(0, I)/√η' is added to the gradient, as in the code of [C19], and
+        momentum carries it on. A kick √(2η') ε, as in the authors' code, is ``noise`` √2 ε.
     outer_form
         ``"algorithm"``: the outer base has the learning rate η. ``"code"``: it has ηγ, as in the
         authors' code (w ← w − ηγ(w − μ); weight decay of the outer base is scaled alike).
@@ -93,11 +93,11 @@ class EntropySGD(EntropicOptimizer):
     decay) belongs to the inner loop, and to the outer one as well where ``outer_base`` has the
     same default. Weight decay in one loop only is thus a matter of two bases.
 
-    A parameter without a gradient (frozen, or unused by this minibatch) takes no inner step. One
-    without any gradient in a whole inner loop takes no outer step. A layer that is frozen in the
-    middle of an inner loop still takes the outer step of the gradients that it had. Gradient
-    clipping, bf16 autocast and ``torch.amp.GradScaler`` work as with any optimizer: a step that
-    the scaler skips is no step. With ε = α = γ = 0 and vanilla outer steps this is Lookahead.
+    A parameter without a gradient (frozen, unused) takes no inner step; one without any in a
+    whole inner loop takes no outer step. A layer frozen in the middle of an inner loop still
+    takes the outer step of the gradients that it had. Gradient clipping, bf16 autocast and
+    ``torch.amp.GradScaler`` work as with any optimizer: a step that the scaler skips is no step.
+    With ε = α = γ = 0 and vanilla outer steps this is Lookahead.
 
     Raises ``ValueError`` for numbers out of range, a base without a learning rate, a state
     dict of another model; ``RuntimeError`` for a step in evaluation mode.
@@ -127,23 +127,14 @@ class EntropySGD(EntropicOptimizer):
         reset_outer: bool = False,
         seed: int = 0,
     ) -> None:
-        check_rate(inner_lr, "inner_lr")
-        if not (isinstance(inner_steps, int) and inner_steps >= 1):
-            raise ValueError(f"inner_steps is {inner_steps!r}; an integer ≥ 1 was expected.")
-        if not noise >= 0:
-            raise ValueError(f"noise is {noise}; a number ≥ 0 was expected.")
-        if not 0 <= averaging < 1:
-            raise ValueError(f"averaging is {averaging}; a number in [0, 1) was expected.")
-        check_one_of(noise_enters, "noise_enters", "weights", "gradient")
+        check_inner_loop(inner_lr, inner_steps, noise, averaging, noise_enters)
         check_one_of(outer_form, "outer_form", "algorithm", "code")
-        if noise_enters == "gradient" and noise > 0 and inner_lr == 0:
-            raise ValueError("inner_lr is 0; noise in the gradient needs a positive one.")
         self.inner_steps, self.noise, self.averaging = inner_steps, noise, averaging
         self.noise_enters, self.outer_form = noise_enters, outer_form
 
         self._ready = False  # torch's constructor calls add_param_group
         self._vanilla = outer_base is None
-        pairs = [self._split(group) for group in as_groups(params)]
+        pairs = [split_group(group, self._vanilla) for group in as_groups(params)]
         self.inner = build_base(base, [inner for inner, _ in pairs], inner_lr)
         outer = [outer for _, outer in pairs]
         self.outer = build_base(outer_base or torch.optim.SGD, outer, lr, "outer_base")
@@ -175,7 +166,7 @@ class EntropySGD(EntropicOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self._is_asked_for_empty_state():
+        if self.draws == 0 and self._is_asked_for_empty_state():
             self._make_state()
             return loss
         if self.awaits_measurement and self.inner_steps_done == 0:
@@ -227,7 +218,7 @@ class EntropySGD(EntropicOptimizer):
                     if not loop:
                         loop = self.state[p].setdefault("loop", {})
                         for name in ("anchor", "average"):
-                            loop.setdefault(name, torch.empty_like(p)).copy_(p)
+                            loop[name] = loop[name].copy_(p) if name in loop else p.clone()
                         loop["begun"] = True
                     part.weights.append(p)
                     part.anchors.append(loop["anchor"])
@@ -265,7 +256,6 @@ class EntropySGD(EntropicOptimizer):
 
     def _measure_gamma0(self) -> None:
         """γ0 = L(w)/d(w', w) after a first inner loop with γ = 0 ([P21] App. C)."""
-        assert self.first_loss is not None
         weights, loops = self._begun()
         displacement = TensorList(weights) - TensorList(loop["anchor"] for loop in loops)
         self.gamma0 = balanced_gamma0(self.first_loss, 0.5 * float(displacement.squared_norm()))
@@ -298,13 +288,8 @@ class EntropySGD(EntropicOptimizer):
 
         BatchNorm's running statistics remain those of w' (see ``anchor_model``).
         """
-        before = self.evaluating
-        self.eval()
-        try:
+        with self._evaluation():
             yield
-        finally:
-            if not before:
-                self.train()
 
     def anchor_model(self, model: nn.Module, recalibrate: Iterable[Any] | None = None) -> nn.Module:
         """A copy of the model with w, to keep or to export.
@@ -328,21 +313,11 @@ class EntropySGD(EntropicOptimizer):
         """Add a group to both loops."""
         if self._ready:
             progress = self._progress()
-            inner, outer = self._split(as_groups([param_group])[0])
+            inner, outer = split_group(as_groups([param_group])[0], self._vanilla)
             self.inner.add_param_group(inner)
             self.outer.add_param_group(outer)
             param_group = self._joined(-1) | progress
         super().add_param_group(param_group)
-
-    def _split(self, group: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A group of the user's for the inner and for the outer base."""
-        inner, outer = {**group}, {**group, "params": list(group["params"])}
-        inner.pop("lr", None)
-        if "inner_lr" in group:
-            check_rate(group["inner_lr"], "inner_lr")
-            inner["lr"] = inner.pop("inner_lr")
-        names = ("params", "lr") if self._vanilla else group.keys() - {"inner_lr"}
-        return inner, {name: value for name, value in outer.items() if name in names}
 
     def _joined(self, index: int) -> dict[str, Any]:
         """The group that users and schedulers change."""
@@ -383,11 +358,8 @@ class EntropySGD(EntropicOptimizer):
             base.state = defaultdict(dict, states)
 
     def __repr__(self) -> str:
-        def values(name: str) -> str:
-            return " ".join(dict.fromkeys(f"{float(group[name]):g}" for group in self.param_groups))
-
         return (
             f"EntropySGD({type(self.inner).__name__}, outer {type(self.outer).__name__}, "
-            f"γ={self.gamma:g}, η={values('lr')}, η'={values('inner_lr')}, L={self.inner_steps}, "
-            f"ε={self.noise:g}, α={self.averaging:g})"
+            f"γ={self.gamma:g}, η={self._values('lr')}, η'={self._values('inner_lr')}, "
+            f"L={self.inner_steps}, ε={self.noise:g}, α={self.averaging:g})"
         )

@@ -156,7 +156,7 @@ class ReplicatedSGD(EntropicOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 result = closure()
-        if self._is_asked_for_empty_state():
+        if self.steps_done == 0 and self._is_asked_for_empty_state():
             for base in self.bases:
                 base.step()
             self._share_state()
@@ -172,6 +172,8 @@ class ReplicatedSGD(EntropicOptimizer):
         if coupled and self.coupling == "implicit":
             self._contract(gamma)
         self.steps_done += 1
+        if not self.state:
+            self._share_state()
         return result
 
     def _pull(self, gamma: float) -> None:
@@ -268,13 +270,8 @@ class ReplicatedSGD(EntropicOptimizer):
         These are the mean weights and the mean BatchNorm statistics. Restored afterwards. With
         several processes all of them must enter.
         """
-        before = self.evaluating
-        self.eval()
-        try:
+        with self._evaluation():
             yield self.models[0]
-        finally:
-            if not before:
-                self.train()
 
     def centre_model(self, recalibrate: Iterable[Any] | None = None) -> nn.Module:
         """A separate copy of the centre, to keep or to export.
@@ -325,9 +322,9 @@ class ReplicatedSGD(EntropicOptimizer):
         self._share_state()
 
     def _share_state(self) -> None:
-        self.state = defaultdict(
-            dict, ((p, s) for base in self.bases for p, s in base.state.items())
-        )
+        pairs = ((base, group) for base in self.bases for group in base.param_groups)
+        states = {p: base.state[p] for base, group in pairs for p in group["params"]}
+        self.state = defaultdict(dict, states)
 
     def _hand_out_state(self) -> None:
         groups = iter(self.param_groups)
@@ -337,8 +334,8 @@ class ReplicatedSGD(EntropicOptimizer):
             base.state = defaultdict(dict, {p: s for p, s in self.state.items() if p in parameters})
 
     def __repr__(self) -> str:
-        rates = " ".join(dict.fromkeys(f"{float(g['lr']):g}" for g in self.param_groups))
         return (
             f"ReplicatedSGD({type(self.bases[0]).__name__}, y={self.replicas}, "
-            f"γ={self.gamma:g}, η={rates}, K_c={self.coupling_period}, coupling={self.coupling})"
+            f"γ={self.gamma:g}, η={self._values('lr')}, K_c={self.coupling_period}, "
+            f"coupling={self.coupling})"
         )

@@ -195,6 +195,8 @@ def test_distributed_checkpoint(tmp_path, kind, base, flatten, cut):
     options = StateDictOptions(flatten_optimizer_state_dict=flatten)
     model, optimizer = build(kind, base)
     train(model, optimizer, cut)
+    optimizer.zero_grad()
+    untouched, own = copy.deepcopy((model, optimizer))
     content = {
         "model": model.state_dict(),
         "optimizer": get_optimizer_state_dict(model, optimizer, options=options),
@@ -212,9 +214,9 @@ def test_distributed_checkpoint(tmp_path, kind, base, flatten, cut):
         dcp.load(content, checkpoint_id=tmp_path / "checkpoint")
     twin.load_state_dict(content["model"])
     set_optimizer_state_dict(twin, its, content["optimizer"], options=options)
-    train(model, optimizer, 8, start=cut)
-    train(twin, its, 8, start=cut)
-    assert torch.equal(flat(model), flat(twin))
+    for one, its_own in ((model, optimizer), (twin, its), (untouched, own)):
+        train(one, its_own, 8, start=cut)
+    assert torch.equal(flat(model), flat(twin)) and torch.equal(flat(model), flat(untouched))
 
 
 # -- training and evaluation ------------------------------------------------------------
