@@ -465,3 +465,20 @@ def test_repr():
     assert repr(build("replicated")[1]) == (
         "ReplicatedSGD(SGD, y=3, γ=0.3, η=0.02, K_c=2, coupling=explicit)"
     )
+
+
+def test_a_group_is_added_in_an_inner_loop():
+    """A head that is added later trains in both loops, from its first gradient on."""
+    model, optimizer = build("entropy")
+    train(model, optimizer, 7)
+    head = nn.Linear(3, 3)
+    before = head.weight.detach().clone()
+    optimizer.add_param_group({"params": head.parameters(), "lr": 1.0, "inner_lr": 0.1})
+    both = nn.Sequential(model, head)
+    train(both, optimizer, 2, start=7)
+    inside = head.weight.detach().clone()
+    with optimizer.anchor():
+        assert torch.equal(head.weight, before)
+    train(both, optimizer, 1, start=9)
+    assert len({x.norm().item() for x in (before, inside, head.weight)}) == 3
+    copy.deepcopy(optimizer).load_state_dict(optimizer.state_dict())
