@@ -31,12 +31,12 @@ from deep.optimizers.tensor_list import TensorList, exchange
 
 
 class Moving(NamedTuple):
-    """w', w, μ and numbers in the model of the parameters that take an inner step."""
+    """w', w, μ and noise of the parameters that take an inner step."""
 
     weights: list[Tensor]
     anchors: list[Tensor]
     averages: list[Tensor]
-    numbers: list[int]
+    draw: Draw
 
 
 class EntropySGD(EntropicOptimizer):
@@ -184,17 +184,15 @@ class EntropySGD(EntropicOptimizer):
         self._set_options()
         gamma = self.gamma if self.inner_steps_done > 0 else 0.0  # at first w' = w
         parts = list(zip(self.inner.param_groups, self._moving(), strict=True))
-        for group, (weights, anchors, _, numbers) in parts:
+        for group, (weights, anchors, _, draw) in parts:
             gradients = [dense_gradient(p) for p in weights]
             if gamma != 0:
                 elastic_pull(TensorList(weights), TensorList(anchors), gamma).add_to(gradients)
             if self.noise_enters == "gradient":
-                draw = Draw(self.seed, self.draws, numbers)
                 kick(gradients, 1 / float(group["lr"]), -self.noise, draw)
         self.inner.step()
         noise = self.noise if self.noise_enters == "weights" else 0.0
-        for group, (weights, _, averages, numbers) in parts:
-            draw = Draw(self.seed, self.draws, numbers)
+        for group, (weights, _, averages, draw) in parts:
             kick_and_average(weights, averages, self.averaging, float(group["lr"]), noise, draw)
         self.draws += 1
         self.inner_steps_done += 1
@@ -207,7 +205,7 @@ class EntropySGD(EntropicOptimizer):
         """
         groups, number = [], 0
         for group in self.param_groups:
-            part = Moving([], [], [], [])
+            part = Moving([], [], [], Draw(self.seed, self.draws, []))
             for p in group["params"]:
                 if not p.requires_grad:
                     p.grad = None  # left from before the layer was frozen
@@ -221,7 +219,7 @@ class EntropySGD(EntropicOptimizer):
                     part.weights.append(p)
                     part.anchors.append(loop["anchor"])
                     part.averages.append(loop["average"])
-                    part.numbers.append(number)
+                    part.draw.tensors.append(number)
                 elif loop:  # p stays where it is, and its average approaches it
                     loop["average"].copy_(running_average(loop["average"], p, self.averaging))
                 number += 1
