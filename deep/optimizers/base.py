@@ -23,7 +23,8 @@ Groups = list[dict[str, Any]]
 class Progress:
     """A number of an optimizer that lives in its groups, so that every state dict carries it.
 
-    ``torch.distributed.checkpoint`` keeps nothing of a state dict but state and groups.
+    ``torch.distributed.checkpoint`` keeps nothing of a state dict but state and groups. The
+    first group is the one that is asked.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -120,12 +121,6 @@ class EntropicOptimizer(torch.optim.Optimizer):
         return all(float(group["lr"]) == 0 for group in self.param_groups) and not any(
             p.grad.any() for p in self._parameters() if p.grad is not None
         )
-
-    def _progress(self) -> dict[str, Any]:
-        """What a new group has to know."""
-        kinds = [vars(kind).items() for kind in type(self).__mro__]
-        names = [name for items in kinds for name, v in items if isinstance(v, Progress)]
-        return {name: self.param_groups[0][name] for name in names}
 
     def _share_state(self) -> None:
         """Show the state of the bases in ``state``."""

@@ -31,12 +31,12 @@ from deep.optimizers.tensor_list import TensorList, exchange
 
 
 class Moving(NamedTuple):
-    """w', w, μ and numbers in the model of the parameters that take an inner step."""
+    """w', w, μ and noise of the parameters that take an inner step."""
 
     weights: list[Tensor]
     anchors: list[Tensor]
     averages: list[Tensor]
-    numbers: list[int]
+    draw: Draw
 
 
 class EntropySGD(EntropicOptimizer):
@@ -90,8 +90,8 @@ class EntropySGD(EntropicOptimizer):
         an inner SGD forgets, an adaptive base does not.
 
     Schedulers act on ``param_groups``: ``lr`` is η, ``inner_lr`` is η', all else (momentum, weight
-    decay) belongs to the inner loop, and to the outer one as well where ``outer_base`` has the
-    same default. Weight decay in one loop only is thus a matter of two bases.
+    decay) belongs to the inner loop, and to the outer one too where ``outer_base`` has the same
+    default.
 
     A parameter without a gradient (frozen, unused) takes no inner step; one without any in a
     whole inner loop takes no outer step. A layer frozen in the middle of an inner loop still
@@ -99,8 +99,8 @@ class EntropySGD(EntropicOptimizer):
     ``torch.amp.GradScaler`` work as with any optimizer: a step that the scaler skips is no step.
     With ε = α = γ = 0 and vanilla outer steps this is Lookahead.
 
-    Raises ``ValueError`` for numbers out of range, a base without a learning rate, a state
-    dict of another model; ``RuntimeError`` for a step in evaluation mode.
+    Raises ``ValueError`` for numbers out of range, a base without a learning rate, the state of
+    another model; ``RuntimeError`` for a step in evaluation mode.
     """
 
     inner_steps_done = Progress()  # in the present inner loop
@@ -134,18 +134,16 @@ class EntropySGD(EntropicOptimizer):
 
         self._ready = False  # torch's constructor calls add_param_group
         self._vanilla = outer_base is None
-        pairs = [split_group(group, self._vanilla) for group in as_groups(params)]
-        self.inner = build_base(base, [inner for inner, _ in pairs], inner_lr)
-        outer = [outer for _, outer in pairs]
-        self.outer = build_base(outer_base or torch.optim.SGD, outer, lr, "outer_base")
+        inner, outer = zip(
+            *(split_group(group, self._vanilla) for group in as_groups(params)), strict=True
+        )
+        self.inner = build_base(base, list(inner), inner_lr)
+        self.outer = build_base(outer_base or torch.optim.SGD, list(outer), lr, "outer_base")
         forgets = isinstance(self.inner, torch.optim.SGD)
         self.reset_inner = forgets if reset_inner is None else reset_inner
         self.reset_outer = reset_outer
-        super().__init__(
-            list(map(self._joined, range(len(pairs)))),
-            {**self.inner.defaults, "lr": lr, "inner_lr": inner_lr},
-            gamma,
-        )
+        defaults = {**self.inner.defaults, "lr": lr, "inner_lr": inner_lr}
+        super().__init__(list(inner), defaults, gamma)
         self._ready = True
         self.inner_steps_done = self.outer_steps_done = self.draws = 0
         self.seed, self.first_loss = seed % 2**64, None
@@ -186,17 +184,15 @@ class EntropySGD(EntropicOptimizer):
         self._set_options()
         gamma = self.gamma if self.inner_steps_done > 0 else 0.0  # at first w' = w
         parts = list(zip(self.inner.param_groups, self._moving(), strict=True))
-        for group, (weights, anchors, _, numbers) in parts:
+        for group, (weights, anchors, _, draw) in parts:
             gradients = [dense_gradient(p) for p in weights]
             if gamma != 0:
                 elastic_pull(TensorList(weights), TensorList(anchors), gamma).add_to(gradients)
             if self.noise_enters == "gradient":
-                draw = Draw(self.seed, self.draws, numbers)
                 kick(gradients, 1 / float(group["lr"]), -self.noise, draw)
         self.inner.step()
         noise = self.noise if self.noise_enters == "weights" else 0.0
-        for group, (weights, _, averages, numbers) in parts:
-            draw = Draw(self.seed, self.draws, numbers)
+        for group, (weights, _, averages, draw) in parts:
             kick_and_average(weights, averages, self.averaging, float(group["lr"]), noise, draw)
         self.draws += 1
         self.inner_steps_done += 1
@@ -209,7 +205,7 @@ class EntropySGD(EntropicOptimizer):
         """
         groups, number = [], 0
         for group in self.param_groups:
-            part = Moving([], [], [], [])
+            part = Moving([], [], [], Draw(self.seed, self.draws, []))
             for p in group["params"]:
                 if not p.requires_grad:
                     p.grad = None  # left from before the layer was frozen
@@ -223,7 +219,7 @@ class EntropySGD(EntropicOptimizer):
                     part.weights.append(p)
                     part.anchors.append(loop["anchor"])
                     part.averages.append(loop["average"])
-                    part.numbers.append(number)
+                    part.draw.tensors.append(number)
                 elif loop:  # p stays where it is, and its average approaches it
                     loop["average"].copy_(running_average(loop["average"], p, self.averaging))
                 number += 1
@@ -232,14 +228,17 @@ class EntropySGD(EntropicOptimizer):
 
     def _outer_step(self) -> None:
         """Algorithm 1, line 8: w' ← w, then a step of the outer base along w − μ."""
+        weights, loops = self._begun()
+        anchors = TensorList(loop["anchor"] for loop in loops)
         if self.awaits_measurement:
-            self._measure_gamma0()
+            # γ0 = L(w)/d(w', w) after a first inner loop with γ = 0 ([P21] App. C).
+            distance = 0.5 * float((TensorList(weights) - anchors).squared_norm())
+            self.gamma0, self.first_loss = balanced_gamma0(self.first_loss, distance), None
+            self.check_stability()
         self._set_options()
         gradients = [(p, p.grad) for p in self._parameters()]
         for p, _ in gradients:
             p.grad = None
-        weights, loops = self._begun()
-        anchors = TensorList(loop["anchor"] for loop in loops)
         descent = local_entropy_gradient(anchors, TensorList(loop["average"] for loop in loops))
         anchors.copy_to(weights)
         for p, gradient, loop in zip(weights, descent.tensors, loops, strict=True):
@@ -247,20 +246,11 @@ class EntropySGD(EntropicOptimizer):
         self.outer.step()
         for p, gradient in gradients:
             p.grad = gradient
-        if self.reset_inner:
-            forget(self.inner)
-        if self.reset_outer:
-            forget(self.outer)
+        for base, resets in ((self.inner, self.reset_inner), (self.outer, self.reset_outer)):
+            if resets:
+                forget(base)
         self.inner_steps_done = 0
         self.outer_steps_done += 1
-
-    def _measure_gamma0(self) -> None:
-        """γ0 = L(w)/d(w', w) after a first inner loop with γ = 0 ([P21] App. C)."""
-        weights, loops = self._begun()
-        displacement = TensorList(weights) - TensorList(loop["anchor"] for loop in loops)
-        self.gamma0 = balanced_gamma0(self.first_loss, 0.5 * float(displacement.squared_norm()))
-        self.first_loss = None
-        self.check_stability()
 
     def check_stability(self, outer_steps: int | None = None) -> bool:
         """Whether η'γ is below the limit of an inner SGD, now and at ``outer_steps``; or warns."""
@@ -310,19 +300,14 @@ class EntropySGD(EntropicOptimizer):
     # -- groups and state ---------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to both loops."""
+        """Add a group to both loops; in ``param_groups`` it has the options of the inner one."""
         if self._ready:
-            progress = self._progress()
             inner, outer = split_group(as_groups([param_group])[0], self._vanilla)
             self.inner.add_param_group(inner)
             self.outer.add_param_group(outer)
-            param_group = self._joined(-1) | progress
-        super().add_param_group(param_group)
-
-    def _joined(self, index: int) -> dict[str, Any]:
-        """The group that users and schedulers change."""
-        inner, outer = self.inner.param_groups[index], self.outer.param_groups[index]
-        return {**inner, "lr": outer["lr"], "inner_lr": inner["lr"]}
+        index = len(self.param_groups)
+        one, two = self.inner.param_groups[index], self.outer.param_groups[index]
+        super().add_param_group({**one, "lr": two["lr"], "inner_lr": one["lr"]})
 
     def _set_options(self) -> None:
         """Give both bases the options in ``param_groups``."""

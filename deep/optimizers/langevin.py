@@ -32,7 +32,7 @@ class Draw(NamedTuple):
 
     seed: int
     step: int
-    tensors: Sequence[int]
+    tensors: list[int]
 
 
 def kick(values: Sequence[Tensor], lr: float, noise: float, draw: Draw) -> None:

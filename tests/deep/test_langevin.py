@@ -144,7 +144,7 @@ def test_one_draw_makes_independent_normals_in_the_memory_order_of_each_tensor()
         torch.empty(60, 7)[:, ::2],
         torch.empty(9).double(),
     ]
-    noise = langevin.gaussians(tensors, Draw(1, 0, range(4))).tensors
+    noise = langevin.gaussians(tensors, Draw(1, 0, [0, 1, 2, 3])).tensors
     for z, tensor in zip(noise, tensors, strict=True):
         assert (z.shape, z.dtype) == (tensor.shape, tensor.dtype)
     assert noise[0].stride() == convolution.stride()

@@ -1,76 +1,31 @@
-"""What the optimizers bear in other people's loops: copies, checkpoints, schedulers, trainers."""
+"""The optimizers in other people's loops: adaptive bases, frozen layers, schedulers, trainers."""
 
 from __future__ import annotations
 
 import copy
-import io
-import pickle
 import warnings
 from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.utils.data import DataLoader, TensorDataset
 
 from deep import EntropySGD, ReplicatedSGD
-from tests.deep.networks import batch, perceptron
-
-SGD = partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=1e-2)
-
-
-class Replicas(nn.ModuleList):
-    """y networks on the same images: what a loop for one model trains."""
-
-    def forward(self, x):
-        return torch.cat([model(x) for model in self])
-
-
-def build(kind, base=SGD, seed=0):
-    """A model, which may be the replicas together, and its optimizer."""
-    if kind == "entropy":
-        model = perceptron(seed, batch_norm=True)
-        return model, EntropySGD(
-            model.parameters(), base, outer_base=SGD, lr=0.5, inner_lr=0.02, noise=0.05, gamma=0.3
-        )
-    model = Replicas(perceptron(seed + a, batch_norm=True) for a in range(3))
-    return model, ReplicatedSGD(model, base, lr=0.02, gamma=0.3, coupling_period=2)
-
-
-def loss_of(model, x, t):
-    output = model(x)
-    return nn.functional.cross_entropy(output, t.repeat(len(output) // len(t)))
-
-
-def train(model, optimizer, steps, start=0, after=lambda: None):
-    for step in range(start, start + steps):
-        optimizer.zero_grad()
-        loss_of(model, *batch(step)).backward()
-        optimizer.step()
-        after()
-
-
-def flat(model):
-    return torch.cat([v.detach().reshape(-1).double() for v in model.state_dict().values()])
-
-
-def counted(model):
-    """The weights that count: w, or the centre."""
-    return torch.cat([p.detach().reshape(-1).clone() for p in model.parameters()])
-
+from tests.deep.networks import (
+    SGD,
+    Replicas,
+    batch,
+    build,
+    counted,
+    flat,
+    loss_of,
+    perceptron,
+    train,
+)
 
 KINDS = pytest.mark.parametrize("kind", ["entropy", "replicated"])
-BASES = pytest.mark.parametrize("base", [SGD, torch.optim.AdamW], ids=["sgd", "adamw"])
-
-
-# -- adaptive bases ---------------------------------------------------------------------
 
 
 def test_an_adaptive_base_takes_vanilla_outer_steps_and_keeps_its_state():
@@ -102,9 +57,6 @@ def test_the_coupling_of_an_adaptive_base_obeys_gamma():
     assert all(b < 0.8 * a for a, b in pairwise(distances))
     with pytest.warns(UserWarning, match="gamma is then no elastic strength"):
         ReplicatedSGD(models, torch.optim.Adam, lr=0.01, gamma=1.0, coupling="explicit")
-
-
-# -- layers that are frozen and unfrozen ------------------------------------------------
 
 
 @pytest.mark.parametrize("set_to_none", [True, False])
@@ -149,139 +101,6 @@ def test_a_layer_unfrozen_in_an_inner_loop_begins_its_own():
     train(model, optimizer, 1, start=3)
     moved = (model[0].weight - w).norm() / (first - w).norm()
     assert 0 < moved < 2 and not torch.equal(first, w)  # the loss's gradient would be 1000
-
-
-# -- copies and states ------------------------------------------------------------------
-
-
-@KINDS
-@BASES
-@pytest.mark.parametrize("how", ["deepcopy", "pickle"])
-def test_a_copy_goes_on_by_itself(kind, base, how):
-    model, optimizer = build(kind, base)
-    torch.optim.lr_scheduler.StepLR(optimizer, 3)  # which wraps ``step``
-    train(model, optimizer, 7)
-    pair = model, optimizer
-    twin, its = copy.deepcopy(pair) if how == "deepcopy" else pickle.loads(pickle.dumps(pair))
-    before = flat(model)
-    train(twin, its, 6, start=7)
-    assert torch.equal(flat(model), before)
-    train(model, optimizer, 6, start=7)
-    assert torch.equal(flat(model), flat(twin)) and not torch.equal(flat(model), before)
-
-
-@KINDS
-def test_state_dict_has_the_form_and_the_hooks_of_torch(kind):
-    model, optimizer = build(kind)
-    train(model, optimizer, 3)
-    calls = []
-    optimizer.register_state_dict_pre_hook(lambda o: calls.append("pre"))
-    optimizer.register_state_dict_post_hook(lambda o, state: {**state, "note": 1})
-    optimizer.register_load_state_dict_pre_hook(lambda o, state: calls.append(state["note"]))
-    optimizer.register_load_state_dict_post_hook(lambda o: calls.append("loaded"))
-    state = optimizer.state_dict()
-    assert len(state["state"]) == len(list(model.parameters()))
-    assert [len(group["params"]) for group in state["param_groups"]]
-    optimizer.load_state_dict(state)
-    assert calls == ["pre", 1, "loaded"]
-
-
-@KINDS
-@BASES
-@pytest.mark.parametrize("flatten", [False, True])
-@pytest.mark.parametrize("cut", [5, 7])
-def test_distributed_checkpoint(tmp_path, kind, base, flatten, cut):
-    """Saved at and after an outer step, loaded into a fresh model as the tutorials do."""
-    options = StateDictOptions(flatten_optimizer_state_dict=flatten)
-    model, optimizer = build(kind, base)
-    train(model, optimizer, cut)
-    optimizer.zero_grad()
-    untouched, own = copy.deepcopy((model, optimizer))
-    content = {
-        "model": model.state_dict(),
-        "optimizer": get_optimizer_state_dict(model, optimizer, options=options),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one process
-        dcp.save(content, checkpoint_id=tmp_path / "checkpoint")
-        twin, its = build(kind, base, seed=50)
-        start = counted(twin)
-        content = {
-            "model": twin.state_dict(),
-            "optimizer": get_optimizer_state_dict(twin, its, options=options),
-        }
-        assert torch.equal(counted(twin), start)  # asking for the state moves nothing
-        dcp.load(content, checkpoint_id=tmp_path / "checkpoint")
-    twin.load_state_dict(content["model"])
-    set_optimizer_state_dict(twin, its, content["optimizer"], options=options)
-    for one, its_own in ((model, optimizer), (twin, its), (untouched, own)):
-        train(one, its_own, 8, start=cut)
-    assert torch.equal(flat(model), flat(twin)) and torch.equal(flat(model), flat(untouched))
-
-
-# -- training and evaluation ------------------------------------------------------------
-
-
-@KINDS
-def test_eval_shows_what_counts_and_train_goes_back(kind):
-    model, optimizer = build(kind)
-    train(model, optimizer, 5)
-    if kind == "entropy":
-        expected = counted(model)
-    else:
-        expected = torch.stack([counted(replica) for replica in model]).mean(0).repeat(3)
-    if kind == "entropy":
-        train(model, optimizer, 2, start=5)
-    inside = flat(model)
-    optimizer.eval()
-    optimizer.eval()
-    torch.testing.assert_close(counted(model), expected)
-    for refused in (optimizer.step, partial(optimizer.step, lambda: 1.0)):
-        with pytest.raises(RuntimeError, match=r"call optimizer\.train\(\)"):
-            refused()
-    optimizer.train()
-    optimizer.train()
-    assert torch.equal(flat(model), inside)
-    with (
-        optimizer.anchor() if kind == "entropy" else optimizer.centre(),
-        pytest.raises(RuntimeError, match="leave the context"),
-    ):
-        optimizer.step()
-    assert torch.equal(flat(model), inside)
-
-
-@KINDS
-def test_a_state_saved_in_evaluation_mode_resumes(kind):
-    model, optimizer = build(kind)
-    train(model, optimizer, 7)
-    optimizer.eval()
-    file = io.BytesIO()
-    torch.save([model.state_dict(), optimizer.state_dict()], file)
-    file.seek(0)
-    twin, its = build(kind, seed=50)
-    weights, state = torch.load(file, weights_only=True)
-    twin.load_state_dict(weights)
-    its.load_state_dict(state)
-    for one, own in ((model, optimizer), (twin, its)):
-        own.train()
-        train(one, own, 6, start=7)
-    assert torch.equal(flat(model), flat(twin))
-
-
-@KINDS
-def test_the_model_that_counts_can_have_statistics_of_its_own(kind):
-    model, optimizer = build(kind)
-    train(model, optimizer, 7)
-    data = [(batch(step, 64)[0],) for step in range(3)]
-    if kind == "entropy":
-        plain, fresh = (optimizer.anchor_model(model, batches) for batches in (None, data))
-        assert torch.equal(plain[1].running_mean, model[1].running_mean)
-    else:
-        plain, fresh = (optimizer.centre_model(batches) for batches in (None, data))
-    assert torch.equal(counted(plain), counted(fresh))
-    values = torch.stack([fresh[0](x).mean(0) for (x,) in data]).mean(0)
-    torch.testing.assert_close(fresh[1].running_mean, values.detach())
-    assert not torch.allclose(plain[1].running_mean, fresh[1].running_mean)
 
 
 def loader():
@@ -370,9 +189,6 @@ def test_lightning_validates_what_counts(tmp_path, kind):
     fit(rest, 2, ckpt_path=tmp_path / "half.ckpt", weights_only=False)
     assert trainer.global_step == 8
     assert torch.equal(flat(rest.model), flat(whole.model))
-
-
-# -- schedulers, scalers, options -------------------------------------------------------
 
 
 def test_one_cycle_reaches_the_momentum_of_both_loops():
@@ -465,3 +281,20 @@ def test_repr():
     assert repr(build("replicated")[1]) == (
         "ReplicatedSGD(SGD, y=3, γ=0.3, η=0.02, K_c=2, coupling=explicit)"
     )
+
+
+def test_a_group_is_added_in_an_inner_loop():
+    """A head that is added later trains in both loops, from its first gradient on."""
+    model, optimizer = build("entropy")
+    train(model, optimizer, 7)
+    head = nn.Linear(3, 3)
+    before = head.weight.detach().clone()
+    optimizer.add_param_group({"params": head.parameters(), "lr": 1.0, "inner_lr": 0.1})
+    both = nn.Sequential(model, head)
+    train(both, optimizer, 2, start=7)
+    inside = head.weight.detach().clone()
+    with optimizer.anchor():
+        assert torch.equal(head.weight, before)
+    train(both, optimizer, 1, start=9)
+    assert len({x.norm().item() for x in (before, inside, head.weight)}) == 3
+    copy.deepcopy(optimizer).load_state_dict(optimizer.state_dict())
