@@ -105,12 +105,14 @@ def run(config: SensitivityConfig) -> pd.DataFrame:
 
     if config.scheduler is not None:
         check_scheduler(config.scheduler)
+    # "auto" means one data set for all rows, and for those of a later call.
+    patterns = load_patterns(config.data, config.size, config.seed, config.data_dir)
+    config = replace(config, data=patterns.name)
     folder = RunFolder(config.out, extensible=("variations",), units=("rows",))
     names = ("restarts", "data", "size", "seed")
     settings: dict[str, Any] = {name: getattr(config, name) for name in names}
     settings["variations"] = {variation.name: as_json(variation) for variation in variations()}
     folder.check(settings)
-    load_patterns(config.data, config.size, config.seed, config.data_dir)
     folder.store_config("What the paper leaves open", settings)
     rows = []
     for runs in measure(config):
