@@ -76,9 +76,9 @@ def log_of_unit(x):
 def gaussians_from_bits(words, out):
     """Turn 2n random 32-bit integers into 2n standard normals (Box and Muller).
 
-    Word i gives the radius, word n + i the angle, of ``out[i]`` and ``out[n + i]``. The radius
-    is that of the midpoints of 2³¹ equal shares of probability: it reaches 6.66, with the steps
-    of float32 there as elsewhere. Sine and cosine are minimax polynomials (error 5e-8).
+    Word i gives the radius, word n + i the angle, of ``out[i]`` and ``out[n + i]``. The radii
+    belong to the midpoints of 2³¹ equal shares of probability. They reach 6.66. Sine and cosine
+    are minimax polynomials (error 5e-8).
     """
     n = out.size // 2
     radii, angles = words[:n], words[n : 2 * n]

@@ -1,7 +1,7 @@
 """Compiled loops over epochs: SGD, Replicated-SGD, Entropy-SGD, on plain float32 arrays.
 
-Arrays are those of ``_kernels_minibatch.py``; weights are changed in place. The update rules are
-those of ``entropic.py``, compiled as they stand.
+``_kernels_minibatch.py`` explains the arrays. Weights change in place. The update rules come from
+``entropic.py``.
 """
 
 from __future__ import annotations
@@ -244,9 +244,9 @@ def esgd_epochs(
 ):
     """Entropy-SGD (Algorithm 1) until w and μ meet at the end of an epoch; w in place.
 
-    ``batches`` (epochs, outer, inner, B); ``lanes`` (4, L) is the state of the generators of the
-    noise, which advances by 32 bits a weight (at the end of a step the rest of a number of each
-    lane is left unused). Returns (epochs done, rule met, squared distance of w and μ).
+    ``batches`` (epochs, outer, inner, B); ``lanes`` (4, L) is the state of the noise
+    generators. It advances by 32 bits a weight; the unused rest of a step is dropped. Returns
+    (epochs done, rule met, squared distance of w and μ).
     """
     K, N = anchor.shape
     B = batches.shape[3]

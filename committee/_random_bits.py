@@ -2,8 +2,8 @@
 
 One generator after the other is a chain of dependent instructions. Lanes that advance together
 become vector instructions, some ten times faster. Lane l is numpy's ``SFC64`` of child l of the
-seed (a state of 256 bits each, so that no two lanes meet), and the output takes one number of
-every lane in turn.
+seed. A state has 256 bits, so no two lanes meet. The output takes one number of every lane in
+turn.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Speed of training, measured beside a plain torch loop on the same hardware in the same run.
 
-The plain loop is what one writes first: float32 weights, the closed-form gradient of a
-minibatch by two matrix products, one machine after another. Both sides train the same algorithm
+The plain loop is a first attempt: float32 weights, the closed-form gradient of a minibatch by
+two matrix products, one machine after another. Both sides train the same algorithm
 on i.i.d. patterns, with stopping rules that are never met. The package's time is a call of
 ``train``, with data transfer, after kernels are compiled and processes started.
 """
@@ -53,7 +53,7 @@ class BenchmarkConfig:
     epochs: int = 1500
     """Epochs of each restart with this package."""
     plain_epochs: int = 40
-    """Epochs with the plain loop, whose cost per epoch is constant."""
+    """Epochs with the plain loop. Its cost per epoch is constant."""
     repeats: int = 3
     """Measurements of each number. The table shows the median and the range."""
     workers: int | None = None
@@ -196,7 +196,7 @@ def measure_scaling(epochs: int, workers: int) -> list[Row]:
 def cost_per_epoch(
     patterns: PatternSet, algorithm: Algorithm, K: int, epochs: int, restarts: int, workers: int
 ) -> float:
-    """Seconds per epoch of all restarts, without what is done once (rotation, processes)."""
+    """Seconds per epoch of all restarts, without costs that occur once (rotation, processes)."""
 
     def seconds(length: int) -> float:
         options: dict[str, Any] = {"hidden_units": K, "max_epochs": length, "workers": workers}
@@ -210,8 +210,8 @@ def cost_per_epoch(
 def measure_whole_runs(patterns: PatternSet, workers: int) -> list[Row]:
     """Seconds of one restart per worker to its stopping rule, for every algorithm.
 
-    Prints how long the restarts of a figure would take: an extrapolation from a few runs, whose
-    numbers of epochs vary.
+    Prints how long the restarts of a figure would take. It extrapolates from a few runs, and
+    their numbers of epochs vary.
     """
     rows, total = [], 0.0
     for name, algorithm in ALGORITHMS.items():
@@ -299,7 +299,7 @@ def measure_plain(patterns: PatternSet, algorithm: Algorithm, K: int, epochs: in
 def plain_loop(
     patterns: PatternSet, algorithm: Algorithm, K: int, epochs: int
 ) -> NDArray[np.float32]:
-    """Train one machine as one would write it first; returns the weights (replicas, K, N)."""
+    """Train one machine in the obvious way; returns the weights (replicas, K, N)."""
     import torch
 
     torch.manual_seed(0)

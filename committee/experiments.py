@@ -53,18 +53,18 @@ class ExperimentConfig(ABC):
     balanced: bool = False
     """Draw the same number of training patterns from each class."""
     seed: int = 0
-    """Of the draw of the patterns and of all restarts."""
+    """Seed of the draw of the patterns and of all restarts."""
     hidden_units: int = 9
     """Hidden units K, an odd number."""
     max_epochs: int | None = None
     """Epochs after which training gives up. Default: the algorithm's own number."""
     engines: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--engine",))] = tuple(ENGINES)
     """Estimates of the local entropy. bp: belief propagation as published. ep: expectation
-    propagation. mc: Monte Carlo, the slowest and the only one with error bars of its own."""
+    propagation. mc: Monte Carlo, the slowest; it alone has error bars."""
     workers: int | None = None
     """Processes on this machine. Default: one on each core."""
     scheduler: str | None = None
-    """Address of a Dask scheduler (tcp://host:port) whose workers compute instead."""
+    """Address of a Dask scheduler, tcp://host:port. Its workers compute then."""
 
     def __post_init__(self) -> None:
         for name in ("restarts", "size", "workers", "max_epochs"):
@@ -174,7 +174,7 @@ class Experiment:
         return cls(config, patterns, folder)
 
     def run(self, progress: bool = False) -> ExperimentResults:
-        """Compute what is missing in the folder; return all that the configuration names."""
+        """Compute the missing units; return all results that the configuration names."""
         self._train(progress)
         self._measure(progress)
         return load_results(

@@ -75,8 +75,8 @@ def reduced_fashion_mnist(directory: str | Path | None = None) -> ReducedFashion
     """All training and test images of the two classes that the filter leaves.
 
     ``directory`` must hold the files. Without it they are looked for and downloaded (see
-    ``message_passing.tools.downloads.find_files``). Files whose content is not the published one
-    are used with a ``UserWarning``.
+    ``message_passing.tools.downloads.find_files``). Other files than the published ones are
+    used with a ``UserWarning``.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def binarise(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> BinarisedI
 
 
 def parse_idx(path: Path, content: bytes, magic: int) -> NDArray[np.uint8]:
-    """Array of the content of an IDX file, whose magic number must be ``magic``."""
+    """Array of the content of an IDX file. Its magic number must be ``magic``."""
     found = int.from_bytes(content[:4], "big")
     if found != magic:
         raise ValueError(
@@ -136,9 +136,7 @@ def _content(folder: Path, name: str) -> tuple[Path, bytes]:
     """A file of the folder, gzipped or plain, and its unpacked content."""
     path = existing(folder, name, alternatives=(".gz",))
     if path is None:
-        raise DataUnavailableError(
-            f"{folder / name} is missing (without .gz it is not there either)", ADVICE
-        )
+        raise DataUnavailableError(f"{folder / name} is missing, with and without .gz", ADVICE)
     try:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":

@@ -94,8 +94,8 @@ def plot_local_energy(
     Parameters
     ----------
     profiles : LocalEnergyProfile, or a mapping from labels to profiles
-        A profile of several machines is drawn as their mean with its standard error, a profile
-        of one machine with the error of its own samples.
+        Several machines in a profile appear as their mean with its standard error. One machine
+        appears with the standard error of its samples.
     ax : Axes, optional
     """
     ax = ax or new_axes()
@@ -217,7 +217,7 @@ def _band(ax: Axes, x: NDArray, centre: NDArray, error: NDArray, i: int) -> None
 
 
 def _spread(errors: NDArray) -> NDArray:
-    """Sideways offsets, so that equal errors (multiples of one pattern) do not hide each other."""
+    """Sideways offsets: equal errors (multiples of one pattern) must not hide each other."""
     offsets = np.zeros(len(errors))
     for value in np.unique(errors):
         same = np.flatnonzero(errors == value)

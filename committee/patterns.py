@@ -36,8 +36,8 @@ class PatternSet:
     description : str
         One sentence for titles and records: source, seed, sizes.
     zero_one : bool
-        Inputs that are all 0 or 1 are meant so. Otherwise they raise ``ValueError``: half of
-        what ±1 patterns say is lost in them.
+        Accept inputs that are all 0 or 1. Without it they raise ``ValueError``, since they are
+        often ±1 patterns in another coding.
     """
 
     train_patterns: NDArray[np.float64]
@@ -162,7 +162,7 @@ def load_patterns(
         ``fashion-mnist``. Without it the environment variable ``WIDE_FLAT_MINIMA_DATA`` and the
         user's cache are tried, then a download.
     balanced : bool
-        Draw the same number of training patterns from each class, as far as they go.
+        Draw the same number of training patterns from each class. The rarer class limits it.
 
     Warns
     -----

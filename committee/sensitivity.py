@@ -1,4 +1,4 @@
-"""How far the results depend on what the paper leaves open: a table of variations.
+"""How the results depend on the choices that the paper leaves open: a table of variations.
 
 Every row trains one algorithm with one change: the draw or the balance of the patterns, the
 reduction of the loss, the strength of the elastic term, the averaging of Entropy-SGD.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -46,11 +46,11 @@ class SensitivityConfig:
     size: int = 500
     """Training patterns."""
     seed: int = 0
-    """Of the draw of the patterns and of all restarts."""
+    """Seed of the draw of the patterns and of all restarts."""
     workers: int | None = None
     """Processes on this machine. Default: one on each core."""
     scheduler: str | None = None
-    """Address of a Dask scheduler (tcp://host:port) whose workers compute instead."""
+    """Address of a Dask scheduler, tcp://host:port. Its workers compute then."""
 
     def __post_init__(self) -> None:
         if self.restarts < 2:
@@ -105,12 +105,14 @@ def run(config: SensitivityConfig) -> pd.DataFrame:
 
     if config.scheduler is not None:
         check_scheduler(config.scheduler)
+    # "auto" is resolved once: all rows use one data set.
+    patterns = load_patterns(config.data, config.size, config.seed, config.data_dir)
+    config = replace(config, data=cast(DataName, patterns.name))
     folder = RunFolder(config.out, extensible=("variations",), units=("rows",))
     names = ("restarts", "data", "size", "seed")
     settings: dict[str, Any] = {name: getattr(config, name) for name in names}
     settings["variations"] = {variation.name: as_json(variation) for variation in variations()}
     folder.check(settings)
-    load_patterns(config.data, config.size, config.seed, config.data_dir)
     folder.store_config("What the paper leaves open", settings)
     rows = []
     for runs in measure(config):

@@ -1,7 +1,7 @@
 """Patterns made from a seed, no download: a hidden manifold, i.i.d. patterns, a teacher.
 
-Every maker returns training and test patterns of the same distribution. The first patterns of a
-larger training set are those of a smaller one with the same seed.
+Every maker returns training and test patterns of the same distribution. A larger training set
+begins with the patterns of a smaller one with the same seed.
 """
 
 from __future__ import annotations

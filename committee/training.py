@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class TrainedMachine:
     """One restart: ``weights`` (K, N) with unit rows, and how training went.
 
-    The attributes are those of ``TrainedEnsemble``, for one machine.
+    ``TrainedEnsemble`` explains the attributes.
     """
 
     weights: NDArray[np.float64]
@@ -128,7 +128,7 @@ def train(
     workers : int, optional
         Processes; all cores by default.
     scheduler : str, optional
-        Address of a Dask scheduler whose workers train instead.
+        Address of a Dask scheduler. Its workers train then.
     progress : bool
         Show a bar with the time left.
 

@@ -78,7 +78,7 @@ class GaussianMixtureConfig:
     samples: int = 10
     """Simulated samples. More can be added to the same folder later."""
     seed: int = 0
-    """Of the samples."""
+    """Seed of the samples."""
     workers: int | None = None
     """Processes. Default: one on each core."""
 

@@ -1,7 +1,7 @@
 """Flatness of linear classifiers: the training error under noise on unit-length weights.
 
-The noise is additive and isotropic. ``committee.local_energy`` is about another one, relative to
-each weight.
+This noise is additive and isotropic. The noise of ``committee.local_energy`` is relative to each
+weight.
 
 Noise σz/√N on w/‖w‖ (z standard normal) adds to the margin of a pattern a Gaussian of width
 σ‖x‖/√N. In units of ‖x‖/√N ≈ √Δ the margin is κ = y √N (w·x + √N b)/(‖w‖‖x‖), so that, exactly,
@@ -14,8 +14,8 @@ by generalisation**, and the flattest direction of all, Hebb's, is the Bayes-opt
 
 What does *not* hold is that Hebb's rule has the highest local entropy at every distance: near it,
 where it makes training errors and a minimiser of the hinge loss makes none, there are fewer
-solutions (``franz_parisi.py``). Flatness decides between classifiers of like training error, or
-at large distances.
+solutions (``franz_parisi.py``). Flatness decides between classifiers of equal training error,
+or at large distances.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ with reference margin h̃ sees w with the cavity margin
     κ = ṽ/√q̃ + ΔṼ a f̃ + η,    η | h̃ Gaussian: means (μ, m̃), covariances Δ(D, s, q̃) of (η, h̃),
 
 variance ΔV, and weight Φ(κ/√(ΔV)); g = ∂_κ log Φ. The second term is the reaction of the
-reference to that pattern, which moves w along. With primes for derivatives,
+reference to the pattern; w moves with it. With primes for derivatives,
 
     Â = −αΔ E[g'],  m̂ = α E[g],  p̂ = αΔ E[g²],  t̂ = αΔ E[f̃ g],
     Ĉ = αΔ E[g' ΔṼ (1/√q̃ + a) ∂f̃/∂h̃],
@@ -22,7 +22,7 @@ reference to that pattern, which moves w along. With primes for derivatives,
     φ = −½(V/τ − 1 − log(V/τ)) − D/(2τ) + α E[log Φ] + ½ αΔV E[g²].
 
 As in ``message_passing``, d = rτ/2 and Φ_LE(d) = φ + ½(r − 1 − log r). The solutions form a
-convex set, so that replica symmetry of w is stable whenever that of the reference is.
+convex set, so replica symmetry is stable for w whenever it is for the reference.
 
 These count solutions without errors. Φ_LE(d) → 0 for d → 0 only around references that make none
 themselves; around others, such as Hebb's rule, it falls towards d = 0. So **Hebb's rule, although

@@ -121,7 +121,7 @@ def no_state(
     message: str,
     iterations: int,
 ) -> ReplicaSymmetricState:
-    """A state that is not there: NaNs, ``converged`` False, the reason, and a warning."""
+    """The result where no solution exists: NaNs, ``converged`` False, the reason, a warning."""
     warnings.warn(f"replica-symmetric solution: {message}", ConvergenceWarning, stacklevel=3)
     nan = float("nan")
     return ReplicaSymmetricState(

@@ -44,19 +44,19 @@ LOSSES = ("square", "logistic", "hinge")
     ids=lambda loss: type(loss).__name__,
 )
 @pytest.mark.parametrize(("m", "width", "D"), [(0.5, 1.0, 1.0), (2.0, 0.01, 1e-3), (5.0, 30, 10)])
-def test_averages_over_fields_equal_a_plain_sum(loss, m, width, D):
+def test_averages_over_margins_equal_a_plain_sum(loss, m, width, D):
     z = np.linspace(-9, 9, 40001)
     h = m + width * z
     v = loss.proximal(h, D)
     plain = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
-    fields = training_margins(loss, m, width, D)
-    assert fields.weight.sum() == pytest.approx(1, abs=1e-12)
+    margins = training_margins(loss, m, width, D)
+    assert margins.weight.sum() == pytest.approx(1, abs=1e-12)
     for power in (1, 2):
         expected = plain @ ((v - h) / D) ** power
-        assert fields.mean(fields.f**power) == pytest.approx(expected, rel=1e-4, abs=1e-8)
+        assert margins.mean(margins.f**power) == pytest.approx(expected, rel=1e-4, abs=1e-8)
     # Gaussian integration by parts
-    stein = fields.mean(fields.f * (fields.h - m)) / width**2
-    assert fields.mean(fields.response) == pytest.approx(stein, rel=1e-8, abs=1e-10)
+    stein = margins.mean(margins.f * (margins.h - m)) / width**2
+    assert margins.mean(margins.response) == pytest.approx(stein, rel=1e-8, abs=1e-10)
 
 
 @pytest.mark.parametrize("loss", [Logistic(), NoisyHinge(0.3), NoisyLogistic(4.0)])
@@ -204,8 +204,8 @@ def test_trained_bias_has_no_slope_left(loss):
     }
     loss_per_input = {}
     for b, fixed in at.items():
-        fields = fixed.fields()
-        mean_loss = fields.mean(fixed.loss.value(fields.v))
+        margins = fixed.margins()
+        mean_loss = margins.mean(fixed.loss.value(margins.v))
         loss_per_input[b] = 2 * mean_loss + 0.5 * 0.3 * fixed.q
     assert at[0.0].q == pytest.approx(state.q, rel=1e-6)
     assert loss_per_input[0.0] < min(loss_per_input[-0.2], loss_per_input[0.2])

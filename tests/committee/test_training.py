@@ -178,6 +178,7 @@ def test_rsgd_without_partners_or_coupling_is_sgd(change):
     assert same(together, np.mean(alone, axis=0), atol=3e-6)
 
 
+@pytest.mark.compiled
 def test_a_single_replica_stops_where_plain_sgd_does():
     patterns = pattern_set()
     one = short("rsgd-fast", 4000, lr=3e-3, replicas=1, distance_threshold=1e-8, gamma=Constant(0))
