@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -22,7 +26,7 @@ class HessianWarning(UserWarning):
     """The eigenvalues did not converge."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HessianSpectrum:
     """Largest eigenvalues of the Hessian.
 
@@ -42,6 +46,30 @@ class HessianSpectrum:
     residuals: NDArray[np.float64]
     converged: bool
     products: int
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{value:.4g}" for value in self.eigenvalues)
+        state = "converged" if self.converged else "not converged"
+        return f"<Hessian eigenvalues {values}, {state}, {self.products} products>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each eigenvalue: index (from 1), eigenvalue, residual."""
+        import pandas as pd
+
+        values = {"eigenvalue": self.eigenvalues, "residual": self.residuals}
+        return pd.DataFrame({"index": np.arange(1, len(self.eigenvalues) + 1), **values})
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The eigenvalues in falling order, with their residuals as bars."""
+        from matplotlib.figure import Figure
+
+        if ax is None:
+            ax = Figure(figsize=(4, 3), layout="constrained").subplots()
+        index = np.arange(1, len(self.eigenvalues) + 1)
+        ax.errorbar(index, self.eigenvalues, self.residuals, fmt="o", capsize=2)
+        ax.set_xlabel("index")
+        ax.set_ylabel("eigenvalue of the Hessian")
+        return ax
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from deep.device import Device
 from deep.flatness import Scope, local_energy
 from deep.images.minibatches import ORDER, stream_seed
 from deep.pgdl.keras_networks import build_network, load_weights
 from deep.pgdl.task import PgdlModel, PgdlTask
-from deep.place import Place
 from message_passing.tools.files import write_json
 
 
@@ -100,7 +100,7 @@ def measure_task(
         build_network(model.layers, model.input_shape)
         task.weights_name(model)
     batches: _Batches | None = None
-    place = Place(device)
+    place = Device(device)
     rows = []
     for model in tqdm(models, desc=f"local energy, {task.name}", unit="model"):
         file = folder / f"{model.name}.json"
@@ -114,11 +114,11 @@ def measure_task(
         stored = json.loads(file.read_text()) if file.exists() else {}
         if stored.get("settings") != settings:
             if batches is None:
-                batches = _Batches(*task.training_data(), options, place.device)
+                batches = _Batches(*task.training_data(), options, place.torch)
             network = build_network(model.layers, model.input_shape)
             load_weights(network, task.archive.read(weights), weights)
             profile = local_energy(
-                network.to(place.device), batches, [options.sigma], options.samples,
+                network.to(place.torch), batches, [options.sigma], options.samples,
                 options.scope, seed=options.seed,
             )  # fmt: skip
             stored = {

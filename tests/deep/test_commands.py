@@ -7,13 +7,13 @@ import json
 
 import numpy as np
 import pytest
+from deep.commands.train import published_line
+from deep.stored_runs import FlatnessOptions, load_network, measure_flatness, networks_of
 
 from deep.__main__ import main
 from deep.benchmark import BenchmarkOptions, benchmark
-from deep.commands.train import published_line
 from deep.images.datasets import synthetic_images
 from deep.recipes import recipe
-from deep.stored_runs import FlatnessOptions, load_network, measure_flatness, networks_of
 
 SETTINGS = [
     "--dataset", "synthetic", "--batch-size", "25", "--passes", "3", "--replicas", "2",

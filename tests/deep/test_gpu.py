@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deep.place import Place, own_gpu
+from deep.training_run import TrainingRun
 
 from deep import hessian_spectrum, hessian_trace, local_energy
 from deep.__main__ import main
@@ -23,9 +25,7 @@ from deep.benchmark import BenchmarkOptions, benchmark
 from deep.config import ALGORITHMS, PEERS, TrainingConfig
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches
-from deep.place import Place, own_gpu
 from deep.training import train
-from deep.training_run import TrainingRun
 from tests.deep.pretended_gpu import GPU, OnGpu, pretended_gpu
 from tests.deep.test_training import DATA, WithBatchNorm, small, weights
 

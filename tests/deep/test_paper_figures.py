@@ -11,15 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from deep.run_folders import run_folder
+from deep.run_logs import find_runs, runs_of
+from deep.stored_runs import FlatnessOptions, measure_flatness
 
 from deep.__main__ import main
 from deep.config import ALGORITHMS, TrainingConfig
 from deep.figures import Curve, plot_curves
 from deep.images.datasets import synthetic_images
 from deep.paper_figures import error_panels, flatness_along_training, flatness_at_the_end
-from deep.run_folders import run_folder
-from deep.run_logs import find_runs, runs_of
-from deep.stored_runs import FlatnessOptions, measure_flatness
 from deep.training import train
 from message_passing.tools.files import write_json
 

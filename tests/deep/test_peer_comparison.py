@@ -7,16 +7,16 @@ import json
 
 import numpy as np
 import pytest
+from deep.peer_comparison import equal_budget, summary
+from deep.peer_figure import plot_peers
+from deep.standard_error import standard_error
+from deep.stored_runs import load_network
 
 from deep.__main__ import main
 from deep.config import PEERS
 from deep.flatness import local_energy
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches
-from deep.peer_comparison import equal_budget, summary
-from deep.peer_figure import plot_peers
-from deep.standard_error import standard_error
-from deep.stored_runs import load_network
 
 DATA = synthetic_images(train=140, test=40)
 ALGORITHMS = ["sgd", "sam", "swa", "rsgd"]

@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from deep.run_columns import run_columns
+from deep.stored_runs import networks_of
 
 from deep.__main__ import main
 from deep.config import TrainingConfig
 from deep.images.datasets import synthetic_images
-from deep.run_columns import run_columns
-from deep.stored_runs import networks_of
 from deep.training import train
 
 SMALL = TrainingConfig(

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from deep.cost import SHAPES, DataShape, Speed, bytes_per_image, gradients, hours, measure_speed
+from deep.place import Place
+from deep.run_folders import in_use, run_folder
 
 from deep import cost
 from deep.__main__ import main
 from deep.commands import table1 as command
-from deep.cost import SHAPES, DataShape, Speed, bytes_per_image, gradients, hours, measure_speed
 from deep.images.datasets import synthetic_images
-from deep.place import Place
 from deep.recipes import PUBLISHED, TABLE, recipe
-from deep.run_folders import in_use, run_folder
 from deep.table1 import ROWS, cells, state_of, stored_result, table_text
 from message_passing.tools.files import write_csv, write_json
 

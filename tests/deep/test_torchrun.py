@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deep.place import Place
 from PIL import Image
 
 from deep.__main__ import main
 from deep.config import TrainingConfig
 from deep.optimizers.replicas import ReplicaLostError, report_termination
-from deep.place import Place
 from deep.training import train
 
 ROOT = Path(__file__).parents[2]

@@ -9,16 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from deep.optimizers.peers import build_peer, check_libraries
+from deep.place import Place
+from deep.training_run import TrainingRun
 from torch import nn
 
 from deep.config import ALGORITHMS, PEERS, TrainingConfig
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches, evaluate
-from deep.optimizers.peers import build_peer, check_libraries
-from deep.place import Place
 from deep.recipes import TABLE, recipe
 from deep.training import train
-from deep.training_run import TrainingRun
 
 DATA = synthetic_images(train=96, test=40, classes=4, size=16)
 SMALL = TrainingConfig(

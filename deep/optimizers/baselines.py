@@ -6,9 +6,8 @@ ASAM and schedule-free SGD are those of ``pytorch_optimizer``, the average of SW
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,13 +15,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from deep.batch_norm import batch_statistics
-from deep.config import TrainingConfig
 from deep.optimizers.tensor_list import TensorList
 
-FROM_PYTORCH_OPTIMIZER = ("lookahead", "sam", "asam", "schedulefree")
 
-
-class Peer:
+class Baseline:
     """An optimizer of a library and the network whose weights count."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -60,7 +56,7 @@ class Peer:
         self.optimizer.load_state_dict(state)
 
 
-class Lookahead(Peer):
+class Lookahead(Baseline):
     """k steps of the base optimizer, then φ ← φ + α (w − φ), w ← φ (arXiv 1907.08610).
 
     The slow weights φ count.
@@ -81,7 +77,7 @@ class Lookahead(Peer):
             self.optimizer.clear_and_load_backup()  # type: ignore[attr-defined]
 
 
-class SharpnessAware(Peer):
+class SharpnessAware(Baseline):
     """SAM: the base optimizer along ∇L(w + ρ g/‖g‖), g = ∇L(w) (arXiv 2010.01412).
 
     With ASAM (arXiv 2102.11600) the perturbation is ρ w²g/‖wg‖, entry by entry and without
@@ -95,7 +91,7 @@ class SharpnessAware(Peer):
             self.optimizer.step(gradient)
 
 
-class WeightAveraging(Peer):
+class WeightAveraging(Baseline):
     """SWA (arXiv 1803.05407): the mean of the weights every ``period`` steps, from ``start`` on.
 
     Before the first average the weights themselves count.
@@ -141,7 +137,7 @@ class WeightAveraging(Peer):
         self.steps_done = state["steps_done"]
 
 
-class ScheduleFree(Peer):
+class ScheduleFree(Baseline):
     """Schedule-free SGD (arXiv 2405.15682): gradients at y = (1 − β) z + β x; x counts."""
 
     @property
@@ -161,49 +157,3 @@ class ScheduleFree(Peer):
             with torch.no_grad():
                 # The way from y to x and back rounds.
                 saved.copy_to(list(self.model.parameters()))
-
-
-def build_peer(config: TrainingConfig, model: nn.Module, steps: int, per_pass: int) -> Peer:
-    """The peer that ``config.algorithm`` names, for a run of ``steps`` steps.
-
-    Raises ``ValueError`` where the package that it comes from is not installed.
-    """
-    base, parameters = config.base(), list(model.parameters())
-    if config.algorithm == "swa":
-        start = max(1, round(config.swa_from * steps))
-        return WeightAveraging(model, base(parameters, lr=config.lr), start, per_pass)
-    library = _pytorch_optimizer(config.algorithm)
-    if config.algorithm == "lookahead":
-        optimizer = library.Lookahead(
-            base(parameters, lr=config.lr), k=config.lookahead_steps, alpha=config.lookahead_rate
-        )
-        return Lookahead(model, optimizer)
-    if config.algorithm in ("sam", "asam"):
-        optimizer = library.SAM(
-            parameters, base, rho=config.sam_radius, adaptive=config.algorithm == "asam",
-            lr=config.lr,
-        )  # fmt: skip
-        return SharpnessAware(model, optimizer)
-    optimizer = library.ScheduleFreeSGD(
-        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
-        warmup_steps=round(config.schedulefree_warmup * steps),
-    )  # fmt: skip
-    return ScheduleFree(model, optimizer)
-
-
-def check_libraries(algorithms: Iterable[str]) -> None:
-    """Raise ``ValueError`` where one of the algorithms needs a package that is not installed."""
-    for algorithm in algorithms:
-        if algorithm in FROM_PYTORCH_OPTIMIZER:
-            _pytorch_optimizer(algorithm)
-
-
-def _pytorch_optimizer(algorithm: str) -> ModuleType:
-    try:
-        import pytorch_optimizer
-    except ImportError as error:
-        raise ValueError(
-            f"algorithm is {algorithm!r}, which needs the package pytorch_optimizer: "
-            "pip install pytorch_optimizer"
-        ) from error
-    return pytorch_optimizer

@@ -1,0 +1,219 @@
+"""Tables of runs: means over seeds, and Table 1 of [P21] beside the paper's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from deep.algorithms import ALGORITHMS, KINDS
+from deep.config import TrainingConfig
+from deep.recipes import TABLE, recipe
+from deep.run import Run, cell_folder, check_folder, differing, run_folder
+from message_passing.tools.tables import ERROR, means, to_markdown, with_error
+
+ROWS = tuple(f"{dataset}-{model}" for dataset, model in TABLE)
+PERCENT = ("train_error", "test_error", "gap", "local_energy", "train_local", "test_local")
+TRAINING_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "tinyimagenet": 100_000}
+
+Cells = dict[tuple[str, str, str], TrainingConfig]
+State = Literal["missing", "begun", "interrupted", "complete", "diverged", "other"]
+
+
+def over_seeds(table: pd.DataFrame, settings: Sequence[str] = ()) -> pd.DataFrame:
+    """The complete rows of ``runs`` that differ in the seed only, as one: n, means, errors.
+
+    ``settings`` are the columns that are kept; by default all in which the runs differ. Raises
+    ``ValueError`` for one in which they do not, and where no run is complete.
+    """
+    known = [name for name in differing(table) if name != "seed"]
+    if unknown := [name for name in settings if name not in known]:
+        raise ValueError(f"settings has {unknown[0]!r}; some of {known} were expected.")
+    complete = table[table["state"] == "complete"]
+    if complete.empty:
+        raise ValueError(f"none of {len(table)} runs is complete; at least one was expected.")
+    first = [*complete].index("train_error")
+    numbers = [name for name in [*complete][first:] if not name.endswith(ERROR)]
+    averaged = means(complete, known or ["algorithm"], numbers)
+    return averaged[[*(settings or known or ["algorithm"]), *[*averaged][len(known or [1]) :]]]
+
+
+def in_markdown(table: pd.DataFrame) -> str:
+    """A table of means, errors and local energies in percent; what was not measured is left out."""
+    numbers = [name for name in table if not str(name).endswith(("_n", ERROR))]
+    empty = [name for name in numbers if table[name].isna().all()]
+    shown = table.drop(columns=[*empty, *(name for name in table if str(name).endswith("_n"))])
+    percent = [name for name in shown if str(name).startswith(PERCENT)]
+    percent = [name for name in percent if not str(name).endswith(ERROR)]
+    text = to_markdown(shown, dict.fromkeys(percent, 100), dict.fromkeys(percent, 1))
+    title, *lines = text.splitlines()
+    for name in sorted(percent, key=len, reverse=True):
+        title = title.replace(f" {name} ", f" {name} % ")
+    return "\n".join([title, *lines])
+
+
+# -- Table 1 ----------------------------------------------------------------------------
+
+
+def cells(
+    rows: Sequence[str] = ROWS,
+    algorithms: Sequence[str] = ALGORITHMS,
+    passes: float | None = None,
+    archives: Mapping[str, Path] | None = None,
+) -> Cells:
+    """The runs (of seed 0) of these rows and columns of Table 1, in its order.
+
+    With ``passes`` every run is shortened, or stretched, to so many. ``archives`` gives
+    image-folder archives to take in place of data sets. Raises ``ValueError`` for unknown names,
+    archives that are not there, passes that are not positive.
+    """
+    archives = archives or {}
+    for kind, names, known in (
+        ("rows", rows, ROWS), ("algorithms", algorithms, ALGORITHMS),
+        ("archives", [*archives], sorted({dataset for dataset, _ in TABLE})),
+    ):  # fmt: skip
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{kind} has {name!r}; some of {[*known]} were expected.")
+    for archive in archives.values():
+        if not archive.exists():
+            raise ValueError(f"archives has {str(archive)!r}, which is not there.")
+    found = {}
+    for dataset, model in TABLE:
+        for algorithm in ALGORITHMS:
+            if f"{dataset}-{model}" in rows and algorithm in algorithms:
+                config = recipe(dataset, model, algorithm)
+                config = config if passes is None else config.stretched(passes)
+                config = replace(config, dataset=str(archives.get(dataset, dataset)))
+                found[dataset, model, algorithm] = config
+    return found
+
+
+def state_of(folder: Path, config: TrainingConfig) -> tuple[State, str]:
+    """What the folder of a run holds, and a sentence if something is wrong with it."""
+    try:
+        check_folder(folder, config.settings())
+    except ValueError as error:
+        return "other", str(error)
+    if not (folder / "config.json").exists():
+        return "missing", ""
+    state = Run(folder).state
+    return state, f"{folder} diverged; delete it to try again." if state == "diverged" else ""
+
+
+def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each cell, of all its seeds in ``runs``; and sentences on what does not count.
+
+    Columns: dataset, model, algorithm, passes, n, test_error and its standard error, published
+    and its standard error (as printed, in percent), data (what it was trained on).
+    """
+    rows, notes = [], []
+    for (dataset, model, algorithm), config in chosen.items():
+        errors = []
+        for seed in seeds_in(cell_folder(runs, config)):
+            folder = run_folder(runs, replace(config, seed=seed))
+            state, problem = state_of(folder, replace(config, seed=seed))
+            if state == "complete":
+                errors.append((Run(folder).result or {})["test_error"])
+            elif problem:
+                notes.append(f"Not counted: {problem}")
+            elif state != "missing":
+                notes.append(f"Not counted: {folder}, {100 * Run(folder).done:.3g} % done.")
+        value, error = TABLE[dataset, model].published.get(algorithm, (np.nan, np.nan))
+        values = pd.Series(errors, dtype=float)
+        rows.append(
+            {
+                "dataset": dataset, "model": model, "algorithm": algorithm,
+                "passes": config.passes, "n": len(errors), "test_error": values.mean(),
+                "test_error" + ERROR: values.sem(), "published": value,
+                "published" + ERROR: np.nan if error is None else error,
+                "data": Path(config.dataset).name,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows), notes
+
+
+def table1_text(table: pd.DataFrame, notes: Sequence[str] = (), passes: float | None = None) -> str:
+    """Table 1 in Markdown, each row above the paper's, with notes on what to know of it."""
+    lines = []
+    for (dataset, model), row in table.groupby(["dataset", "model"], sort=False):
+        here, paper = {}, {}
+        for _, cell in row.iterrows():
+            name = KINDS[str(cell["algorithm"])].label
+            own = with_error(cell["test_error"], cell["test_error" + ERROR], 2, 100)
+            here[name] = own if cell["n"] == 0 else f"{own} (n={cell['n']})"
+            paper[name] = with_error(cell["published"], cell["published" + ERROR], 1)
+        mark = " \\*" if (row["data"] != dataset).any() else ""
+        lines.append({"data set": f"{dataset}{mark}", "model": model, "": "here", **here})
+        lines.append({"data set": "", "model": "", "": "paper", **paper})
+    sentences = ["Test error in percent; here: mean ± standard error over n seeds."]
+    if passes is not None:
+        sentences.append(
+            f"Short runs for a look: {passes:g} passes over the data each, not the published "
+            "number; not to be compared with the paper."
+        )
+    for dataset, archive in table[["dataset", "data"]].drop_duplicates().to_numpy():
+        if dataset != archive:
+            sentences.append(
+                f"\\* trained and tested on the image-folder archive {archive}, the paper on the "
+                f"original {dataset}."
+            )
+    text = to_markdown(pd.DataFrame(lines).fillna("–"))
+    return "\n".join([text, "", *(f"- {note}" for note in [*sentences, *notes])]) + "\n"
+
+
+def cost(cell: tuple[str, str, str], config: TrainingConfig) -> float:
+    """Arithmetic of a run in 1e15 operations: forward and backward passes of all gradients.
+
+    A multiply-add counts two, a backward pass twice a forward pass. Evaluations and what the
+    entropic algorithms add to a gradient are left out.
+    """
+    dataset, model, _ = cell
+    images = config.passes * TRAINING_IMAGES[dataset] * config.algorithm.passes_per_epoch
+    return 6e-6 * TABLE[dataset, model].gflop * images
+
+
+def costs(runs: Path, chosen: Cells, seeds: Sequence[int]) -> Iterator[dict[str, object]]:
+    """For each cell: states of the seeds, arithmetic of one seed and what is left of all.
+
+    Hours are from the speed of the complete runs of the same network in ``runs``, else of any.
+    """
+    speeds: dict[str, list[float]] = {}
+    for cell, config in chosen.items():
+        for seed in seeds_in(cell_folder(runs, config)):
+            folder = run_folder(runs, replace(config, seed=seed))
+            if state_of(folder, replace(config, seed=seed))[0] == "complete":
+                seconds = (Run(folder).result or {})["seconds"]
+                for name in (cell[1], ""):
+                    speeds.setdefault(name, []).append(cost(cell, config) / seconds)
+    for cell, config in chosen.items():
+        folders = [run_folder(runs, replace(config, seed=seed)) for seed in seeds]
+        states = [state_of(f, replace(config, seed=s)) for f, s in zip(folders, seeds, strict=True)]
+        done = [
+            1.0 if state in ("complete", "other", "diverged")
+            else 0.0 if state == "missing" else Run(folder).done
+            for folder, (state, _) in zip(folders, states, strict=True)
+        ]  # fmt: skip
+        whole = cost(cell, config)
+        left = whole * sum(1 - d for d in done)
+        speed = np.median(speeds.get(cell[1]) or speeds.get("") or [np.nan])
+        yield {
+            "cell": f"{cell[0]}-{cell[1]} {cell[2]}", "passes": config.passes,
+            "PFLOP a seed": whole, "PFLOP left": left, "hours left": left / speed / 3600,
+            "state": ", ".join(
+                f"seed {seed} {'another run' if state == 'other' else state}"
+                + (f" {100 * d:.3g} %" if state == "interrupted" else "")
+                for seed, (state, _), d in zip(seeds, states, done, strict=True)
+            ),
+            "problems": [problem for _, problem in states if problem],
+        }  # fmt: skip
+
+
+def seeds_in(folder: Path) -> list[int]:
+    """The seeds that a folder has runs of."""
+    names = [path.name for path in folder.glob("seed-*")]
+    return sorted(int(name[5:]) for name in names if name[5:].isdigit())
