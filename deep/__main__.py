@@ -18,8 +18,7 @@ def _training(command: Callable[[Any], object]) -> Callable[[Any], None]:
     def run(options: Any) -> None:
         import torch
 
-        from deep.device import leave
-        from deep.memory import keep_freed_memory
+        from deep.device import keep_freed_memory, leave
 
         keep_freed_memory()
         # All minibatches but the last of a pass have the same shape: cuDNN may try its algorithms.

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deep.algorithms import BASELINES
 from deep.config import Precision, TrainingConfig
-from deep.measurements import FlatnessOptions
+from deep.measurements import FlatnessOptions, Images, measure_flatness
 from deep.recipes import recipe
 from deep.run import Run, check_folder, run_folder
 from deep.table1 import check_seeds
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import means
-
-if TYPE_CHECKING:
-    from deep.measurements import Images
 
 SPLITS = ("train", "test")
 
@@ -93,7 +89,6 @@ def compare(chosen: BaselinesCommand) -> None:
 
     from deep.device import Device
     from deep.figures import plot_baselines
-    from deep.measurements import Images
     from deep.tables import in_markdown
     from deep.training import train
 
@@ -113,7 +108,8 @@ def compare(chosen: BaselinesCommand) -> None:
     rows = pd.DataFrame(
         [measured_row(Run(run_folder(chosen.runs, config)), options, images) for config in seeded]
     )
-    table = means(rows, "algorithm", [n for n in rows if n not in ("algorithm", "seed", "device")])
+    numbers = [str(n) for n in rows if n not in ("algorithm", "seed", "device")]
+    table = means(rows, "algorithm", numbers)
     write_table(chosen.out / "runs.csv", rows)
     write_table(chosen.out / "baselines.csv", table)
     flatness = f"train_local_energy_{chosen.sigmas[-1]:g}"
@@ -126,7 +122,7 @@ def measured_row(run: Run, options: FlatnessOptions, images: Images) -> dict[str
     """Errors, δE on both splits and cost of a finished run; δE is measured once."""
     result = run.result or {}
     steps = result["steps"] * run.config.algorithm.gradients_per_step
-    profiles = {split: measure_flatness_on(run, split, options, images) for split in SPLITS}
+    profiles = {s: measure_flatness(run, "final", options, images, s) for s in SPLITS}
     return {
         "algorithm": run.config.algorithm.name,
         "seed": run.config.seed,
@@ -134,8 +130,8 @@ def measured_row(run: Run, options: FlatnessOptions, images: Images) -> dict[str
         **{f"{split}_error": result[f"{split}_error"] for split in SPLITS},
         **{
             f"{split}_local_energy_{sigma:g}": value
-            for split, values in profiles.items()
-            for sigma, value in values.items()
+            for split, profile in profiles.items()
+            for sigma, value in zip(profile.sigma, profile.local_energy, strict=True)
         },
         # Of the replicas of rsgd: the error of their centre means little before they meet.
         "distance": run.log["distance"].iloc[-1],
@@ -144,13 +140,3 @@ def measured_row(run: Run, options: FlatnessOptions, images: Images) -> dict[str
         "memory_MiB": result["memory_MiB"],
         "device": result["device"],
     }
-
-
-def measure_flatness_on(
-    run: Run, split: str, options: FlatnessOptions, images: Images
-) -> dict[float, float]:
-    """σ → δE of the final network on a split."""
-    from deep.measurements import measure_flatness
-
-    profile = measure_flatness(run, "final", options, images, split)
-    return dict(zip(profile.sigma.tolist(), profile.local_energy.tolist(), strict=True))

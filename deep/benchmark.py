@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import torch
 import tyro
-from torch import nn
 
-from deep.algorithms import check_numbers
+from deep.algorithms import Algorithm, Esgd, Rsgd, Sgd, check_numbers
+from deep.config import TrainingConfig
 from deep.device import Device
 from deep.held_memory import bytes_held
-from deep.models import build_model
-from deep.optimizers.entropy_sgd import EntropySGD
-from deep.optimizers.replicated_sgd import ReplicatedSGD
+from deep.images.datasets import synthetic_images
+from deep.training import Training
 from message_passing.tools.files import write_json
 from message_passing.tools.hardware import describe_hardware
 from message_passing.tools.tables import ERROR, to_markdown
@@ -26,7 +24,7 @@ from message_passing.tools.tables import ERROR, to_markdown
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is timed: random images, Nesterov momentum, published L and y."""
+    """What is timed: training steps on synthetic images, Nesterov momentum, published L and y."""
 
     model: str = "resnet18"
     """smallconvnet, resnet18, resnet110, pyramidnet272, efficientnet_b0, resnet50, densenet121."""
@@ -65,7 +63,7 @@ class BenchmarkCommand:
 
 
 def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
-    """Milliseconds per minibatch (gradient and its share of all else), overhead over plain SGD.
+    """Milliseconds per minibatch of a training step, and the overhead over plain SGD.
 
     The overhead compares a step of Replicated-SGD with y plain steps and an outer step of
     Entropy-SGD with L plain steps; it is a mean of ratios of repetitions that followed each other.
@@ -73,14 +71,22 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
     optimizer state.
     """
     device = Device(options.device, options.precision)
-    names = {"sgd": "sgd", "esgd": "esgd", "rsgd": f"rsgd y={options.replicas}"}
-    runs = {name: _Timed(algorithm, options, device) for algorithm, name in names.items()}
+    focusing: dict[str, Any] = {"gamma": 0.1, "gamma_growth": 1.0}
+    algorithms: dict[str, Algorithm] = {
+        "sgd": Sgd(),
+        "esgd": Esgd(**focusing, inner_lr=1e-4, inner_steps=options.inner_steps),
+        f"rsgd y={options.replicas}": Rsgd(
+            **focusing, replicas=options.replicas, coupling_period=options.coupling_period
+        ),
+    }
+    runs = {name: _training(own, options, device) for name, own in algorithms.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(options.repeats + 1):
-        for name, run in runs.items():
-            seconds = run.seconds_per_minibatch(options.steps)
-            if repeat > 0:
-                times[name].append(1e3 * seconds)
+        for name, training in runs.items():
+            steps = range(repeat * options.steps, (repeat + 1) * options.steps)
+            milliseconds = _milliseconds(training, steps)
+            if repeat > 0:  # the first one warms up
+                times[name].append(milliseconds)
     table = pd.DataFrame(times)
     overhead = 100 * (table.div(table["sgd"], axis=0) - 1)
     return pd.DataFrame(
@@ -91,7 +97,9 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
             "milliseconds" + ERROR: table.sem().to_numpy(),
             "overhead_percent": overhead.mean().to_numpy(),
             "overhead_percent" + ERROR: overhead.sem().to_numpy(),
-            "memory_MiB": [bytes_held(r.models, r.optimizer) / 2**20 for r in runs.values()],
+            "memory_MiB": [
+                bytes_held(run.models, run.method.optimizer) / 2**20 for run in runs.values()
+            ],
         }
     )
 
@@ -108,46 +116,21 @@ def show(chosen: BenchmarkCommand) -> None:
         write_json(chosen.out, {"hardware": hardware, "rows": table.to_dict("records")})
 
 
-class _Timed:
-    """A network (or replicas of it) and its optimizer on one fixed minibatch of noise."""
+def _training(algorithm: Algorithm, options: BenchmarkOptions, device: Device) -> Training:
+    lr = 0.5 if algorithm.name == "esgd" else 1e-4
+    config = TrainingConfig(
+        model=options.model, algorithm=algorithm, batch_size=options.batch_size, lr=lr,
+        lr_drops=(), weight_decay=0.0, padding=0, flip=False,
+    )  # fmt: skip
+    images = synthetic_images(options.batch_size, 1).to(device.torch)
+    return Training(config, images, device)
 
-    def __init__(self, algorithm: str, options: BenchmarkOptions, device: Device) -> None:
-        self.device = device
-        base = partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True)
-        torch.manual_seed(0)
-        count = options.replicas if algorithm == "rsgd" else 1
-        self.models = [build_model(options.model, 10).to(device.torch) for _ in range(count)]
-        self.images = torch.randn(options.batch_size, 3, 32, 32, device=device.torch)
-        self.images = self.images.contiguous(memory_format=torch.channels_last)
-        for model in self.models:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.labels = torch.randint(10, (options.batch_size,), device=device.torch)
-        self.optimizer: torch.optim.Optimizer
-        if algorithm == "sgd":
-            self.optimizer = base(self.models[0].parameters(), lr=1e-4)
-        elif algorithm == "esgd":
-            self.optimizer = EntropySGD(
-                self.models[0].parameters(), base, lr=0.5, inner_lr=1e-4, gamma=0.1,
-                inner_steps=options.inner_steps,
-            )  # fmt: skip
-        else:
-            self.optimizer = ReplicatedSGD(
-                self.models, base, lr=1e-4, gamma=0.1, coupling_period=options.coupling_period
-            )
 
-    def seconds_per_minibatch(self, steps: int) -> float:
-        self._wait()
-        start = time.perf_counter()
-        for _ in range(steps):
-            self.optimizer.zero_grad()
-            for model in self.models:
-                with self.device.autocast():
-                    output = model(self.images)
-                nn.functional.cross_entropy(output.float(), self.labels).backward()
-            self.optimizer.step()
-        self._wait()
-        return (time.perf_counter() - start) / (steps * len(self.models))
-
-    def _wait(self) -> None:
-        if self.device.gpu:
-            torch.cuda.synchronize(self.device.torch)
+def _milliseconds(training: Training, steps: range) -> float:
+    """Per minibatch: of the replicas together."""
+    start = time.perf_counter()
+    for step in steps:
+        training.step(step)
+    if training.device.gpu:
+        torch.cuda.synchronize(training.device.torch)
+    return 1e3 * (time.perf_counter() - start) / (len(steps) * len(training.models))

@@ -29,7 +29,7 @@ _KINDS = [*reversed(KINDS.values()), TrainingConfig]
 _SPECIAL: dict[str, tuple[Any, Any]] = {
     "dataset": (str, "cifar10"),
     "model": (str, "smallconvnet"),
-    "algorithm": (Literal[tuple(KINDS)], "sgd"),  # type: ignore[valid-type]
+    "algorithm": (Literal[tuple(KINDS)], "sgd"),
     "model_options": (dict[str, str], field(default_factory=dict)),
     "seed": (Annotated[int, tyro.conf.Suppress], 0),
 }
@@ -135,7 +135,9 @@ def _sum_up(folder: Path, done: list[Run]) -> None:
     write_table(folder / "summary.csv", table[columns].assign(seconds=seconds))
     logs = {f"seed {run.config.seed}": run.log for run in done}
     save_figure(plot_training(logs).figure, folder / "training")
-    error = with_error(table["test_error"].mean(), table["test_error"].sem(), 2, 100)
+    errors = table["test_error"].to_numpy()
+    sem = float(errors.std(ddof=1) / len(errors) ** 0.5) if len(errors) > 1 else 0.0
+    error = with_error(float(errors.mean()), sem, 2, 100)
     print(
         f"{config.dataset_name}, {config.model}, {config.algorithm.name}, {config.passes:g} "
         f"passes: test error {error} %, n = {len(done)}"
@@ -215,7 +217,7 @@ class FlatnessCommand:
     device: str = "auto"
     """auto, cpu, cuda."""
     data_dir: Path | None = None
-    """Where the official archives are."""
+    """Where the official archives are, and image-folder archives that were moved."""
 
 
 def show_flatness(chosen: FlatnessCommand) -> None:
@@ -305,9 +307,9 @@ class CorrelationsCommand:
 def show_correlations(chosen: CorrelationsCommand) -> None:
     """Write and print the report."""
     from deep.correlations import correlation_report
-    from deep.run import differing
+    from deep.run import SETTINGS, differing
     from message_passing.tools.files import read_table
-    from message_passing.tools.tables import to_markdown
+    from message_passing.tools.tables import ERROR, to_markdown
 
     measures, hyper_parameters = list(chosen.measures), list(chosen.hyper_parameters)
     if chosen.sources and chosen.sources[0].suffix == ".csv":
@@ -323,10 +325,9 @@ def show_correlations(chosen: CorrelationsCommand) -> None:
                 f"`python -m deep flatness {lacking.iloc[0]}` does it."
             )
         kinds = ("local_energy", "weight_norm", "hessian")
-        known = [
-            name for name in table if str(name).startswith(kinds) and table[name].notna().all()
-        ]
-        measures = measures or [n for n in known if not str(n).endswith("_standard_error")]
+        known = [str(name) for name in table.dropna(axis="columns") if name not in SETTINGS]
+        known = [name for name in known if name.startswith(kinds) and not name.endswith(ERROR)]
+        measures = measures or known
         names = [name for name in differing(table) if name != "seed"]
         hyper_parameters = hyper_parameters or names
     report = correlation_report(table, measures, chosen.errors, hyper_parameters)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from deep.algorithms import KINDS, Algorithm, Sgd, check_number, check_numbers
 from message_passing.tools.files import content_hash
 
+DATASETS = ("cifar10", "cifar100", "tinyimagenet", "synthetic")
 CompileMode = Literal["off", "default", "reduce-overhead"]
 Precision = Literal["auto", "float32", "bf16"]
 
@@ -176,7 +177,7 @@ class TrainingConfig:
         path = Path(self.dataset)
         return values | {
             "dataset": self.dataset_name,
-            "archive": archive_hash(path) if _is_path(self.dataset) else None,
+            "archive": None if self.dataset in DATASETS else archive_hash(path),
             "algorithm": {"name": self.algorithm.name, **asdict(self.algorithm)},
         }
 
@@ -188,13 +189,15 @@ class TrainingConfig:
 
         Raises ``ValueError`` for settings that are none of a run's.
         """
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-        values.pop("archive", None)
         try:
+            values: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+            }
+            values.pop("archive", None)
             own = dict(values.pop("algorithm"))
             values["algorithm"] = KINDS[own.pop("name")](**own)
             return cls(**{**values, "dataset": dataset or values["dataset"]})
-        except (TypeError, KeyError, ValueError) as error:
+        except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise ValueError(f"the stored settings are none of a run's ({error}).") from error
 
 
@@ -204,9 +207,8 @@ def archive_hash(path: Path) -> str:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return content_hash(*(x for file in files for x in (str(file.relative_to(path)), file)))
     if not path.exists():
-        raise ValueError(f"dataset is {str(path)!r}, where there is no image-folder archive.")
+        raise ValueError(
+            f"dataset is {str(path)!r}; one of {[*DATASETS]} or the path of an image-folder "
+            "archive was expected."
+        )
     return content_hash(path)
-
-
-def _is_path(dataset: str) -> bool:
-    return dataset not in ("cifar10", "cifar100", "tinyimagenet", "synthetic")

@@ -119,6 +119,6 @@ def granulated_kendall(
             different = value[inside][:, None] != value[inside]
             if different.any():
                 coefficients.append(np.mean(agreement[np.ix_(inside, inside)][different]))
-        parts[axis] = float(np.mean(coefficients)) if coefficients else np.nan
+        parts[str(axis)] = float(np.mean(coefficients)) if coefficients else np.nan
     known = [value for value in parts.values() if np.isfinite(value)]
     return (float(np.mean(known)) if known else np.nan), parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,7 +28,8 @@ def plot_curves(table: pd.DataFrame) -> list[Axes]:
     lines = -(-len(panels) // columns)
     shared = "all" if table[["dataset", "model"]].drop_duplicates().shape[0] == 1 else "none"
     figure = Figure(figsize=(4.4 * columns, 3.6 * lines), layout="constrained")
-    cells = figure.subplots(lines, columns, squeeze=False, sharex=shared, sharey=shared)
+    shape = {"squeeze": False, "sharex": shared, "sharey": shared}
+    cells: Any = figure.subplots(lines, columns, **shape)  # type: ignore[call-overload]
     axes = list(cells.flat)
     for ax, panel in zip(axes, panels, strict=False):
         own = table[table["panel"] == panel]

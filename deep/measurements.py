@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deep.algorithms import check_numbers
+from deep.config import DATASETS, archive_hash
 from message_passing.tools.run_folder import measured_once
 
 if TYPE_CHECKING:
@@ -100,17 +101,21 @@ class Images:
     def __call__(self, run: Run) -> ImageData:
         """``data`` if that was given, else the run's data set.
 
-        Raises ``ValueError`` for an archive that holds something else now.
+        An archive is looked for by its name in ``data_dir``, then where it was. Raises
+        ``ValueError`` for one that holds other images.
         """
         from deep.images.datasets import load_images
 
         dataset = run.config.dataset
-        if dataset not in self._loaded:
-            if self.data is None and run.config.settings()["archive"] != run.settings["archive"]:
+        if dataset not in DATASETS and self.data is None:
+            moved = Path(self.data_dir or ".") / Path(dataset).name
+            dataset = str(moved) if moved.exists() else dataset
+            if archive_hash(Path(dataset)) != run.settings["archive"]:
                 raise ValueError(
-                    f"{dataset} has changed since {run.folder} was trained; the same archive was "
-                    "expected."
+                    f"{dataset} is not the archive that {run.folder} was trained on; the same "
+                    "images were expected."
                 )
+        if dataset not in self._loaded:
             data = self.data or load_images(dataset, self.data_dir)
             self._loaded[dataset] = data.to(self.device.torch)
         return self._loaded[dataset]

@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from deep.algorithms import KINDS
-from deep.run import SETTINGS, Run, open_runs
+from deep.run import Run, open_runs
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import ERROR, means
 
@@ -95,12 +95,12 @@ def grouped(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
         if any(other.config.seed == config.seed for other in cell):
             raise ValueError(f"{run.folder} and another run have the seed {config.seed}.")
         if cell:
-            one, other = cell[0].row(()), run.row(())
-            for name in SETTINGS:
-                if name != "seed" and one[name] != other[name]:
+            first = cell[0].cells()
+            for name, value in run.cells().items():
+                if name != "seed" and first[name] != value:
                     raise ValueError(
                         f"runs that differ in the seed only were expected; {name} is "
-                        f"{one[name]!r} in {cell[0].folder} and {other[name]!r} in {run.folder}."
+                        f"{first[name]!r} in {cell[0].folder} and {value!r} in {run.folder}."
                     )
         cell.append(run)
     return cells

@@ -21,6 +21,7 @@ from deep.algorithms import KINDS
 from deep.config import TrainingConfig
 from message_passing.tools.files import read_json, read_table
 from message_passing.tools.run_folder import RunFolder
+from message_passing.tools.tables import ERROR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
     from deep.flatness import NetworkLocalEnergyProfile
 
 FILES = ("result.json", "final.pt", "log.csv", "checkpoint.pt", "snapshots")
-SETTINGS = [
-    *(f.name for f in fields(TrainingConfig)),
-    *dict.fromkeys(f.name for kind in KINDS.values() for f in fields(kind)),
-]
+SHARED = [f.name for f in fields(TrainingConfig)]
+OWN = [*dict.fromkeys(f.name for kind in KINDS.values() for f in fields(kind))]
+SETTINGS = SHARED + OWN
 SIGMAS = (0.3, 0.5)
 
 
@@ -156,12 +156,15 @@ class Run:
 
     def network(self, name: str = "final") -> StoredNetwork:
         """A network that the run has left, on the CPU, as it was evaluated."""
+        import torch
+
         from deep.checkpoints import load_file
         from deep.models import build_model
 
         path = self.path(name)
-        self.check_final() if name == "final" else None
-        if not path.exists():
+        if name == "final":
+            self.check_final()
+        elif not path.exists():
             raise ValueError(f"{path} does not exist; one of {self.networks} was expected.")
         advice = f"Delete it and {self.folder / 'result.json'}: the run then finishes again."
         stored = load_file(path, advice)
@@ -172,21 +175,19 @@ class Run:
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is no stored network of this run ({error}).") from error
         # As in training; on a CPU convolutions take half the time.
-        model.to(memory_format=torch_channels_last())  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return StoredNetwork(path, model, stored["about"]["log"])
 
     def check_final(self) -> None:
         """Raise ``ValueError`` if the final network is not there, with what can be done."""
-        if self.path("final").exists():
-            return
         problem = f"{self.path('final')} does not exist"
-        if self.result is None:
+        if self.result is None and not self.path("final").exists():
             raise ValueError(f"{problem}: the run is not finished.")
-        if (self.folder / "checkpoint.pt").exists():
-            advice = f"Delete {self.folder / 'result.json'}: the run then finishes again."
-        else:
-            advice = "Its results are there; its network is lost, since its checkpoint is too."
-        raise ValueError(f"{problem}, though the run is finished. {advice}")
+        if not self.path("final").exists():
+            again = f"Delete {self.folder / 'result.json'}: the run then finishes again."
+            lost = "Its results are there; its network is lost, since its checkpoint is too."
+            kept = (self.folder / "checkpoint.pt").exists()
+            raise ValueError(f"{problem}, though the run is finished. {again if kept else lost}")
 
     # -- what was measured --------------------------------------------------------------
 
@@ -214,31 +215,32 @@ class Run:
 
     # -- tables and a plot --------------------------------------------------------------
 
-    def row(self, sigmas: Sequence[float] = SIGMAS) -> dict[str, Any]:
-        """Settings, errors, flatness and cost; see ``runs``."""
-        row: dict[str, Any] = {"run": str(self.folder)}
+    def cells(self) -> dict[str, Any]:
+        """All settings as on the command line; None where the algorithm has no such setting."""
         values = vars(self.config) | vars(self.config.algorithm)
-        row |= {name: _cell(values[name]) if name in values else None for name in SETTINGS}
-        row |= {"dataset": self.config.dataset_name, "algorithm": self.config.algorithm.name}
-        result = self.result or {}
-        row |= {"state": self.state, "done": self.done}
-        row |= {name: result.get(name, math.nan) for name in ("train_error", "test_error")}
-        row["gap"] = row["test_error"] - row["train_error"]
-        profile, stored = self.flatness(), self.measured()
+        named = {"dataset": self.config.dataset_name, "algorithm": self.config.algorithm.name}
+        return {name: _cell((values | named).get(name)) for name in SETTINGS}
+
+    def row(self, sigmas: Sequence[float] = SIGMAS) -> dict[str, Any]:
+        """Settings, state, errors and flatness; see ``runs``."""
+        result = self.result or {"train_error": math.nan, "test_error": math.nan}
+        train, test = result["train_error"], result["test_error"]
+        row = {"run": str(self.folder), **self.cells(), "state": self.state, "done": self.done}
+        row |= {"train_error": train, "test_error": test, "gap": test - train}
+        profile, stored = self.flatness(), self.measured() or {}
         for sigma in sigmas:
-            error = None if profile is None else float(
-                np.interp(sigma, profile.sigma, profile.standard_error)
-            )  # fmt: skip
-            row[f"local_energy_{sigma:g}"] = math.nan if profile is None else float(
-                profile.at(sigma)
-            )  # fmt: skip
-            row[f"local_energy_{sigma:g}_standard_error"] = math.nan if error is None else error
-        row["weight_norm"] = math.nan if stored is None else stored["weight_norm"]
+            value = error = math.nan
+            if profile is not None:
+                value = float(profile.at(sigma))
+                error = float(np.interp(sigma, profile.sigma, profile.standard_error))
+            row |= {f"local_energy_{sigma:g}": value, f"local_energy_{sigma:g}{ERROR}": error}
         hessian = self.measured(kind="hessian") or {"spectrum": {}, "trace": {}}
-        row["hessian_eigenvalue"] = hessian["spectrum"].get("eigenvalues", [math.nan])[0]
-        row["hessian_trace"] = hessian["trace"].get("trace", math.nan)
-        row["hessian_trace_standard_error"] = hessian["trace"].get("standard_error", math.nan)
-        return row
+        return row | {
+            "weight_norm": stored.get("weight_norm", math.nan),
+            "hessian_eigenvalue": hessian["spectrum"].get("eigenvalues", [math.nan])[0],
+            "hessian_trace": hessian["trace"].get("trace", math.nan),
+            f"hessian_trace{ERROR}": hessian["trace"].get("standard_error", math.nan),
+        }
 
     def to_frame(self, sigmas: Sequence[float] = SIGMAS) -> pd.DataFrame:
         """The run as one row; see ``runs``."""
@@ -286,8 +288,15 @@ def runs(
 
 
 def differing(table: pd.DataFrame) -> list[str]:
-    """The settings in which the rows of ``runs`` differ."""
-    return [name for name in SETTINGS if table[name].nunique(dropna=False) > 1]
+    """The settings in which the rows of ``runs`` differ.
+
+    An algorithm's own settings count where they differ within the algorithm.
+    """
+    groups = table.groupby("algorithm")
+    return [
+        *(name for name in SHARED if table[name].nunique(dropna=False) > 1),
+        *(name for name in OWN if (groups[name].nunique(dropna=False) > 1).any()),
+    ]
 
 
 def open_runs(folders: str | Path | Iterable[str | Path]) -> list[Run]:
@@ -295,11 +304,10 @@ def open_runs(folders: str | Path | Iterable[str | Path]) -> list[Run]:
 
     A folder without a run is skipped and named on stderr. Raises ``ValueError`` if none has one.
     """
-    if isinstance(folders, str):
-        folders = sorted(glob.glob(folders))
+    if isinstance(folders, str | Path):
+        folders = sorted(glob.glob(str(folders)))
     found: list[Path] = []
-    folders = [Path(folder) for folder in ([folders] if isinstance(folders, Path) else folders)]
-    for folder in folders:
+    for folder in map(Path, folders):
         inside = sorted(folder.glob("seed-*"), key=lambda path: (len(path.name), path.name))
         found += inside if inside and not (folder / "config.json").exists() else [folder]
     skipped = [folder for folder in found if not (folder / "config.json").exists()]
@@ -342,10 +350,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return " ".join(str(_cell(item)) for item in value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def torch_channels_last() -> Any:
-    """torch's memory format; torch is imported when a network is read, not before."""
-    import torch
-
-    return torch.channels_last

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 
 from deep.algorithms import ALGORITHMS, KINDS
 from deep.config import TrainingConfig
@@ -19,6 +18,9 @@ from message_passing.tools.tables import ERROR, means, to_markdown, with_error
 ROWS = tuple(f"{dataset}-{model}" for dataset, model in TABLE)
 PERCENT = ("train_error", "test_error", "gap", "local_energy", "train_local", "test_local")
 TRAINING_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "tinyimagenet": 100_000}
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Cells = dict[tuple[str, str, str], TrainingConfig]
 State = Literal["missing", "begun", "interrupted", "complete", "diverged", "other"]
@@ -44,12 +46,11 @@ def over_seeds(table: pd.DataFrame, settings: Sequence[str] = ()) -> pd.DataFram
 
 def in_markdown(table: pd.DataFrame) -> str:
     """A table of means, errors and local energies in percent; what was not measured is left out."""
-    numbers = [name for name in table if not str(name).endswith(("_n", ERROR))]
-    empty = [name for name in numbers if table[name].isna().all()]
-    shown = table.drop(columns=[*empty, *(name for name in table if str(name).endswith("_n"))])
-    percent = [name for name in shown if str(name).startswith(PERCENT)]
-    percent = [name for name in percent if not str(name).endswith(ERROR)]
-    text = to_markdown(shown, dict.fromkeys(percent, 100), dict.fromkeys(percent, 1))
+    counts = [name for name in table if str(name).endswith("_n")]
+    shown = table.drop(columns=counts).dropna(axis="columns", how="all")
+    percent = [str(name) for name in shown if str(name).startswith(PERCENT)]
+    percent = [name for name in percent if not name.endswith(ERROR)]
+    text = to_markdown(shown, dict.fromkeys(percent, 100))
     title, *lines = text.splitlines()
     for name in sorted(percent, key=len, reverse=True):
         title = title.replace(f" {name} ", f" {name} % ")
@@ -111,6 +112,8 @@ def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
     Columns: dataset, model, algorithm, passes, n, test_error and its standard error, published
     and its standard error (as printed, in percent), data (what it was trained on).
     """
+    import pandas as pd
+
     rows, notes = [], []
     for (dataset, model, algorithm), config in chosen.items():
         errors = []
@@ -139,6 +142,8 @@ def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
 
 def table1_text(table: pd.DataFrame, notes: Sequence[str] = (), passes: float | None = None) -> str:
     """Table 1 in Markdown, each row above the paper's, with notes on what to know of it."""
+    import pandas as pd
+
     lines = []
     for (dataset, model), row in table.groupby(["dataset", "model"], sort=False):
         here, paper = {}, {}

@@ -118,8 +118,9 @@ def train(
             if row:
                 training.write_row(folder, done)
                 steps.set_postfix(test_error=f"{training.log[-1]['test_error']:.4f}")
-                for name, value in training.log[-1].items() if board is not None else ():
-                    board.add_scalar(name, value, done)
+                if board is not None:
+                    for name, value in training.log[-1].items():
+                        board.add_scalar(name, value, done)
                 stop = stop or (stop_when is not None and stop_when())
             if stop or last or (row and len(training.log) % checkpoint_every == 0):
                 training.checkpoint(folder, done)
