@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from deep.algorithms import BASELINES
-from deep.config import Precision, TrainingConfig
+from deep.config import Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, Images, measure_flatness
 from deep.recipes import recipe
 from deep.run import Run, check_folder, run_folder
@@ -51,12 +54,7 @@ class BaselinesCommand:
     """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
     out: Path = Path("baselines")
     """Folder for the tables and the figure."""
-    device: str = "auto"
-    """auto, cpu, cuda."""
-    precision: Precision = "auto"
-    """Number format of the network's passes; auto: bf16 on a GPU, float32 elsewhere."""
-    data_dir: Path | None = None
-    """Where the official archives are; else $WIDE_FLAT_MINIMA_DATA, the cache, a download."""
+    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
 
 
 def equal_budget(
@@ -100,11 +98,8 @@ def compare(chosen: BaselinesCommand) -> None:
     for config in seeded:  # before the first trains
         check_folder(run_folder(chosen.runs, config), config.settings())
     for config in seeded:
-        train(
-            config, run_folder(chosen.runs, config), chosen.device, data_dir=chosen.data_dir,
-            precision=chosen.precision,
-        )  # fmt: skip
-    images = Images(Device(chosen.device), data_dir=chosen.data_dir)
+        train(config, run_folder(chosen.runs, config), **vars(chosen.hardware))
+    images = Images(Device(chosen.hardware.device), data_dir=chosen.hardware.data_dir)
     rows = pd.DataFrame(
         [measured_row(Run(run_folder(chosen.runs, config)), options, images) for config in seeded]
     )

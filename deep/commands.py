@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import tyro
 
 from deep.algorithms import KINDS
-from deep.config import CompileMode, Precision, TrainingConfig
+from deep.config import CompileMode, Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, HessianOptions
 from deep.recipes import TABLE, recipe
 from deep.run import Run, cell_folder, check_folder, open_runs, run_folder, runs
@@ -70,13 +70,7 @@ class TrainCommand:
     """Seeds, one run each."""
     runs: Path = Path("runs")
     """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
-    device: str = "auto"
-    """auto, cpu, cuda."""
-    precision: Precision = "auto"
-    """Number format of the network's passes; weights stay float32. auto: bf16 on a GPU, float32
-    elsewhere. bf16 takes two thirds of the time on CPUs with AVX-512 BF16."""
-    data_dir: Path | None = None
-    """Where the official archives are; else $WIDE_FLAT_MINIMA_DATA, the cache, a download."""
+    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
     compile: CompileMode = "off"
     """Mode of torch.compile: off, default, or reduce-overhead (with CUDA graphs on a GPU)."""
     checkpoint_every: int = 1
@@ -110,9 +104,9 @@ def train_networks(chosen: TrainCommand) -> None:
     try:
         done = [
             train(
-                one, run_folder(chosen.runs, one), chosen.device, data_dir=chosen.data_dir,
-                precision=chosen.precision, compile_mode=chosen.compile,
-                checkpoint_every=chosen.checkpoint_every, tensorboard=chosen.tensorboard,
+                one, run_folder(chosen.runs, one), **vars(chosen.hardware),
+                compile_mode=chosen.compile, checkpoint_every=chosen.checkpoint_every,
+                tensorboard=chosen.tensorboard,
             )
             for one in seeded
         ]  # fmt: skip

@@ -212,3 +212,16 @@ def archive_hash(path: Path) -> str:
             "archive was expected."
         )
     return content_hash(path)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Options of the commands that train: where to compute, and where the images are."""
+
+    device: str = "auto"
+    """auto, cpu, cuda."""
+    precision: Precision = "auto"
+    """Number format of the network's passes; weights stay float32. auto: bf16 on a GPU, float32
+    elsewhere. bf16 takes two thirds of the time on CPUs with AVX-512 BF16."""
+    data_dir: Path | None = None
+    """Where the official archives are; else $WIDE_FLAT_MINIMA_DATA, the cache, a download."""

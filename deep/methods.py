@@ -91,7 +91,11 @@ class Method:
 
 
 class Replicas(Method):
-    """Replicated-SGD: the centre counts."""
+    """Replicated-SGD: the centre counts.
+
+    Before the first step γ0 is measured, and the stability of the coupling checked over the whole
+    run.
+    """
 
     logs_recalibrated = True
     optimizer: ReplicatedSGD
@@ -108,7 +112,6 @@ class Replicas(Method):
         return own.coupling_period_at(fraction * self.config.passes, self.config.passes)
 
     def prepare(self, steps: int, loss: Callable[[nn.Module], float], first: bool) -> None:
-        """γ0 of the replicas, and the stability of their coupling over the whole run."""
         if self.optimizer.focusing.awaits_measurement:
             self.optimizer.measure_gamma0(loss)
         if first:
@@ -119,49 +122,40 @@ class Replicas(Method):
             )
 
     def set_rate(self, rate: float, fraction: float) -> None:
-        """The learning rate and the coupling period."""
         super().set_rate(rate, fraction)
         self.optimizer.coupling_period = self._period(fraction)
 
     def network(self) -> AbstractContextManager[nn.Module]:
-        """The centre."""
         return self.optimizer.centre()
 
     def columns(self) -> dict[str, float]:
-        """γ, and how far the replicas are apart."""
         distance = self.optimizer.squared_distance() / self.optimizer.replicas
         return {"gamma": self.optimizer.gamma, "distance": distance}
 
     def result(self) -> dict[str, Any]:
-        """γ0, where it was measured."""
         return {"measured_gamma0": self.optimizer.focusing.gamma0}
 
     def joined(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The base optimizers of all replicas, in their order."""
         return states[0] | {"bases": [base for state in states for base in state["bases"]]}
 
     def load_state_dict(self, state: dict[str, Any], indices: Sequence[int]) -> None:
-        """Continue with the replicas of this process."""
         own = [state["bases"][index] for index in indices]
         self.optimizer.load_state_dict(state | {"bases": own})
 
 
 class Entropic(Method):
-    """Entropy-SGD: w counts, not the w' of a running inner loop."""
+    """Entropy-SGD: w counts, not the w' of a running inner loop; the first one measures γ0."""
 
     logs_recalibrated = True
     optimizer: EntropySGD
 
     def prepare(self, steps: int, loss: Callable[[nn.Module], float], first: bool) -> None:
-        """The stability of the inner loop; γ0 is measured in the first one."""
         self.optimizer.check_stability(steps // self.optimizer.inner_steps)
 
     def step(self, loss: Tensor, gradient: Gradient) -> None:
-        """An inner step, and after every L-th an outer one."""
         self.optimizer.step(loss=loss)
 
     def network(self) -> AbstractContextManager[nn.Module]:
-        """The model with w."""
         return self._anchor()
 
     @contextmanager
@@ -170,11 +164,9 @@ class Entropic(Method):
             yield self.models[0]
 
     def columns(self) -> dict[str, float]:
-        """γ."""
         return {"gamma": self.optimizer.gamma, "distance": 0.0}
 
     def result(self) -> dict[str, Any]:
-        """γ0, where it was measured."""
         return {"measured_gamma0": self.optimizer.focusing.gamma0}
 
 
@@ -185,15 +177,12 @@ class Compared(Method):
 
     @property
     def averages(self) -> bool:
-        """Whether an average counts by now."""
         return self.optimizer.averages
 
     def step(self, loss: Tensor, gradient: Gradient) -> None:
-        """A step; SAM takes the second gradient."""
         self.optimizer.step(gradient)
 
     def network(self) -> AbstractContextManager[nn.Module]:
-        """The model, or its average."""
         return self.optimizer.network()
 
 
@@ -213,27 +202,16 @@ def build_method(
     match config.algorithm:
         case kinds.Rsgd() as own:
             replicated = ReplicatedSGD(
-                models,
-                base,
-                lr=lr,
-                gamma=gamma_of(own, steps),
-                coupling=own.coupling,
-                coupling_period=own.coupling_period,
-                process_group=group,
-            )
+                models, base, lr=lr, gamma=gamma_of(own, steps), coupling=own.coupling,
+                coupling_period=own.coupling_period, process_group=group,
+            )  # fmt: skip
             return Replicas(models, replicated, config)
         case kinds.Esgd() as own:
             entropic = EntropySGD(
-                parameters,
-                base,
-                lr=lr,
-                inner_lr=own.inner_lr,
-                inner_steps=own.inner_steps,
-                noise=own.noise,
-                averaging=own.averaging,
-                seed=stream_seed(config.seed, LANGEVIN),
+                parameters, base, lr=lr, inner_lr=own.inner_lr, inner_steps=own.inner_steps,
+                noise=own.noise, averaging=own.averaging, seed=stream_seed(config.seed, LANGEVIN),
                 gamma=gamma_of(own, steps / own.inner_steps),
-            )
+            )  # fmt: skip
             return Entropic(models, entropic)
         case kinds.Lookahead() as own:
             slow = library(own.name).Lookahead(
@@ -247,12 +225,9 @@ def build_method(
             return Compared(models, baselines.SharpnessAware(model, sharp))
         case kinds.ScheduleFree() as own:
             free = library(own.name).ScheduleFreeSGD(
-                parameters,
-                lr=lr,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
+                parameters, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay,
                 warmup_steps=round(own.schedulefree_warmup * steps),
-            )
+            )  # fmt: skip
             return Compared(models, baselines.ScheduleFree(model, free))
         case kinds.Swa() as own:
             start = max(1, round(own.swa_from * steps))

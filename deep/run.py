@@ -91,11 +91,11 @@ class Run:
             raise ValueError(
                 f"{self.folder} has no log.csv yet; `python -m deep train` or `table1` trains it."
             )
-        log = read_table(path, "The same command as before writes it anew.")
+        advice = "Delete it, and result.json if it is there: the same command writes it anew."
+        log = read_table(path, advice)
         if "seconds" not in log or log["seconds"].isna().any() or log.empty:
             raise ValueError(
-                f"{path} is cut off after row {len(log)}; a log with whole rows was expected. "
-                "The same command as before writes it anew."
+                f"{path} is cut off in row {len(log)}; a log with whole rows was expected. {advice}"
             )
         return log
 
@@ -105,7 +105,7 @@ class Run:
         path = self.folder / "result.json"
         if not path.exists():
             return None
-        advice = f"Delete it: the run is then finished again from {self.folder / 'checkpoint.pt'}."
+        advice = "Delete it: the same command finishes the run again, from its checkpoint."
         result = read_json(path, advice)
         if not {"train_error", "test_error", "train_loss"} <= result.keys():
             raise ValueError(f"{path} has no test_error; a run's result was expected. {advice}")

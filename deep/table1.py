@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from deep.algorithms import ALGORITHMS
-from deep.config import Precision
+from deep.config import Hardware
 from deep.run import run_folder
 from deep.tables import ROWS, Cells, cells, costs, state_of, table1, table1_text
 from message_passing.tools.files import write_atomically, write_table
@@ -46,12 +46,7 @@ class Table1Command:
     archives: dict[str, Path] = field(default_factory=dict)
     """Image-folder archives to take for data sets, e.g. cifar10 cifar10-jpeg.tar.xz. The table
     says so."""
-    device: str = "auto"
-    """auto, cpu, cuda."""
-    precision: Precision = "auto"
-    """Number format of the networks' passes; auto: bf16 on a GPU, float32 elsewhere."""
-    data_dir: Path | None = None
-    """Where the official archives are; else $WIDE_FLAT_MINIMA_DATA, the cache, a download."""
+    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
 
     def __post_init__(self) -> None:
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
@@ -113,9 +108,11 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
             break
         try:
             result = train(
-                config, folder, chosen.device, data_dir=chosen.data_dir,
-                precision=chosen.precision, stop_when=used,
-            )  # fmt: skip
+                config,
+                folder,
+                **vars(chosen.hardware),
+                stop_when=used,
+            )
         except (DivergedError, RunInUseError) as error:
             print(f"{folder}: {error}")
             continue

@@ -345,6 +345,7 @@ class Training:
         }
         self._save(folder / "final.pt")
         if self.device.first:
+            write_csv(folder / "log.csv", self.log)
             write_json(folder / "result.json", result)
 
 
