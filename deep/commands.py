@@ -50,12 +50,12 @@ Settings = make_dataclass(
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train a network. A setting that is not given, None, has the published value for the data
-    set, the model and the algorithm; a setting of another algorithm is refused.
+    """Train a network, with the published settings unless others are given.
 
-    Several --seeds are trained one after the other. An interrupted run resumes when you give the
-    same command again, bit for bit on CPUs. On a CPU, start one run per core with
-    OMP_NUM_THREADS=1.
+    A setting that is not given, None, has the published value for the data set, the model and the
+    algorithm. A setting of another algorithm is refused. Several --seeds are trained one after the
+    other. An interrupted run resumes when you give the same command again, bit for bit on CPUs. On
+    a CPU, start one run per core with OMP_NUM_THREADS=1.
 
     torchrun spreads the replicas of rsgd and rsgd-xy over processes, one GPU each:
     torchrun --nproc-per-node 3 -m deep train --model resnet18 --algorithm rsgd-xy.

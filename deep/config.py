@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -202,15 +203,23 @@ class TrainingConfig:
 
 
 def archive_hash(path: Path) -> str:
-    """Hash of what an image-folder archive, a file or a folder, holds."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return content_hash(*(x for file in files for x in (str(file.relative_to(path)), file)))
+    """Hash of the content of an image-folder archive, a file or a folder.
+
+    Raises ``ValueError`` where there is none.
+    """
     if not path.exists():
         raise ValueError(
             f"dataset is {str(path)!r}; one of {[*DATASETS]} or the path of an image-folder "
             "archive was expected."
         )
+    return _archive_hash(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _archive_hash(path: Path, _: int) -> str:
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return content_hash(*(x for file in files for x in (str(file.relative_to(path)), file)))
     return content_hash(path)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from torch.optim.swa_utils import update_bn
 from committee.flatness import LocalEnergyProfile
 from deep.images.minibatches import evaluate, stream_seed
 from deep.measurements import BatchNormMode, Scope, checked_sigmas
+from deep.model_state import modes_kept, values_kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ def local_energy(
     parameters = _in_scope(model, scope)
     increase = np.zeros((samples, len(grid)))  # of the error, by each noise vector
 
-    with _restored(model):
+    with modes_kept(model), values_kept([*model.parameters(), *model.buffers()]):
         if bn == "recalibrate":
             update_bn(loader, model)
         _, reference = evaluate(model, loader)
@@ -158,18 +158,3 @@ def _perturb(
         # The same noise for every memory format.
         z = torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
         p.copy_(z.mul_(sigma).add_(1)).mul_(original)
-
-
-@contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Parameters, buffers and modes are afterwards what they were, bit for bit."""
-    tensors = [*model.parameters(), *model.buffers()]
-    saved = [tensor.detach().clone() for tensor in tensors]
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for tensor, value in zip(tensors, saved, strict=True):
-            tensor.copy_(value)
-        for module, training in modes:
-            module.training = training

@@ -15,6 +15,8 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from deep.model_state import modes_kept
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -128,7 +130,8 @@ class Hessian:
         direction = [v.view_as(p).to(p) for v, p in zip(pieces, self.parameters, strict=True)]
         total = [torch.zeros_like(p) for p in self.parameters]
         count = 0
-        with _evaluation(self.model), _ieee_products(), torch.enable_grad():
+        with modes_kept(self.model), _ieee_products(), torch.enable_grad():
+            self.model.eval()
             for inputs, labels in self.loader:
                 loss = self.loss(self.model(inputs), labels)
                 if not torch.isfinite(loss):
@@ -236,24 +239,12 @@ def hessian_trace(
 def _ieee_products() -> Iterator[None]:
     """float32 as it is: by default a GPU's convolutions round to TF32, with 10 bits."""
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    places = convolutions, torch.backends.cuda.matmul
-    before = [place.fp32_precision for place in places]
+    backends = convolutions, torch.backends.cuda.matmul
+    before = [backend.fp32_precision for backend in backends]
     try:
-        for place in places:
-            place.fp32_precision = "ieee"
+        for backend in backends:
+            backend.fp32_precision = "ieee"
         yield
     finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; the modes of all modules are restored."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision

@@ -123,8 +123,8 @@ class Run:
     @property
     def done(self) -> float:
         """Fraction of the run that is logged."""
-        if self.state == "begun":
-            return 0.0
+        if self.state in ("begun", "complete"):
+            return float(self.state == "complete")
         return float(self.epochs(self.log["passes"].iloc[-1]) / self.config.passes)
 
     def epochs(self, passes: Any) -> Any:

@@ -130,14 +130,10 @@ def _clock(budget: float | None) -> Callable[[], bool]:
 
 def _list(selected: Cells, chosen: Table1Command, runs: Path) -> None:
     """The cells with their state and cost."""
-    import pandas as pd
-
     from message_passing.tools.tables import to_markdown
 
-    table = pd.DataFrame(costs(runs, selected, chosen.seeds))
-    problems = [problem for row in table.pop("problems") for problem in row]
-    print(to_markdown(table))
-    print("\n".join(["", *problems]) if problems else "")
+    table, problems = costs(runs, selected, chosen.seeds)
+    print("\n".join([to_markdown(table), "", *problems]))
     hours = table["hours left"].sum(skipna=False)
     speed = f"; {hours:.1f} hours at the speed of the complete runs here" if hours >= 0 else ""
     print(f"Left: {table['PFLOP left'].sum():.4g} PFLOP{speed}.")

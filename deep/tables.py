@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from deep.algorithms import ALGORITHMS, KINDS
 from deep.config import TrainingConfig
@@ -22,6 +20,7 @@ TRAINING_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "tinyimagenet": 100_00
 if TYPE_CHECKING:
     import pandas as pd
 
+CELL = ["dataset", "model", "algorithm"]
 Cells = dict[tuple[str, str, str], TrainingConfig]
 State = Literal["missing", "begun", "interrupted", "complete", "diverged", "other"]
 
@@ -106,38 +105,58 @@ def state_of(folder: Path, config: TrainingConfig) -> tuple[State, str]:
     return state, f"{folder} diverged; delete it to try again." if state == "diverged" else ""
 
 
-def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
-    """A row for each cell, of all its seeds in ``runs``; and sentences on what does not count.
+def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame:
+    """A row for each run of a cell: the seeds in ``runs``, and those of ``seeds``.
 
-    Columns: dataset, model, algorithm, passes, n, test_error and its standard error, published
-    and its standard error (as printed, in percent), data (what it was trained on).
+    Columns: dataset, model, algorithm, seed, folder, state, problem (a sentence), done (a
+    fraction), test_error, seconds.
     """
     import pandas as pd
 
-    rows, notes = [], []
-    for (dataset, model, algorithm), config in chosen.items():
-        errors = []
-        for seed in seeds_in(cell_folder(runs, config)):
-            folder = run_folder(runs, replace(config, seed=seed))
-            state, problem = state_of(folder, replace(config, seed=seed))
-            if state == "complete":
-                errors.append((Run(folder).result or {})["test_error"])
-            elif problem:
-                notes.append(f"Not counted: {problem}")
-            elif state != "missing":
-                notes.append(f"Not counted: {folder}, {100 * Run(folder).done:.3g} % done.")
-        value, error = TABLE[dataset, model].published.get(algorithm, (np.nan, np.nan))
-        values = pd.Series(errors, dtype=float)
-        rows.append(
-            {
-                "dataset": dataset, "model": model, "algorithm": algorithm,
-                "passes": config.passes, "n": len(errors), "test_error": values.mean(),
-                "test_error" + ERROR: values.sem(), "published": value,
-                "published" + ERROR: np.nan if error is None else error,
-                "data": Path(config.dataset).name,
-            }
-        )  # fmt: skip
-    return pd.DataFrame(rows), notes
+    rows: list[dict[str, Any]] = []
+    for cell, config in chosen.items():
+        stored = [path.name[5:] for path in cell_folder(runs, config).glob("seed-*")]
+        for seed in sorted({*seeds, *(int(name) for name in stored if name.isdigit())}):
+            one = replace(config, seed=seed)
+            folder = run_folder(runs, one)
+            state, problem = state_of(folder, one)
+            run = None if state in ("missing", "other") else Run(folder)
+            result = (run.result if run else None) or {}
+            rows.append(
+                {
+                    **dict(zip(CELL, cell, strict=True)), "seed": seed, "folder": folder,
+                    "state": state, "problem": problem, "done": run.done if run else 0.0,
+                    "test_error": result.get("test_error"), "seconds": result.get("seconds"),
+                }
+            )  # fmt: skip
+    columns = [*CELL, "seed", "folder", "state", "problem", "done", "test_error", "seconds"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({"test_error": float, "seconds": float, "done": float})
+
+
+def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each cell, of all its seeds in ``runs``; and sentences on what does not count.
+
+    Columns: dataset, model, algorithm, passes, published and its standard error (as printed, in
+    percent), data (what it was trained on), n, test_error and its standard error.
+    """
+    import pandas as pd
+
+    cell_rows = []
+    for cell, config in chosen.items():
+        value, error = TABLE[cell[:2]].published.get(cell[2], (None, None))
+        published = {"published": value, "published" + ERROR: error}
+        data = {"passes": config.passes, **published, "data": Path(config.dataset).name}
+        cell_rows.append({**dict(zip(CELL, cell, strict=True)), **data})
+    table, found = pd.DataFrame(cell_rows), states(runs, chosen)
+    measured = means(found[found["state"] == "complete"], CELL, ["test_error"])
+    table = table.astype({"published": float, "published" + ERROR: float})
+    table = table.merge(measured, "left", CELL).fillna({"n": 0}).astype({"n": int})
+    left_out = found[~found["state"].isin(["complete", "missing"])]
+    far = left_out["folder"].astype(str) + [f", {100 * d:.3g} % done." for d in left_out["done"]]
+    problems = left_out["problem"].where(left_out["problem"] != "", far)
+    notes = [f"Not counted: {problem}" for problem in problems]
+    return table, notes
 
 
 def table1_text(table: pd.DataFrame, notes: Sequence[str] = (), passes: float | None = None) -> str:
@@ -182,43 +201,36 @@ def cost(cell: tuple[str, str, str], config: TrainingConfig) -> float:
     return 6e-6 * TABLE[dataset, model].gflop * images
 
 
-def costs(runs: Path, chosen: Cells, seeds: Sequence[int]) -> Iterator[dict[str, object]]:
-    """For each cell: states of the seeds, arithmetic of one seed and what is left of all.
+def costs(runs: Path, chosen: Cells, seeds: Sequence[int]) -> tuple[pd.DataFrame, list[str]]:
+    """For each cell the arithmetic of one seed, what is left of ``seeds``, and their states.
 
-    Hours are from the speed of the complete runs of the same network in ``runs``, else of any.
+    Hours are from the median speed of the complete runs of the same network in ``runs``, else of
+    any; NaN without one. The sentences say what is wrong with runs.
     """
-    speeds: dict[str, list[float]] = {}
-    for cell, config in chosen.items():
-        for seed in seeds_in(cell_folder(runs, config)):
-            folder = run_folder(runs, replace(config, seed=seed))
-            if state_of(folder, replace(config, seed=seed))[0] == "complete":
-                seconds = (Run(folder).result or {})["seconds"]
-                for name in (cell[1], ""):
-                    speeds.setdefault(name, []).append(cost(cell, config) / seconds)
-    for cell, config in chosen.items():
-        folders = [run_folder(runs, replace(config, seed=seed)) for seed in seeds]
-        states = [state_of(f, replace(config, seed=s)) for f, s in zip(folders, seeds, strict=True)]
-        done = [
-            1.0 if state in ("complete", "other", "diverged")
-            else 0.0 if state == "missing" else Run(folder).done
-            for folder, (state, _) in zip(folders, states, strict=True)
-        ]  # fmt: skip
-        whole = cost(cell, config)
-        left = whole * sum(1 - d for d in done)
-        speed = np.median(speeds.get(cell[1]) or speeds.get("") or [np.nan])
-        yield {
-            "cell": f"{cell[0]}-{cell[1]} {cell[2]}", "passes": config.passes,
-            "PFLOP a seed": whole, "PFLOP left": left, "hours left": left / speed / 3600,
-            "state": ", ".join(
-                f"seed {seed} {'another run' if state == 'other' else state}"
-                + (f" {100 * d:.3g} %" if state == "interrupted" else "")
-                for seed, (state, _), d in zip(seeds, states, done, strict=True)
-            ),
-            "problems": [problem for _, problem in states if problem],
-        }  # fmt: skip
+    import pandas as pd
 
-
-def seeds_in(folder: Path) -> list[int]:
-    """The seeds that a folder has runs of."""
-    names = [path.name for path in folder.glob("seed-*")]
-    return sorted(int(name[5:]) for name in names if name[5:].isdigit())
+    found = states(runs, chosen, seeds)
+    cells_of = found[CELL].apply(tuple, axis=1)
+    found["cost"] = [cost(cell, chosen[cell]) for cell in cells_of]
+    speed = (found["cost"] / found["seconds"]).groupby(found["model"]).median()
+    speed = speed.fillna((found["cost"] / found["seconds"]).median())
+    wanted = found[found["seed"].isin(seeds)]
+    trained = wanted["state"].isin(["missing", "begun", "interrupted"])
+    left = (wanted["cost"] * (1 - wanted["done"])).where(trained, 0.0)
+    rows = []
+    for cell, config in chosen.items():
+        own = wanted[cells_of[wanted.index] == cell]
+        remaining = float(left[own.index].sum())
+        described = [
+            f"seed {row['seed']} {'another run' if row['state'] == 'other' else row['state']}"
+            + (f" {100 * row['done']:.3g} %" if row["state"] == "interrupted" else "")
+            for _, row in own.iterrows()
+        ]
+        rows.append(
+            {
+                "cell": f"{cell[0]}-{cell[1]} {cell[2]}", "passes": config.passes,
+                "PFLOP a seed": cost(cell, config), "PFLOP left": remaining,
+                "hours left": remaining / speed[cell[1]] / 3600, "state": ", ".join(described),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows), [problem for problem in wanted["problem"] if problem]

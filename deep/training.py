@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from deep.batch_norm import recalibrated
 from deep.checkpoints import load_checkpoint, save_checkpoint, save_network
 from deep.config import CompileMode, TrainingConfig
 from deep.device import Device
@@ -30,6 +29,7 @@ from deep.held_memory import bytes_held
 from deep.images.datasets import ImageData, load_images
 from deep.images.minibatches import START, ImageBatches, Minibatches, evaluate, stream_seed
 from deep.methods import build_method
+from deep.model_state import recalibrated
 from deep.models import build_model
 from deep.optimizers.replicas import spread
 from deep.run import Run, check_folder, claim

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from deep.batch_norm import batch_statistics
+from deep.model_state import batch_statistics
 from deep.optimizers.tensor_list import TensorList
 
 

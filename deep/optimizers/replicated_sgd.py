@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from committee.entropic import descend, elastic_pull
-from deep.batch_norm import batch_statistics
+from deep.model_state import batch_statistics
 from deep.optimizers.arguments import check_coupling
 from deep.optimizers.base_optimizers import (
     Base,

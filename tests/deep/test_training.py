@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from deep.algorithms import ALGORITHMS, KINDS, algorithm_named
-from deep.batch_norm import recalibrated
 from deep.config import TrainingConfig
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches, Minibatches, evaluate
 from deep.methods import base_of, gamma_of
+from deep.model_state import recalibrated
 from deep.optimizers.replicated_sgd import ReplicatedSGD
 from deep.optimizers.stability import StabilityWarning, largest_stable_kick
 from deep.recipes import recipe

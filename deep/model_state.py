@@ -1,0 +1,54 @@
+"""The state of a network: modes, weights and BatchNorm's statistics, kept or measured again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+
+def recalibrated(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
+    """A copy of ``model`` whose BatchNorm statistics are the mean over ``batches``."""
+    fresh = copy.deepcopy(model)
+    update_bn(batches, fresh)
+    return fresh
+
+
+@contextmanager
+def modes_kept(*models: nn.Module) -> Iterator[None]:
+    """The modes (training, evaluation) of all modules are restored afterwards."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def values_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """The values of tensors are restored afterwards, bit for bit."""
+    saved = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in saved:
+                tensor.copy_(value)
+
+
+@contextmanager
+def batch_statistics(models: Sequence[nn.Module]) -> Iterator[None]:
+    """Models in training mode; buffers, modes and the random state are restored afterwards."""
+    buffers = [buffer for model in models for buffer in model.buffers()]
+    devices = {p.device.index for model in models for p in model.parameters() if p.is_cuda}
+    generators = torch.random.fork_rng(devices=sorted(d for d in devices if d is not None))
+    with modes_kept(*models), values_kept(buffers), generators:
+        for model in models:
+            model.train()
+        yield
