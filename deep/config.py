@@ -117,6 +117,11 @@ class TrainingConfig:
         """Name of the data set, without the folder and the suffixes of an archive."""
         return Path(self.dataset).name.split(".")[0]
 
+    @property
+    def title(self) -> str:
+        """Data set, model, algorithm and seed."""
+        return f"{self.dataset_name}, {self.model}, {self.algorithm.name}, seed {self.seed}"
+
     def steps(self, batches_per_pass: int) -> int:
         """Optimizer steps of the run: minibatches per replica."""
         own = self.algorithm

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deep.algorithms import check_numbers
-from deep.config import DATASETS, archive_hash
+from deep.config import DATASETS, TrainingConfig, archive_hash
 from message_passing.tools.run_folder import measured_once
 
 if TYPE_CHECKING:
     from deep.device import Device
     from deep.flatness import NetworkLocalEnergyProfile
+    from deep.images.augmentation import Preprocessing
     from deep.images.datasets import ImageData
     from deep.run import Run
 
@@ -136,8 +137,8 @@ def measure_flatness(
         network = run.network(name)
         data = images(run)
         loader = ImageBatches(
-            data, prepared(run, data), split or "train", options.augment, images=options.images,
-            seed=options.seed,
+            data, prepared(run.config, data), split or "train", options.augment,
+            images=options.images, seed=options.seed,
         )  # fmt: skip
         profile = local_energy(
             network.model.to(images.device.torch), loader, options.sigmas, options.samples,
@@ -167,8 +168,8 @@ def measure_hessian(run: Run, name: str, options: HessianOptions, images: Images
     def measure() -> dict[str, Any]:
         data = images(run)
         loader = ImageBatches(
-            data, prepared(run, data), size=options.batch_size, images=options.images,
-            seed=options.seed,
+            data, prepared(run.config, data), size=options.batch_size,
+            images=options.images, seed=options.seed,
         )  # fmt: skip
         model = run.network(name).model.to(images.device.torch)
         spectrum = hessian_spectrum(
@@ -213,9 +214,8 @@ def images_in_words(options: Mapping[str, Any]) -> str:
     return kind if options["images"] is None else f"{options['images']} {kind}"
 
 
-def prepared(run: Run, data: ImageData) -> Any:
+def prepared(config: TrainingConfig, data: ImageData) -> Preprocessing:
     """The preprocessing of a run, with statistics of its data."""
-    config = run.config
     return data.preprocessing(
         config.padding, config.flip, config.image_size, config.policy, config.cutout
     )

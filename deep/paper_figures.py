@@ -64,13 +64,14 @@ def flatness_curves(runs: Sequence[Run], along: bool = False) -> pd.DataFrame:
     found: dict[tuple[float, str, str, str], list[dict[str, Any]]] = {}
     cells = grouped(runs)
     if along and len({key[:2] for key in cells}) != 1:
-        names = ["-".join(names) for names in dict.fromkeys(key[:2] for key in cells)]
-        raise ValueError(f"the runs are of {names}; one data set and model were expected.")
+        mixed = ["-".join(names) for names in dict.fromkeys(key[:2] for key in cells)]
+        raise ValueError(f"the runs are of {mixed}; one data set and model were expected.")
     for cell, seeds in cells.items():
         for run in seeds:
             for fraction, one in _measured_networks(run, along):
                 found.setdefault((fraction, *cell), []).append(one)
-    _check_alike([one for own in found.values() for one in own])
+    for names in dict.fromkeys(key[:2] for key in cells):
+        _check_alike([one for key, own in found.items() if key[1:3] == names for one in own])
     parts = []
     for fraction, dataset, model, algorithm in sorted(found, key=lambda key: key[0]):
         panel = f"{model}, {dataset}"
@@ -129,6 +130,7 @@ def _measured_networks(run: Run, along: bool) -> list[tuple[float, dict[str, Any
 
 
 def _check_alike(measured: Sequence[Mapping[str, Any]]) -> None:
+    """The networks of a data set and model were measured with the same options."""
     first, options = measured[0]["run"], measured[0]["stored"]["options"]
     for one in measured:
         for key, value in options.items():

@@ -74,12 +74,8 @@ class Run:
             raise ValueError(f"{self.folder / 'config.json'} is none of a run: {error}") from error
 
     def __repr__(self) -> str:
-        config, state = self.config, self.state
         error = f", test error {100 * self.result['test_error']:.2f} %" if self.result else ""
-        return (
-            f"<Run {self.folder}: {config.dataset_name}, {config.model}, "
-            f"{config.algorithm.name}, seed {config.seed}, {state}{error}>"
-        )
+        return f"<Run {self.folder}: {self.config.title}, {self.state}{error}>"
 
     # -- log and result -----------------------------------------------------------------
 
@@ -139,16 +135,15 @@ class Run:
 
     @property
     def networks(self) -> list[str]:
-        """Names of the snapshots in the order of training, then ``final``: those that are kept.
+        """Names of the snapshots in the order of training, then ``final`` at the end.
 
-        Of a run whose networks are not kept, those that were measured.
+        Of a run whose networks are not kept, those that were measured count.
         """
-        kept = [*sorted((self.folder / "snapshots").glob("passes-*.pt"))]
-        kept += [path for path in [self.path("final")] if path.exists()]
-        if not kept:
+        kept = sorted((self.folder / "snapshots").glob("passes-*.pt"))
+        if not kept and not self.path("final").exists():
             kept = sorted((self.folder / "flatness").glob("passes-*.json"))
-            kept += [p for p in [self.folder / "flatness" / "final.json"] if p.exists()]
-        return [path.stem for path in kept]
+        final = self.path("final").exists() or self.result is not None
+        return [path.stem for path in kept] + ["final"] * final
 
     def path(self, name: str) -> Path:
         """File of a network."""
@@ -339,8 +334,7 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
 def claim(folder: Path, config: TrainingConfig, settings: Mapping[str, Any]) -> None:
     """Write ``config.json``, or check that the folder holds this very run."""
     check_folder(folder, settings)
-    title = f"{config.dataset_name}, {config.model}, {config.algorithm.name}, seed {config.seed}"
-    RunFolder(folder).store_config(title, settings, dataset=config.dataset)
+    RunFolder(folder).store_config(config.title, settings, dataset=config.dataset)
 
 
 def _cell(value: Any) -> Any:

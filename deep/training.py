@@ -28,6 +28,7 @@ from deep.device import Device
 from deep.held_memory import bytes_held
 from deep.images.datasets import ImageData, load_images
 from deep.images.minibatches import START, ImageBatches, Minibatches, evaluate, stream_seed
+from deep.measurements import prepared
 from deep.methods import build_method
 from deep.model_state import recalibrated
 from deep.models import build_model
@@ -90,25 +91,25 @@ def train(
         run = Run(folder)
         run.check_final()
         return run
-    place = Device(device, precision)
-    if config.algorithm.networks == 1 and place.group is not None:
+    here = Device(device, precision)
+    if config.algorithm.networks == 1 and here.group is not None:
         raise ValueError(
-            f"algorithm is {config.algorithm.name!r} in {place.processes} processes; only "
-            "replicas can be spread over processes."
+            f"algorithm is {config.algorithm.name!r} in {here.processes} processes; only replicas "
+            "can be spread over processes."
         )
-    images = (data or load_images(config.dataset, data_dir)).to(place.torch)
-    training = Training(config, images, place, compile_mode)
-    board = _tensorboard() if tensorboard and place.first else None
-    with RunFolder(folder).in_use() if place.first else nullcontext():
-        if place.first:
+    images = (data or load_images(config.dataset, data_dir)).to(here.torch)
+    training = Training(config, images, here, compile_mode)
+    board = _tensorboard() if tensorboard and here.first else None
+    with RunFolder(folder).in_use() if here.first else nullcontext():
+        if here.first:
             claim(folder, config, settings)
         start = training.restore(folder)
-        if board is not None:  # replaces what an interrupted run wrote after its checkpoint
+        if board is not None:  # reheres what an interrupted run wrote after its checkpoint
             board = board(str(folder / "tensorboard"), purge_step=start + 1)
         steps = tqdm(
             range(start, training.steps), total=training.steps, initial=start, unit="step",
             desc=f"{folder.parent.name}/{folder.name}", mininterval=1.0,
-            disable=not progress or not place.first,
+            disable=not progress or not here.first,
         )  # fmt: skip
         for step in steps:
             training.step(step)
@@ -153,8 +154,7 @@ class Training:
             model if compile_mode == "off" else torch.compile(model, mode=compile_mode)
             for model in self.models
         ]
-        padding, flip, size = config.padding, config.flip, config.image_size
-        self.prepare = data.preprocessing(padding, flip, size, config.policy, config.cutout)
+        self.prepare = prepared(config, data)
         self.batches = [
             Minibatches(data, self.prepare, config.batch_size, config.seed, index)
             for index in self.indices
@@ -180,8 +180,7 @@ class Training:
         torch.manual_seed(stream_seed(self.config.seed, START, index))
         classes, options = len(self.data.classes), self.config.model_options
         model = build_model(self.config.model, classes, **options).to(self.device.torch)
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return model
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     # -- a step -------------------------------------------------------------------------
 
@@ -280,8 +279,8 @@ class Training:
         Raises ``DivergedError`` after a row with a loss that is not finite.
         """
         before = self.log[-1]["step"] / self.steps if self.log else 0.0
-        self.log.append(self.row(done))
-        row = self.log[-1]
+        row = self.row(done)
+        self.log.append(row)
         if any(before < f <= done / self.steps for f in self.config.snapshots):
             self._save(folder / "snapshots" / f"passes-{row['passes']:06.1f}.pt")
         if self.device.first:
@@ -297,7 +296,6 @@ class Training:
         """A row of the log; resets the running training loss and error."""
         loss, wrong, count = self.device.total(self.sums).tolist()
         self.sums.zero_()
-        own = self.config.algorithm
         recalibrated_error = {}
         with self.network() as network:
             test_loss, test_error = self._evaluate(network, "test")
@@ -307,7 +305,7 @@ class Training:
         columns = self.method.columns()
         return {
             "step": done,
-            "passes": done / self.per_pass * own.gradients_per_step,
+            "passes": done / self.per_pass * self.config.algorithm.gradients_per_step,
             "lr": self.config.learning_rate(max(done - 1, 0) / self.steps),
             "gamma": columns["gamma"],
             "train_loss": loss / count,

@@ -108,9 +108,7 @@ def begin_and_kill(tmp_path, images, replicas):
     (status,), (said,) = finish(start("--standalone", "--nproc-per-node", 2, program, *command))
     assert status != 0
     # Either the exchange of data fails, or torchrun's signal is quicker.
-    assert "resumes from" in said and "Traceback" not in said.split("torch.distributed")[0], said[
-        -3000:
-    ]
+    assert "resumes from" in said, said[-3000:]
     assert not (run_of(tmp_path / "killed") / "result.json").exists()
 
 
