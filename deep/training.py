@@ -82,7 +82,8 @@ def train(
 
     Seeds torch's global generators. Raises ``ValueError`` for a folder that holds another run and
     for what cannot be used, before anything is created; ``RunInUseError`` for a folder that
-    another process trains in; ``DivergedError`` where the loss is no longer finite.
+    another process trains in; ``DivergedError`` where the loss is no longer finite;
+    ``ImportError`` for TensorBoard that is not installed.
     """
     folder = Path(folder)
     settings = config.settings()
@@ -99,13 +100,15 @@ def train(
         )
     images = (data or load_images(config.dataset, data_dir)).to(here.torch)
     training = Training(config, images, here, compile_mode)
-    board = _tensorboard() if tensorboard and here.first else None
+    if tensorboard:
+        from torch.utils.tensorboard import SummaryWriter
     with RunFolder(folder).in_use() if here.first else nullcontext():
         if here.first:
             claim(folder, config, settings)
         start = training.restore(folder)
-        if board is not None:  # reheres what an interrupted run wrote after its checkpoint
-            board = board(str(folder / "tensorboard"), purge_step=start + 1)
+        board = None
+        if tensorboard and here.first:  # purges what was written after the checkpoint
+            board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         steps = tqdm(
             range(start, training.steps), total=training.steps, initial=start, unit="step",
             desc=f"{folder.parent.name}/{folder.name}", mininterval=1.0,
@@ -345,11 +348,3 @@ class Training:
         if self.device.first:
             write_csv(folder / "log.csv", self.log)
             write_json(folder / "result.json", result)
-
-
-def _tensorboard() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError("tensorboard is asked for, but the package is not installed.") from error
-    return SummaryWriter
