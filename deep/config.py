@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from deep.algorithms import KINDS, Algorithm, Sgd, check_number, check_numbers
 from message_passing.tools.files import content_hash
+from message_passing.tools.run_folder import as_json
 
 DATASETS = ("cifar10", "cifar100", "tinyimagenet", "synthetic")
 CompileMode = Literal["off", "default", "reduce-overhead"]
@@ -144,14 +145,14 @@ class TrainingConfig:
 
         Raises ``ValueError`` for a setting that neither has.
         """
-        own = {f.name for f in fields(self.algorithm)}
+        algorithm = settings.pop("algorithm", self.algorithm)
+        own = {f.name for f in fields(algorithm)}
         run = {f.name for f in fields(self)}
         if unknown := sorted(settings.keys() - own - run):
             raise ValueError(
-                f"{unknown[0]} is no setting of {self.algorithm.name}; its own settings are "
+                f"{unknown[0]} is no setting of {algorithm.name}; its own settings are "
                 f"{sorted(own)}."
             )
-        algorithm = settings.pop("algorithm", self.algorithm)
         algorithm = replace(algorithm, **{k: v for k, v in settings.items() if k in own})
         return replace(
             self, algorithm=algorithm, **{k: v for k, v in settings.items() if k not in own}
@@ -176,16 +177,10 @@ class TrainingConfig:
         An image-folder archive counts by its name and by the hash of its content. Raises
         ``ValueError`` where it is not there.
         """
-        values = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in vars(self).items()
-        }
-        path = Path(self.dataset)
-        return values | {
-            "dataset": self.dataset_name,
-            "archive": None if self.dataset in DATASETS else archive_hash(path),
-            "algorithm": {"name": self.algorithm.name, **asdict(self.algorithm)},
-        }
+        archive = None if self.dataset in DATASETS else archive_hash(Path(self.dataset))
+        algorithm = {"name": self.algorithm.name, **asdict(self.algorithm)}
+        named = {"dataset": self.dataset_name, "archive": archive, "algorithm": algorithm}
+        return as_json(vars(self) | named)
 
     @classmethod
     def from_settings(
@@ -193,7 +188,7 @@ class TrainingConfig:
     ) -> TrainingConfig:
         """The run that ``settings`` has described; ``dataset`` is the path of its archive.
 
-        Raises ``ValueError`` for settings that are none of a run's.
+        Raises ``ValueError`` for other settings.
         """
         try:
             values: dict[str, Any] = {
@@ -204,7 +199,7 @@ class TrainingConfig:
             values["algorithm"] = KINDS[own.pop("name")](**own)
             return cls(**{**values, "dataset": dataset or values["dataset"]})
         except (AttributeError, TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"the stored settings are none of a run's ({error}).") from error
+            raise ValueError(f"its settings are not the settings of a run ({error}).") from error
 
 
 def archive_hash(path: Path) -> str:

@@ -71,7 +71,7 @@ class Run:
             self.settings: dict[str, Any] = stored["settings"]
             self.config = TrainingConfig.from_settings(self.settings, stored.get("dataset"))
         except (KeyError, ValueError) as error:
-            raise ValueError(f"{self.folder / 'config.json'} is none of a run: {error}") from error
+            raise ValueError(f"{self.folder / 'config.json'} describes no run: {error}") from error
 
     def __repr__(self) -> str:
         error = f", test error {100 * self.result['test_error']:.2f} %" if self.result else ""
@@ -168,7 +168,7 @@ class Run:
             model = build_model(self.config.model, classes, **self.config.model_options)
             model.load_state_dict(stored["model"])
         except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{path} is no stored network of this run ({error}).") from error
+            raise ValueError(f"{path} holds no network of this run ({error}). {advice}") from error
         # As in training; on a CPU convolutions take half the time.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return StoredNetwork(path, model, stored["about"]["log"])
@@ -206,7 +206,11 @@ class Run:
         from deep.measurements import profile_of
 
         stored = self.measured(name)
-        return None if stored is None else profile_of(stored, self.folder / "flatness")
+        return (
+            None
+            if stored is None
+            else profile_of(stored, self.folder / "flatness" / f"{name}.json")
+        )
 
     # -- tables and a plot --------------------------------------------------------------
 
