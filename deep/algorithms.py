@@ -90,7 +90,7 @@ class Rsgd(Focused):
         return self.replicas
 
     def coupling_period_at(self, passes: float, total: float) -> int:
-        """K after so many passes of a run of ``total`` passes."""
+        """K after ``passes`` of a run of ``total`` passes."""
         start = self.late_coupling_from
         late = start > 0 and passes >= start - 1e-9 * total
         return self.late_coupling_period if late else self.coupling_period

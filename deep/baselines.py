@@ -26,11 +26,11 @@ class BaselinesCommand:
     """Train by SGD, Lookahead, SAM, ASAM, SWA, schedule-free SGD, eSGD and rSGD, and compare.
 
     Same network, data, minibatch size and number of gradients (SAM takes two a step, rSGD one for
-    each replica); settings are those of deep.recipes, nothing is tuned. Runs are shared with the
+    each replica). The settings are in deep.recipes; nothing is tuned. Runs are shared with the
     command train and resume where they were. Writes baselines.csv (a row for each algorithm),
     runs.csv (for each run) and a figure. The flatness is measured on images as they are, of both
-    splits. The seconds are those of the whole runs, evaluations included; the memory is that of
-    weights, gradients and optimizer state. Hardware and versions are in each run's config.json.
+    splits. The seconds count whole runs, evaluations included; the memory counts weights,
+    gradients and optimizer state. Hardware and versions are in each run's config.json.
     """
 
     dataset: str = "cifar10"
@@ -43,13 +43,13 @@ class BaselinesCommand:
     seeds: tuple[int, ...] = (0,)
     """Seeds, one run each."""
     passes: float | None = None
-    """Passes over the training data that the gradients are worth; None: those of SGD's recipe."""
+    """Passes that the gradients are worth; None: the passes of SGD's recipe."""
     sigmas: tuple[float, ...] = (0.2, 0.4)
     """Noise intensities of δE, relative to each weight."""
     samples: int = 10
     """Noise vectors."""
     images: int | None = None
-    """Use only so many images of each split for δE; None: all of them."""
+    """Number of images of each split for δE; None: all of them."""
     runs: Path = Path("runs")
     """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
     out: Path = Path("baselines")
@@ -60,7 +60,7 @@ class BaselinesCommand:
 def equal_budget(
     dataset: str, model: str, algorithms: Sequence[str], passes: float | None = None
 ) -> list[TrainingConfig]:
-    """Runs of the algorithms with as many gradient evaluations: ``passes``, else those of SGD.
+    """Runs of the algorithms with as many gradient evaluations: ``passes``, else the passes of SGD.
 
     All have the recipe's minibatches; learning rate drops and focusing stretch along. Raises
     ``ValueError`` for unknown names, for rsgd-xy, which evaluates y times as many gradients, and

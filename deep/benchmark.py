@@ -67,7 +67,7 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
 
     The overhead compares a step of Replicated-SGD with y plain steps and an outer step of
     Entropy-SGD with L plain steps; it is a mean of ratios of repetitions that followed each other.
-    Errors are standard errors over the repetitions. Memory is that of weights, gradients and
+    Errors are standard errors over the repetitions. Memory counts weights, gradients and
     optimizer state.
     """
     device = Device(options.device, options.precision)

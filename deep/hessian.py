@@ -220,7 +220,7 @@ def hessian_trace(
     """Trace of the Hessian by Hutchinson's estimator: the mean of z·Hz over random signs z.
 
     Its variance is twice the sum of the squared off-diagonal elements, over ``samples``.
-    For the parameters see ``Hessian``; ``seed`` is that of the signs. Raises ``ValueError`` for
+    For the parameters see ``Hessian``; ``seed`` draws the signs. Raises ``ValueError`` for
     fewer than two samples and for what ``Hessian`` raises.
     """
     if samples < 2:

@@ -45,7 +45,7 @@ class FlatnessOptions:
     """Crop and flip the images as in training ([P21] App. B.2). The errors in the table and in
     the legends are then those on such images."""
     images: int | None = None
-    """Use only so many images; None: all of them."""
+    """Number of images; None: all of them."""
     seed: int = 0
     """Of the noise, the augmentation and the choice of images."""
 

@@ -35,7 +35,7 @@ class Method:
     ----------
     logs_recalibrated : bool
         Whether the network that counts has made no forward pass in training, so that its
-        BatchNorm statistics are those of other weights. The log then has the test error with
+        BatchNorm statistics belong to other weights. The log then has the test error with
         statistics measured again, too.
     """
 
@@ -60,7 +60,7 @@ class Method:
     def step(self, loss: Tensor, gradient: Gradient) -> None:
         """A step from the gradients in ``.grad``.
 
-        ``loss`` is that of the last network, ``gradient`` adds the gradients of the same
+        ``loss`` is the loss of the last network. ``gradient`` adds the gradients of the same
         minibatch once more.
         """
         self.optimizer.step()
@@ -86,7 +86,7 @@ class Method:
         return states[0]
 
     def load_state_dict(self, state: dict[str, Any], indices: Sequence[int]) -> None:
-        """Continue from a state; ``indices`` are those of the networks of this process."""
+        """Continue from a state; ``indices`` number the networks of this process."""
         self.optimizer.load_state_dict(state)
 
 
@@ -193,7 +193,7 @@ def build_method(
     per_pass: int,
     group: Any | None = None,
 ) -> Method:
-    """The method of a run of ``steps`` steps; ``group`` is that of the processes.
+    """The method of a run of ``steps`` steps; ``group`` holds the processes.
 
     Raises ``ValueError`` where the package that a baseline comes from is not installed.
     """

@@ -46,8 +46,8 @@ COSINE = {"focusing": "cosine", "gamma": 0.1}
 # The policy found on CIFAR-10, for CIFAR-100 too.
 PYRAMIDNET = {"passes": 300, "batch_size": 64, "lr": 0.05, "lr_schedule": "cosine", "lr_drops": (),
               "weight_decay": 5e-5, "policy": "autoaugment-cifar10", "cutout": 16}  # fmt: skip
-# The paper has no eSGD here: η and η' are those of the networks with about the same learning rate
-# (ResNet-50, DenseNet-121), γ0 is measured.
+# The paper has no eSGD here. η and η' are taken from the networks with about the same learning
+# rate (ResNet-50, DenseNet-121); γ0 is measured.
 PYRAMIDNET_ESGD = {"lr": 0.5, "inner_lr": 0.02}
 RESNET50 = {"passes": 270, "batch_size": 128, "lr": 0.05, "lr_drops": (90, 180, 240),
             "padding": 8, "policy": "fast-autoaugment-imagenet"}  # fmt: skip
@@ -144,8 +144,8 @@ TABLE: dict[tuple[str, str], Row] = {
 def recipe(dataset: str, model: str, algorithm: str, seed: int = 0) -> TrainingConfig:
     """The published settings of a data set, model and algorithm.
 
-    On a data set that the paper has not tried with this model they are those of the model's
-    first row: a starting point. A baseline has the settings of SGD for the same network, but for
+    A data set that the paper has not tried with this model gets the settings of the model's first
+    row: a starting point. A baseline has the settings of SGD for the same network, but for
     what its method recommends; nothing is tuned. Raises ``ValueError`` for unknown names.
     """
     own = algorithm_named(algorithm)
@@ -174,8 +174,8 @@ def recommended(algorithm: str, sgd: dict[str, Any]) -> dict[str, Any]:
         half = (sgd["passes"] / 2,)
         return {"lr_schedule": "drops", "lr_drops": half, "lr_factor": 0.2}
     if algorithm == "schedulefree":
-        # The README of schedule_free: learning rates from 10 to 50 times those of SGD with momentum
-        # (here 10), a warm-up (5 % of the run), β = 0.9 and no schedule.
+        # The README of schedule_free: learning rates 10 to 50 times as large as for SGD with
+        # momentum (here 10), a warm-up (5 % of the run), β = 0.9 and no schedule.
         return {
             "optimizer": "sgd", "momentum": 0.9, "nesterov": False, "lr": 10 * sgd["lr"],
             "lr_schedule": "drops", "lr_drops": (), "warmup_passes": 0,

@@ -126,8 +126,8 @@ class Run:
     def epochs(self, passes: Any) -> Any:
         """Passes of the log as the paper counts them, the data that the baseline would consume.
 
-        Passes of rSGD are shared by its replicas and passes of eSGD are those of its minibatches;
-        rSGD×y logs the passes of all replicas, each of which makes all of them.
+        The replicas of rSGD share its passes, and every minibatch of eSGD counts. rSGD×y logs the
+        passes of all replicas together; each replica makes all passes.
         """
         return passes / self.config.algorithm.passes_per_epoch
 
@@ -137,7 +137,7 @@ class Run:
     def networks(self) -> list[str]:
         """Names of the snapshots in the order of training, then ``final`` at the end.
 
-        Of a run whose networks are not kept, those that were measured count.
+        If no network is kept, the measured ones count.
         """
         kept = sorted((self.folder / "snapshots").glob("passes-*.pt"))
         if not kept and not self.path("final").exists():
@@ -299,7 +299,7 @@ def differing(table: pd.DataFrame) -> list[str]:
 
 
 def open_runs(folders: str | Path | Iterable[str | Path]) -> list[Run]:
-    """The runs in folders, each that of a run or of the seeds of one.
+    """The runs in folders. A folder holds a run, or the seeds of a run.
 
     A folder without a run is skipped and named on stderr. Raises ``ValueError`` if none has one.
     """

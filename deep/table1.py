@@ -22,10 +22,10 @@ from message_passing.tools.files import write_atomically, write_table
 class Table1Command:
     """Train the cells of Table 1 that are missing, then print the table beside the paper's.
 
-    Row by row in the table's order, of a row all algorithms for each seed. Complete runs (also
-    those of python -m deep train) are not trained again, interrupted ones resume. The table counts
-    every complete seed in --runs. Several of these commands may share a folder, one for each GPU:
-    each run is trained by one of them. Writes table1.csv and table1.md.
+    Row by row in the table's order, of a row all algorithms for each seed. Complete runs (also runs
+    of python -m deep train) are not trained again; interrupted ones resume. The table counts every
+    complete seed in --runs. Several of these commands may share a folder, one for each GPU: each
+    run is trained by one of them. Writes table1.csv and table1.md.
     """
 
     rows: tuple[str, ...] = ROWS
@@ -35,14 +35,14 @@ class Table1Command:
     seeds: tuple[int, ...] = (0,)
     """Seeds to train, one run each."""
     budget: Annotated[float | None, tyro.conf.arg(metavar="HOURS")] = None
-    """Stop after so many hours, at the next row of the log; None: when all is there."""
+    """Stop after this time, at the next row of the log; None: when all is there."""
     dry_run: bool = False
     """Train nothing: list the cells, what is there of them and what the rest costs. Hours are from
     the speed of complete runs in --runs."""
     runs: Path = Path("runs")
     """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
     passes: float | None = None
-    """For a look: so many passes in each run. Kept apart, in RUNS/passes-N."""
+    """For a look: N passes in each run. Kept apart, in RUNS/passes-N."""
     archives: dict[str, Path] = field(default_factory=dict)
     """Image-folder archives to take for data sets, e.g. cifar10 cifar10-jpeg.tar.xz. The table
     says so."""

@@ -67,7 +67,7 @@ def cells(
 ) -> Cells:
     """The runs (of seed 0) of these rows and columns of Table 1, in its order.
 
-    With ``passes`` every run is shortened, or stretched, to so many. ``archives`` gives
+    With ``passes`` every run is shortened, or stretched, to this number. ``archives`` gives
     image-folder archives to take in place of data sets. Raises ``ValueError`` for unknown names,
     archives that are not there, passes that are not positive.
     """
@@ -106,7 +106,7 @@ def state_of(folder: Path, config: TrainingConfig) -> tuple[State, str]:
 
 
 def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame:
-    """A row for each run of a cell: the seeds in ``runs``, and those of ``seeds``.
+    """A row for each run of a cell: the seeds in ``runs``, and ``seeds``.
 
     Columns: dataset, model, algorithm, seed, folder, state, problem (a sentence), done (a
     fraction), test_error, seconds.

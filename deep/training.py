@@ -74,7 +74,7 @@ def train(
     checkpoint_every
         Rows of the log from one checkpoint to the next.
     stop_after
-        Stop, with a checkpoint, after so many steps in all (returns None).
+        Number of steps in all after which to stop, with a checkpoint (returns None).
     stop_when
         Asked after every row of the log: stop there, with a checkpoint (returns None).
     tensorboard
