@@ -127,7 +127,7 @@ def test_what_is_measured_is_kept(official, tmp_path, monkeypatch):
         return local_energy(*arguments, **options)
 
     monkeypatch.setattr("deep.pgdl.measurements.local_energy", counting)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         figure7(folder, tmp_path / "out")
     assert len(list((tmp_path / "out/measurements").iterdir())) == 2
     measured[:] = [1] * 10
