@@ -6,20 +6,16 @@ ASAM and schedule-free SGD are those of ``pytorch_optimizer``, the average of SW
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from deep.batch_norm import batch_statistics
-from deep.config import TrainingConfig
+from deep.model_state import batch_statistics
 from deep.optimizers.tensor_list import TensorList
-
-FROM_PYTORCH_OPTIMIZER = ("lookahead", "sam", "asam", "schedulefree")
 
 
 class Baseline:
@@ -161,49 +157,3 @@ class ScheduleFree(Baseline):
             with torch.no_grad():
                 # The way from y to x and back rounds.
                 saved.copy_to(list(self.model.parameters()))
-
-
-def build_baseline(config: TrainingConfig, model: nn.Module, steps: int, per_pass: int) -> Baseline:
-    """The baseline that ``config.algorithm`` names, for a run of ``steps`` steps.
-
-    Raises ``ValueError`` where the package that it comes from is not installed.
-    """
-    base, parameters = config.base(), list(model.parameters())
-    if config.algorithm == "swa":
-        start = max(1, round(config.swa_from * steps))
-        return WeightAveraging(model, base(parameters, lr=config.lr), start, per_pass)
-    library = _pytorch_optimizer(config.algorithm)
-    if config.algorithm == "lookahead":
-        optimizer = library.Lookahead(
-            base(parameters, lr=config.lr), k=config.lookahead_steps, alpha=config.lookahead_rate
-        )
-        return Lookahead(model, optimizer)
-    if config.algorithm in ("sam", "asam"):
-        optimizer = library.SAM(
-            parameters, base, rho=config.sam_radius, adaptive=config.algorithm == "asam",
-            lr=config.lr,
-        )  # fmt: skip
-        return SharpnessAware(model, optimizer)
-    optimizer = library.ScheduleFreeSGD(
-        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
-        warmup_steps=round(config.schedulefree_warmup * steps),
-    )  # fmt: skip
-    return ScheduleFree(model, optimizer)
-
-
-def check_libraries(algorithms: Iterable[str]) -> None:
-    """Raise ``ValueError`` where one of the algorithms needs a package that is not installed."""
-    for algorithm in algorithms:
-        if algorithm in FROM_PYTORCH_OPTIMIZER:
-            _pytorch_optimizer(algorithm)
-
-
-def _pytorch_optimizer(algorithm: str) -> ModuleType:
-    try:
-        import pytorch_optimizer
-    except ImportError as error:
-        raise ValueError(
-            f"algorithm is {algorithm!r}, which needs the package pytorch_optimizer: "
-            "pip install pytorch_optimizer"
-        ) from error
-    return pytorch_optimizer

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from committee.entropic import elastic_pull, local_entropy_gradient, running_average
-from deep.batch_norm import recalibrated
+from deep.model_state import recalibrated
 from deep.optimizers.base import (
     Base,
     EntropicOptimizer,

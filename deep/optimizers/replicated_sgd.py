@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from committee.entropic import descend, elastic_pull
-from deep.batch_norm import batch_statistics, recalibrated
+from deep.model_state import batch_statistics, recalibrated
 from deep.optimizers.base import (
     Base,
     EntropicOptimizer,

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from deep.device import Device
 from deep.flatness import Scope, local_energy
 from deep.images.minibatches import ORDER, stream_seed
 from deep.pgdl.keras_networks import build_network, load_weights
 from deep.pgdl.task import PgdlModel, PgdlTask
-from deep.place import Place
 from message_passing.tools.run_folder import measured_once
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def measure_task(
         build_network(model.layers, model.input_shape)
         task.archive.check(task.weights_name(model))
     data = [task.archive.checksum(shard) for shard in task.shards]
-    torch_device = Place(device).device
+    torch_device = Device(device).torch
 
     @cache
     def batches() -> list[tuple[Tensor, Tensor]]:
