@@ -173,7 +173,7 @@ class EntropySGD(EntropicOptimizer):
                     "gamma is to be measured, but step got no loss; "
                     "call step(closure) or step(loss=loss)."
                 )
-            self.first_loss = float(loss)
+            self.first_loss = float(torch.as_tensor(loss).detach())
         self._inner_step()
         if self.inner_steps_done >= self.inner_steps:
             self._outer_step()
