@@ -17,6 +17,7 @@ from numba import njit
 
 from committee import entropic
 from committee._float32 import gaussians_from_bits
+from message_passing.tools.compiled import compiled
 
 BLOCK = 2048  # normals made at a time; they stay in the first-level cache
 
@@ -25,7 +26,7 @@ _running_average = njit(entropic.running_average)
 _half_word = np.uint64(32)
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@compiled(error_model="numpy", forceinline=True)
 def philox(c0, c1, c2, c3, key0, key1):
     """Four random 32-bit words of a counter (c0, c1, c2, c3) and a key."""
     for _ in range(10):
@@ -38,7 +39,7 @@ def philox(c0, c1, c2, c3, key0, key1):
     return c0, c1, c2, c3
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@compiled(error_model="numpy", forceinline=True)
 def _fill(normals, words, seed, draw, tensor, block):
     """One block of standard normals; ``words`` (BLOCK) is scratch."""
     count = BLOCK // 4
@@ -51,7 +52,7 @@ def _fill(normals, words, seed, draw, tensor, block):
     gaussians_from_bits(words, normals)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def kick_and_average(mean, weights, scale, averaging, seed, draw, tensor, first):
     """``w' ← w' + scale·N(0, I)``, ``μ ← α μ + (1 − α) w'``.
 
