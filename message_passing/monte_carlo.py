@@ -4,8 +4,9 @@
 v = √Δ z Fᵀ matter (F Fᵀ = G, z white; the part of w′ outside the span of the patterns is free and
 enters r analytically). One draw z serves all Δ. This gives log Z wherever it is above about −4.
 
-**Chains** carry on from there: elliptical slice sampling with exact arcs, one hidden unit at a
-time. Along the ellipse v_k cos θ + v′_k sin θ through the state and a fresh draw v′, the
+**Chains** carry on from there; for one hidden unit see ``one_unit.py``. For several they do
+elliptical slice sampling with exact arcs, one hidden unit at a time. Along the ellipse
+v_k cos θ + v′_k sin θ through the state and a fresh draw v′, the
 pre-activations of unit k change sign at angles known in closed form, and only the patterns for
 which it is decisive matter; one pass finds all arcs of solutions, and the new angle is uniform
 on them. Nothing is rejected. (All units at once have far shorter arcs, and mix far more slowly.)
@@ -43,6 +44,7 @@ from message_passing.chain_statistics import (
     jackknife,
     with_and_without,
 )
+from message_passing.one_unit import OneUnitClimb
 from message_passing.problem import LadderResult, ReferenceProblem
 
 #: Draws made in one product.
@@ -72,7 +74,7 @@ class MonteCarlo:
     survived every step of the ladder, no mean differs between the halves of a measurement by more
     than four standard errors, and log Z agrees with the integral of ∂φ/∂Δ = (r − 1)/(2Δ) along
     the rungs to four standard errors; ``residual`` is the largest of these deviations, in
-    standard errors. ``iterations`` counts draws, or slice steps since the last point, over all
+    standard errors. ``iterations`` counts draws, or steps since the last point, over all
     chains.
 
     Attributes
@@ -82,10 +84,9 @@ class MonteCarlo:
     chains : int
         Independent blocks; standard errors are known to a relative 1/√(2(chains − 1)).
     steps, burn_in : int
-        Fewest slice steps (each over all units) of each chain on each rung, counted and not.
+        Fewest steps (each over all units) of each chain on each rung, counted and not.
     longest_burn_in : int
-        Chains that need more on some rung (perceptrons far below what direct sampling reaches
-        do) are said not to have converged.
+        Chains that need more on some rung are said not to have converged.
     seed : int
         Same seed, same result.
     """
@@ -125,7 +126,13 @@ class MonteCarlo:
                     f"(draws is {self.draws}); too many patterns have zero margin."
                 )
             climb = _Climb(self, problem, rngs, sample, settled[-1])
-            points += climb.through([float(variance) for variance in variances[len(points) :]])
+            targets = [float(variance) for variance in variances[len(points) :]]
+            if problem.hidden_units == 1:
+                start = (climb.variance, climb.white, climb.log_z)
+                found = OneUnitClimb(self, problem, rngs, *start).through(targets)
+                points += [_Point(*values) for values in found]
+            else:
+                points += climb.through(targets)
         columns = (np.array(column) for column in zip(*points, strict=True))
         return LadderResult(np.asarray(variances, dtype=np.float64), *columns)
 
