@@ -97,6 +97,17 @@ class Reference:
             weight = 2.0 * weight * ndtr(mean / self.label_width)
         return Nodes(z, v, weight)
 
+    def teacher_field(self, width: float) -> NDArray[np.float64]:
+        """E[u* | h, label] times the weights of ``with_labels``; zero without a teacher."""
+        z, _, weight = self.nodes(width)
+        if not self.teacher:
+            return np.zeros_like(z)
+        mean = self.R / np.sqrt(self.q) * z
+        t = mean / self.label_width
+        density = np.exp(-0.5 * t * t) / np.sqrt(2.0 * np.pi)
+        field: NDArray[np.float64] = 2.0 * weight * (mean * ndtr(t) + self.label_width * density)
+        return field
+
 
 def make_reference(
     name: ReferenceName,

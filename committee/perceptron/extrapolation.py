@@ -1,0 +1,124 @@
+"""Instances beside the theory: deviations at each N, and at N → ∞.
+
+At one distance of one family and by one engine, with controls f (``controls.py``),
+
+    Φ_LE(instance) − Φ_LE(theory) = a + b/N + c·(f − f_∞) + noise of variance ∝ 1/N,
+
+fitted by least squares; a ± its standard error is what is left of the difference at N → ∞.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from committee.perceptron.controls import NAMES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEYS = ["labels", "name", "fraction"]
+
+
+class Fit(NamedTuple):
+    """a and its standard error, and the deviations with c·(f − f_∞) taken off, by instance."""
+
+    limit: float
+    standard_error: float
+    controlled: NDArray[np.float64]
+
+
+def extrapolate(
+    deviations: NDArray[np.float64], sizes: NDArray[np.float64], controls: NDArray[np.float64]
+) -> Fit:
+    """Fit deviations (M,) of instances of sizes N (M,) with controls f − f_∞ (M, F).
+
+    Controls are left out, the last ones first, where there are fewer than two instances a
+    parameter. NaN where there are too few for a and b, or only one size.
+    """
+    spread = controls.std(axis=0) > 1e-12
+    controls = controls[:, spread]
+    controls = controls[:, : max(0, len(deviations) // 2 - 2)]
+    trend = [np.ones(len(sizes)), 1.0 / sizes]
+    if len(set(sizes)) < 2 or len(sizes) < 4:
+        return Fit(np.nan, np.nan, deviations)
+    scale = controls.std(axis=0)
+    design = np.column_stack([*trend, controls / scale])
+    root = np.sqrt(sizes)
+    weighted = design * root[:, None]
+    found, _, rank, _ = np.linalg.lstsq(weighted, deviations * root, rcond=None)
+    left = (deviations - design @ found) * root
+    noise = float(left @ left) / max(len(sizes) - rank, 1)
+    covariance = np.linalg.pinv(weighted.T @ weighted) * noise
+    controlled = deviations - design[:, 2:] @ found[2:]
+    return Fit(float(found[0]), float(np.sqrt(covariance[0, 0])), controlled)
+
+
+def with_theory(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Instances with columns ``theory``, ``deviation`` and the controls f − f_∞."""
+    theory = results["theory"]
+    points = theory[theory["kind"] == "point"]
+    points = points[[*KEYS, "kappa", "variance", "local_entropy", *NAMES]]
+    table = results["instances"].merge(points, on=[*KEYS, "variance"], suffixes=("", "_theory"))
+    table["deviation"] = table["local_entropy"] - table["local_entropy_theory"]
+    for name in NAMES:
+        table[name] = table[name] - table[f"{name}_theory"]
+    return table
+
+
+def summarise(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row for each family, engine and distance; N is "infinity", or one of the sizes.
+
+    ``deviation`` from the theory with its standard error: a of the fit, or the mean over the
+    instances of one size with the controls taken off. ``plain_deviation`` is without controls.
+    """
+    import pandas as pd
+
+    rows = []
+    for keys, group in with_theory(results).groupby([*KEYS, "engine", "variance"], sort=False):
+        group = group[group["converged"]]
+        if group.empty:
+            continue
+        sizes = group["N"].to_numpy(dtype=float)
+        values = group["deviation"].to_numpy()
+        fit = extrapolate(values, sizes, group[list(NAMES)].to_numpy())
+        plain = extrapolate(values, sizes, np.zeros((len(sizes), 0)))
+        first = group.iloc[0]
+        common = {
+            **dict(zip([*KEYS, "engine"], keys, strict=False)),
+            "kappa": first["kappa"],
+            "distance": first["distance"],
+            "theory": first["local_entropy_theory"],
+        }
+        rows.append(
+            {
+                **common,
+                "N": "infinity",
+                "instances": len(group),
+                "deviation": fit.limit,
+                "deviation_standard_error": fit.standard_error,
+                "plain_deviation": plain.limit,
+                "plain_deviation_standard_error": plain.standard_error,
+            }
+        )
+        for N in sorted(set(sizes)):
+            here = sizes == N
+            row = {**common, "N": f"{N:.0f}", "instances": int(here.sum())}
+            for name, column in (("deviation", fit.controlled), ("plain_deviation", values)):
+                part = column[here]
+                error = part.std(ddof=1) / np.sqrt(len(part)) if len(part) > 1 else np.nan
+                row |= {name: part.mean(), f"{name}_standard_error": error}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def root_mean_square(summary: pd.DataFrame, engine: str) -> tuple[float, float, int]:
+    """Of the deviations at N → ∞, what their standard errors alone would make, and how many."""
+    limits = summary[(summary["N"] == "infinity") & (summary["engine"] == engine)].dropna()
+    return (
+        float(np.sqrt(np.mean(limits["deviation"] ** 2))),
+        float(np.sqrt(np.mean(limits["deviation_standard_error"] ** 2))),
+        len(limits),
+    )
