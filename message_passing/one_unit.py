@@ -90,7 +90,9 @@ class OneUnitClimb:
         size, dimensions = self.problem.inputs, len(self.factor)
         before, steps = self._sample(self.variance)
         for target in targets:
-            rungs = math.ceil(math.log(target / self.variance) * math.sqrt(dimensions / 2) / SPACING)
+            rungs = math.ceil(
+                math.log(target / self.variance) * math.sqrt(dimensions / 2) / SPACING
+            )
             for variance in np.geomspace(self.variance, target, rungs + 1)[1:]:
                 self.white *= math.sqrt(self.variance / variance)
                 here, made = self._sample(float(variance))
@@ -143,9 +145,7 @@ class OneUnitClimb:
             )
         return squares
 
-    def _climb(
-        self, below: NDArray[np.float64], above: NDArray[np.float64], ratio: float
-    ) -> None:
+    def _climb(self, below: NDArray[np.float64], above: NDArray[np.float64], ratio: float) -> None:
         """Add ℓ from the rung below to the one above, from all chains and from all but each."""
         dimensions = len(self.factor)
         constant = 0.5 * dimensions * math.log(ratio)

@@ -48,7 +48,7 @@ def billiard_steps(
             first_hits(u, v, centre, side, hits)
             if last >= 0:
                 hits[last] = math.inf  # κ ≥ 0: it cannot come back before t = π
-            wall = np.argmin(hits)
+            wall = int(np.argmin(hits))
             step = min(2.0 * math.atan(hits[wall]), left)
             ends = step == left
             cosine = math.cos(step)

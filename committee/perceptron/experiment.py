@@ -270,8 +270,5 @@ def _file(config: PerceptronConfig, kind: str, first: int, second: int) -> Path:
 
 def _make(task: tuple[PerceptronConfig, str, int, int]) -> None:
     config, kind, first, second = task
-    rows = (
-        predict(config, FAMILIES[first]) if kind == "theory" else measure(config, first, second)
-    )
+    rows = predict(config, FAMILIES[first]) if kind == "theory" else measure(config, first, second)
     write_json(_file(*task), rows)
-

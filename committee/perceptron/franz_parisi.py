@@ -5,9 +5,9 @@ Around a reference w̃ of norm √N (``references.py``),
     Z(Δ) = ∫ dw N(w; w̃, Δ·1) Π_μ Θ[σ_μ w·x_μ > 0],     φ(Δ) = log Z / N       (N → ∞).
 
 Replicas of the reference, n → 0 besides the one in the centre, carry what it knows of the
-patterns. In a fresh pattern's fields, w is a Gaussian of variance V around ω = A h + B v + C u* + e ξ,
-with ξ standard normal, v the field of the reference, h the part of it that all references share,
-and u* the teacher's. With S the mean square of w's centre around w̃ and averages over the
+patterns. In a pattern's fields, w is a Gaussian of variance V around ω = A h + B v + C u* + e ξ,
+ξ standard normal, v the field of the reference, h the part of it that all references share, and
+u* the teacher's. With S the mean square of w's centre around w̃ and averages over the
 training patterns,
 
     φ = extr { ½ [1 + log(V/Δ) + (e² + (q−R²)A²)/V − (V + S)/Δ] + α ⟨log Φ(ω/√V)⟩ },
@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -123,14 +124,9 @@ def franz_parisi(
         reference = make_reference(reference, alpha, kappa, ridge, teacher)
     elif reference.alpha != alpha:
         raise ValueError(f"alpha is {alpha}; {reference.alpha}, the reference's, was expected.")
-    start = min(1e-3, ladder[0])
-    if reference.training_error > 1e-6:
-        # Without solutions nearby the equations are solved from large Δ downwards.
-        path = np.unique(np.concatenate([np.geomspace(ladder[0], max(10.0, ladder[-1]), 16), ladder]))
-        path = path[::-1]
-    else:
-        path = np.unique(np.concatenate([np.geomspace(start, ladder[-1], 8), ladder]))
-    rows, solved = {}, []
+    path = _path(ladder, backwards=reference.training_error > 1e-6)
+    rows: dict[float, tuple[float, ...]] = {}
+    solved: list[tuple[float, NDArray]] = []
     for variance in map(float, path):
         system = _Saddle(reference, variance)
         x, worst = system.solve(solved)
@@ -151,6 +147,21 @@ def franz_parisi(
     return PerceptronCurve(
         reference, variance, 0.5 * r * variance, local_entropy, phi, r, overlap, converged, residual
     )
+
+
+def _path(ladder: NDArray[np.float64], backwards: bool) -> NDArray[np.float64]:
+    """The ladder with its gaps filled, from where the equations are easy.
+
+    That is at small Δ, or, without solutions near the reference, at large Δ.
+    """
+    ends = [max(10.0, ladder[-1])] if backwards else [min(0.02, ladder[0])]
+    wanted = np.unique(np.append(ladder, ends))
+    parts = [
+        np.geomspace(low, high, 1 + int(np.ceil(np.log(high / low) / np.log(4.0))))[:-1]
+        for low, high in pairwise(wanted)
+    ]
+    path = np.unique(np.concatenate([*parts, wanted]))
+    return path[::-1] if backwards else path
 
 
 class _Saddle:

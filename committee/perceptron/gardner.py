@@ -27,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize_scalar, root
-from scipy.special import erfcx, expit, log_ndtr, logit, ndtr
+from scipy.special import erfcx, expit, log_ndtr, ndtr
 
 #: Patterns per input that can be learnt with random labels and κ = 0 (Cover; Gardner).
 CAPACITY = 2.0
@@ -108,21 +108,23 @@ def teacher_overlaps(alpha: float, kappa: float = 0.0) -> tuple[float, float]:
     ArithmeticError
         The equations did not converge.
     """
-    check_kappa(alpha, kappa, teacher=True)
-    at_zero = brentq(lambda x: _teacher_equations(x, alpha), -35.0, 20.0, xtol=1e-13)
-    q = R = float(expit(at_zero))
-    steps = max(2, int(np.ceil(20.0 * kappa)))
-    for margin in np.linspace(0.0, kappa, steps)[1:] if kappa > 0 else ():
-        found = root(
-            _teacher_residual, [logit(q), np.arctanh(R / np.sqrt(q))], (alpha, margin), tol=1e-12
-        )
-        if not np.max(np.abs(found.fun)) < 1e-9:
+    largest = check_kappa(alpha, kappa, teacher=True)
+    start = brentq(lambda x: _teacher_equations(x, alpha), -35.0, 20.0, xtol=1e-13)
+    q = R = float(expit(start))
+    # Towards the largest margin in steps that shrink with what is left: 1 − q does as well.
+    left = 1.0 - kappa / largest
+    x = np.array([start, np.arctanh(np.sqrt(q))])
+    for power in np.linspace(0.0, 1.0, 2 + int(-5.0 * np.log(left)))[1:] if kappa > 0 else ():
+        margin = largest * (1.0 - left**power)
+        found = root(_teacher_residual, x, (alpha, margin), tol=1e-12)
+        x, worst = found.x, float(np.max(np.abs(found.fun)))
+        if not worst < 1e-9:
             raise ArithmeticError(
                 f"no typical overlaps found at alpha = {alpha:g}, kappa = {margin:g} "
-                f"(residual {np.max(np.abs(found.fun)):.2g})."
+                f"(residual {worst:.2g})."
             )
-        q = float(expit(found.x[0]))
-        R = float(np.sqrt(q) * np.tanh(found.x[1]))
+        q = float(expit(x[0]))
+        R = float(np.sqrt(q) * np.tanh(x[1]))
     return q, R
 
 
@@ -161,12 +163,13 @@ def check_alpha(alpha: float, teacher: bool = False) -> None:
         raise ValueError(f"alpha is {alpha}; at most {CAPACITY:g}, the capacity, was expected.")
 
 
-def check_kappa(alpha: float, kappa: float, teacher: bool = False) -> None:
-    """Raise ``ValueError`` unless 0 ≤ κ < the maximum margin."""
+def check_kappa(alpha: float, kappa: float, teacher: bool = False) -> float:
+    """The maximum margin; ``ValueError`` unless 0 ≤ κ < it."""
     check_alpha(alpha, teacher)
     most = maximum_margin(alpha, teacher)
     if not 0 <= kappa < most:
         raise ValueError(f"kappa is {kappa}; a number in [0, {most:.6g}) was expected.")
+    return most
 
 
 def force(x: NDArray) -> NDArray[np.float64]:
@@ -192,20 +195,20 @@ def _mean_force(q: float, rest: float, kappa: float) -> float:
 
 
 def _teacher_nodes(q: float, rest: float, R: float, kappa: float) -> tuple[NDArray, ...]:
-    """z, weights of the label +1 (they sum to one), x, and E[u* | z, label +1] · weight."""
+    """Weights of the label +1 (they sum to one), x, and E[u* | z, label +1] · weight."""
     x, weight = _field(q, rest, kappa)
     z = (kappa - np.sqrt(rest) * x) / np.sqrt(q)
     mean = R / np.sqrt(q) * z
     width = np.sqrt(max(1.0 - R * R / q, 1e-300))
     likely = 2.0 * weight * ndtr(mean / width)
     density = np.exp(-0.5 * (mean / width) ** 2) / np.sqrt(2.0 * np.pi)
-    return z, likely, x, mean * likely + 2.0 * weight * width * density
+    return likely, x, mean * likely + 2.0 * weight * width * density
 
 
 def _teacher_equations(x: float, alpha: float) -> float:
     """κ = 0, where R = q: q = α⟨force²⟩."""
     q, rest = float(expit(x)), float(expit(-x))
-    _, weight, field, _ = _teacher_nodes(q, rest, q, 0.0)
+    weight, field, _ = _teacher_nodes(q, rest, q, 0.0)
     return float(np.log(q / (alpha * (weight @ force(field) ** 2))))
 
 
@@ -213,7 +216,7 @@ def _teacher_residual(x: NDArray, alpha: float, kappa: float) -> NDArray[np.floa
     """Stationarity in q and in R; x = (logit q, artanh R/√q)."""
     q, rest = float(expit(x[0])), float(expit(-x[0]))
     R = float(np.sqrt(q) * np.tanh(x[1]))
-    z, weight, field, teacher = _teacher_nodes(q, rest, R, kappa)
+    weight, field, teacher = _teacher_nodes(q, rest, R, kappa)
     g = force(field) / np.sqrt(rest)  # of the field √q z
     # ⟨∂g/∂h⟩ of fresh patterns: −g(g − x/√(1−q)).
     slope = float(weight @ (-g * (g - field / np.sqrt(rest))))
@@ -247,4 +250,4 @@ def _least_violation(kappa: float) -> tuple[float, float]:
 
 
 def _root(function: object, low: float, high: float) -> float:
-    return float(brentq(function, low, high, xtol=1e-13))  # type: ignore[arg-type]
+    return float(brentq(function, low, high, xtol=1e-13))

@@ -27,9 +27,7 @@ class Instance:
     teacher: NDArray[np.float64] | None
 
     @classmethod
-    def draw(
-        cls, N: int, alpha: float, teacher: bool, rng: np.random.Generator
-    ) -> Instance:
+    def draw(cls, N: int, alpha: float, teacher: bool, rng: np.random.Generator) -> Instance:
         """Independent inputs ±1; labels of a teacher on the sphere, or random."""
         P = round(alpha * N)
         if N < 2 or P < 1:
@@ -72,7 +70,7 @@ class Instance:
         else:
             loss = name if name in ("logistic", "hinge") else "hinge"
             strength = ridge if name in ("logistic", "hinge") else SMALLEST_RIDGE
-            found = fit(self.patterns, self.labels, loss, strength)  # type: ignore[arg-type]
+            found = fit(self.patterns, self.labels, loss, strength)
             if not found.converged:
                 raise RuntimeError(f"{name}: no minimiser found on this instance.")
             weights = found.weights

@@ -247,4 +247,3 @@ def _unpack(state: NDArray) -> tuple[float, float, float]:
     """q̃, Ṽ, R."""
     R = float(np.tanh(state[2])) if len(state) > 2 else 0.0
     return float(np.exp(state[0])), float(np.exp(state[1])), R
-
