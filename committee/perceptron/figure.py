@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.interpolate import CubicHermiteSpline
 
 from committee.perceptron.experiment import DISTANCES, PerceptronConfig
 from committee.perceptron.extrapolation import KEYS
@@ -66,7 +68,8 @@ def plot_local_entropy(
         line = line[line["converged"]].sort_values("distance")
         errors = line["training_error"].max()
         text += f" ({100 * errors:.2g} % errors)" if errors > 1e-4 else ""
-        ax.plot(line["distance"], line["local_entropy"], color=colour, label=text)
+        if len(line) > 1:
+            ax.plot(*_smooth(line), color=colour, label=text)
         engine = "ep" if name == "hebb" else "mc"
         points = _limits(summary, labels, engine)
         points = points[_family(points, labels, name, fraction)]
@@ -184,6 +187,14 @@ def plot_engines(summary: pd.DataFrame, ax: Axes | None = None, labels: str = "r
     )
     ax.legend(frameon=False)
     return ax
+
+
+def _smooth(line: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """d and Φ_LE between the points of a line, through dΦ_LE/dd = (1 − 1/r)/Δ at each."""
+    d, r, variance = (line[name].to_numpy() for name in ("distance", "displacement", "variance"))
+    curve = CubicHermiteSpline(d, line["local_entropy"].to_numpy(), (1.0 - 1.0 / r) / variance)
+    grid = np.geomspace(d[0], d[-1], 200)
+    return grid, curve(grid)
 
 
 def _family(table: pd.DataFrame, labels: str, name: str, fraction: float) -> pd.Series:
