@@ -16,6 +16,8 @@ from committee.experiments import Experiment, ExperimentConfig, Figure1Config, F
 from committee.figures import plot_results, plot_training_costs
 from committee.gaussian_mixture import command as gaussian_mixture
 from committee.gaussian_mixture.experiment import GaussianMixtureConfig
+from committee.perceptron import command as perceptron
+from committee.perceptron.experiment import PerceptronConfig
 from committee.sensitivity import SensitivityConfig
 from committee.tables import (
     closing_table,
@@ -82,6 +84,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
     "figure6": (Figure6Config, draw_figure),
     "sensitivity": (SensitivityConfig, tell_errors(sensitivity.run)),
     "gaussian-mixture": (GaussianMixtureConfig, tell_errors(gaussian_mixture.run)),
+    "perceptron": (PerceptronConfig, tell_errors(perceptron.run)),
     "benchmark": (BenchmarkConfig, tell_errors(show_speed)),
 }
 
