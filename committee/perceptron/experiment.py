@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: Distances of the points.
 DISTANCES = (0.01, 0.03, 0.1, 0.2, 0.3)
 #: Margins of typical references, in units of the largest one: of the lines, and of the points.
-FRACTIONS = (0.0, 0.25, 0.5, 0.75, 0.9)
+FRACTIONS = {"random": (0.0, 0.25, 0.5, 0.75, 0.9), "teacher": (0.0, 0.5, 0.8)}
 MEASURED_FRACTIONS = (0.0, 0.5)
 #: So cold that no error is allowed, whatever the reference makes.
 NO_ERRORS = Majority(inverse_temperature=1e3)
@@ -48,12 +48,13 @@ class Family(NamedTuple):
     fraction: float = 0.0
 
 
-_OTHERS: tuple[ReferenceName, ...] = ("max-margin", "logistic", "hinge", "hebb")
+#: With so small a ridge, the hinge loss finds the maximum margin.
+_OTHERS: tuple[ReferenceName, ...] = ("max-margin", "logistic", "hebb")
 FAMILIES = tuple(
     family
-    for labels in ("random", "teacher")
+    for labels, fractions in FRACTIONS.items()
     for family in (
-        *(Family(labels, "typical", fraction) for fraction in FRACTIONS),
+        *(Family(labels, "typical", fraction) for fraction in fractions),
         *(Family(labels, name) for name in _OTHERS),
     )
 )
@@ -68,9 +69,9 @@ class PerceptronConfig:
     alpha: float = 0.5
     """Patterns per input, P/N; below 2, the capacity with random labels."""
     ridge: float = 1e-3
-    """λ of the logistic and the hinge loss."""
-    sizes: tuple[int, ...] = (250, 500, 1000)
-    """Inputs N of the instances."""
+    """λ of the logistic loss."""
+    sizes: tuple[int, ...] = (200, 400, 800)
+    """Inputs N of the instances; αN must be whole."""
     instances: int = 16
     """Instances of the smallest N; of larger ones fewer, as 1/N, but at least three."""
     chains: int = 8
@@ -91,6 +92,10 @@ class PerceptronConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least {least} was expected.")
         if len(set(self.sizes)) < 2 or min(self.sizes) < 20:
             raise ValueError(f"sizes is {self.sizes}; two or more N ≥ 20 were expected.")
+        for N in self.sizes:
+            if abs(self.alpha * N - round(self.alpha * N)) > 1e-9:
+                # Rounded, P/N would be another α, and 1/N corrections would hide it.
+                raise ValueError(f"alpha N is {self.alpha * N:g}; a whole number was expected.")
 
     def count(self, N: int) -> int:
         """Instances of that size."""
@@ -142,7 +147,7 @@ def predict(config: PerceptronConfig, family: Family) -> list[Row]:
     reference = make_reference(
         family.name, config.alpha, config.kappa(family), config.ridge, family.labels == "teacher"
     )
-    line = franz_parisi(config.alpha, np.geomspace(4e-3, 4.0, 14), reference)
+    line = franz_parisi(config.alpha, np.geomspace(4e-3, 4.0, 10), reference)
     points = franz_parisi(config.alpha, _variances(line), reference)
     rows = []
     for kind, curve in (("line", line), ("point", points)):

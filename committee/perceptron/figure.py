@@ -31,7 +31,6 @@ STYLES = {
     ("typical", 0.5): ("#E69F00", "s", "typical, $\\kappa=\\kappa_{max}/2$"),
     ("max-margin", 0.0): ("#0072B2", "D", "maximum margin"),
     ("logistic", 0.0): ("#009E73", "^", "logistic loss"),
-    ("hinge", 0.0): ("#56B4E9", "v", "hinge loss"),
     ("hebb", 0.0): ("#000000", "*", "Hebb"),
 }
 #: The distances of panels (b) and (c).

@@ -277,7 +277,7 @@ def _noise_nodes(
     borders = middle[:, None] + scale * np.array([-5.0, -2.0, 0.0, 2.0, 5.0])
     fixed = np.broadcast_to(np.linspace(-7.0, 7.0, 6), (len(zero), 6))
     edges = np.sort(np.clip(np.concatenate([borders, fixed], axis=1), -7.0, 7.0), axis=1)
-    nodes, weights = np.polynomial.legendre.leggauss(8)
+    nodes, weights = np.polynomial.legendre.leggauss(6)
     half = 0.5 * np.diff(edges, axis=1)[:, :, None]
     zeta = (0.5 * (edges[:, 1:] + edges[:, :-1])[:, :, None] + half * nodes).reshape(len(zero), -1)
     weight = (half * weights).reshape(len(zero), -1)
