@@ -73,7 +73,9 @@ class PerceptronConfig:
     sizes: tuple[int, ...] = (200, 400, 800)
     """Inputs N of the instances; αN must be whole."""
     instances: int = 16
-    """Instances of the smallest N; of larger ones fewer, as 1/N, but at least three."""
+    """Instances of the smallest N for Monte Carlo; of larger ones fewer, as 1/N, at least three."""
+    more: int = 5
+    """For each of them, so many instances without Monte Carlo: ep and bp take no time."""
     chains: int = 8
     """Chains of Monte Carlo."""
     steps: int = 40
@@ -87,7 +89,8 @@ class PerceptronConfig:
         check_alpha(self.alpha)
         if not self.alpha < 2:
             raise ValueError(f"alpha is {self.alpha}; a number below 2 was expected.")
-        for name, least in (("instances", 3), ("steps", 2), ("chains", 4), ("workers", 1)):
+        least_values = {"instances": 3, "more": 0, "steps": 2, "chains": 4, "workers": 1}
+        for name, least in least_values.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least {least} was expected.")
         if len(set(self.sizes)) < 2 or min(self.sizes) < 20:
@@ -98,7 +101,7 @@ class PerceptronConfig:
                 raise ValueError(f"alpha N is {self.alpha * N:g}; a whole number was expected.")
 
     def count(self, N: int) -> int:
-        """Instances of that size."""
+        """Instances of that size for Monte Carlo."""
         return max(3, round(self.instances * min(self.sizes) / N))
 
     def kappa(self, family: Family) -> float:
@@ -123,7 +126,11 @@ def compute(config: PerceptronConfig, progress: bool = False) -> dict[str, pd.Da
     _finish(tasks, config, progress, "theory")
     # The largest ones first, so that no process ends alone.
     sizes = sorted(config.sizes, reverse=True)
-    tasks = [(config, "instances", N, i) for N in sizes for i in range(config.count(N))]
+    tasks = [
+        (config, "instances", N, i)
+        for N in sizes
+        for i in range(config.count(N) * (1 + config.more))
+    ]
     _finish(tasks, config, progress, "instances")
     return load(config.out)
 
@@ -208,7 +215,7 @@ def measure(config: PerceptronConfig, N: int, index: int) -> list[Row]:
             variances = np.array([point["variance"] for point in points])
             controls = [observed(instance, w, variance) for variance in variances]
             for engine, solver in engines.items():
-                if errors and engine == "mc":
+                if engine == "mc" and (errors or index >= config.count(N)):
                     continue
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # stored, point by point

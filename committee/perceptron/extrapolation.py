@@ -72,46 +72,71 @@ def summarise(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row for each family, engine and distance; N is "infinity", or one of the sizes.
 
     ``deviation`` from the theory with its standard error: a of the fit, or the mean over the
-    instances of one size with the controls taken off. ``plain_deviation`` is without controls.
+    instances of one size with the controls taken off. For "mc" it is the deviation of "ep", which
+    more instances have, plus the same for the difference of both on the instances of "mc".
+    ``plain_deviation`` is the mean of the engine's own instances without controls.
     """
     import pandas as pd
 
-    rows = []
-    for keys, group in with_theory(results).groupby([*KEYS, "engine", "variance"], sort=False):
-        group = group[group["converged"]]
-        if group.empty:
-            continue
-        sizes = group["N"].to_numpy(dtype=float)
-        values = group["deviation"].to_numpy()
-        fit = extrapolate(values, sizes, group[list(NAMES)].to_numpy())
-        plain = extrapolate(values, sizes, np.zeros((len(sizes), 0)))
-        first = group.iloc[0]
+    table = with_theory(results)
+    table = table[table["converged"]]
+    rows: list[dict[str, object]] = []
+    for keys, family in table.groupby([*KEYS, "variance"], sort=False):
+        first = family.iloc[0]
         common = {
-            **dict(zip([*KEYS, "engine"], keys, strict=False)),
+            **dict(zip(KEYS, keys, strict=False)),
             "kappa": first["kappa"],
             "distance": first["distance"],
             "theory": first["local_entropy_theory"],
         }
-        rows.append(
-            {
-                **common,
-                "N": "infinity",
-                "instances": len(group),
-                "deviation": fit.limit,
-                "deviation_standard_error": fit.standard_error,
-                "plain_deviation": plain.limit,
-                "plain_deviation_standard_error": plain.standard_error,
-            }
-        )
-        for N in sorted(set(sizes)):
-            here = sizes == N
-            row = {**common, "N": f"{N:.0f}", "instances": int(here.sum())}
-            for name, column in (("deviation", fit.controlled), ("plain_deviation", values)):
-                part = column[here]
-                error = part.std(ddof=1) / np.sqrt(len(part)) if len(part) > 1 else np.nan
-                row |= {name: part.mean(), f"{name}_standard_error": error}
-            rows.append(row)
+        ep: dict[str, tuple[float, float]] = {}
+        for engine in ("ep", "bp", "mc"):  # "mc" leans on "ep"
+            group = family[family["engine"] == engine]
+            if group.empty:
+                continue
+            plain = _estimates(group["deviation"], group["N"], np.zeros((len(group), 0)))
+            if engine == "mc":
+                both = group.merge(
+                    family[family["engine"] == "ep"], on=["N", "instance"], suffixes=("", "_ep")
+                )
+                gap = both["deviation"] - both["deviation_ep"]
+                gaps = _estimates(gap, both["N"], np.zeros((len(both), 0)))
+                found = {N: _sum(ep[N], gaps[N]) for N in gaps.keys() & ep.keys()}
+            else:
+                found = _estimates(group["deviation"], group["N"], group[list(NAMES)].to_numpy())
+                ep = found if engine == "ep" else ep
+            counts = group["N"].value_counts()
+            for N in sorted(found, key=lambda size: (size != "infinity", size.zfill(9))):
+                rows.append(
+                    {
+                        **common,
+                        "engine": engine,
+                        "N": N,
+                        "instances": len(group) if N == "infinity" else int(counts[int(N)]),
+                        "deviation": found[N][0],
+                        "deviation_standard_error": found[N][1],
+                        "plain_deviation": plain[N][0],
+                        "plain_deviation_standard_error": plain[N][1],
+                    }
+                )
     return pd.DataFrame(rows)
+
+
+def _estimates(
+    deviations: pd.Series, sizes: pd.Series, controls: NDArray[np.float64]
+) -> dict[str, tuple[float, float]]:
+    """Value and standard error at N → ∞ and at each N with two instances or more."""
+    fit = extrapolate(deviations.to_numpy(), sizes.to_numpy(dtype=float), controls)
+    found = {"infinity": (fit.limit, fit.standard_error)}
+    for N in sorted(set(sizes)):
+        part = fit.controlled[sizes.to_numpy() == N]
+        if len(part) > 1:
+            found[str(N)] = float(part.mean()), float(part.std(ddof=1) / np.sqrt(len(part)))
+    return found
+
+
+def _sum(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    return one[0] + other[0], float(np.hypot(one[1], other[1]))
 
 
 def root_mean_square(summary: pd.DataFrame, engine: str) -> tuple[float, float, int]:

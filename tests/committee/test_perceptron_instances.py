@@ -165,7 +165,7 @@ def test_bad_configuration():
         PerceptronConfig(alpha=2.0)
     with pytest.raises(ValueError, match="sizes is"):
         PerceptronConfig(sizes=(100,))
-    with pytest.raises(ValueError, match="alpha N is 12.5"):
+    with pytest.raises(ValueError, match=r"alpha N is 12\.5"):
         PerceptronConfig(alpha=0.1, sizes=(125, 250))
     with pytest.raises(ValueError, match="chains is 2"):
         PerceptronConfig(chains=2)
