@@ -1,6 +1,6 @@
 """Observables of one instance whose values at N → ∞ are known: they tell its luck.
 
-Φ_LE of one instance scatters around the theory by some 0.2/√N, a hundred times more than sampling
+Φ_LE of one instance scatters around the theory (by 0.2/√N at α = 0.5), far more than sampling
 leaves open. Most of it follows observables f that the reference's theory knows as well,
 
     ⟨v⟩, ⟨v²⟩, ψ = ⟨log Φ(v/√Δ)⟩,  each (1/N) Σ_μ,

@@ -70,11 +70,11 @@ class PerceptronConfig:
     """Patterns per input, P/N; below 2, the capacity with random labels."""
     ridge: float = 1e-3
     """λ of the logistic loss."""
-    sizes: tuple[int, ...] = (200, 400, 800)
+    sizes: tuple[int, ...] = (150, 300, 600)
     """Inputs N of the instances; αN must be whole."""
     instances: int = 16
     """Instances of the smallest N for Monte Carlo; of larger ones fewer, as 1/N, at least three."""
-    more: int = 5
+    more: int = 3
     """For each of them, so many instances without Monte Carlo: ep and bp take no time."""
     chains: int = 8
     """Chains of Monte Carlo."""

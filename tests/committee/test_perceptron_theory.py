@@ -128,7 +128,7 @@ def test_around_the_teacher():
     for alpha, variance in ((0.5, 0.05), (0.5, 0.6), (1.5, 30.0)):
         phi, r = volume_around_the_teacher(alpha, variance)
         curve = franz_parisi(alpha, [variance], teacher=True)
-        assert curve.free_entropy[0] == pytest.approx(phi, abs=1e-7)
+        assert curve.free_entropy[0] == pytest.approx(phi, abs=1e-6)
         assert curve.displacement[0] == pytest.approx(r, abs=1e-6)
     assert teacher_overlaps(1.5)[0] == teacher_overlaps(1.5)[1]
 
