@@ -12,6 +12,8 @@ from committee.experiments import Experiment, ExperimentConfig, Figure1Config, F
 from committee.figures import plot_results, plot_training_costs
 from committee.gaussian_mixture.bayes import bayes_error, oracle_error
 from committee.gaussian_mixture.experiment import GaussianMixtureConfig, compute
+from committee.perceptron import command as perceptron
+from committee.perceptron.experiment import PerceptronConfig
 from committee.sensitivity import SensitivityConfig
 from committee.tables import (
     closing_table,
@@ -73,6 +75,7 @@ COMMANDS: Commands = {
     "figure6": (Figure6Config, draw_figure),
     "sensitivity": (SensitivityConfig, sensitivity.run),
     "gaussian-mixture": (GaussianMixtureConfig, draw_gaussian_mixture),
+    "perceptron": (PerceptronConfig, perceptron.run),
     "benchmark": (BenchmarkConfig, show_speed),
 }
 

@@ -7,6 +7,16 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+#: Half a burn-in is worth at least so many independent states (R̂ below 1.12), or it is doubled.
+FEWEST_INDEPENDENT = 4.0
+#: Probability that chains which have settled fail one of all the tests on the way to a point.
+FALSE_ALARMS = 1e-3
+
+
+def largest_deviation(tests: int) -> float:
+    """The deviation, in standard errors, that the largest of so many tests may have."""
+    return float(norm.isf(FALSE_ALARMS / tests))
+
 
 def with_and_without(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over all blocks, followed by the means over all blocks but one, for each."""

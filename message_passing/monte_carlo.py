@@ -4,8 +4,9 @@
 v = √Δ z Fᵀ matter (F Fᵀ = G, z white; the part of w′ outside the span of the patterns is free and
 enters r analytically). One draw z serves all Δ. This gives log Z wherever it is above about −4.
 
-**Chains** carry on from there: elliptical slice sampling with exact arcs, one hidden unit at a
-time. Along the ellipse v_k cos θ + v′_k sin θ through the state and a fresh draw v′, the
+**Chains** carry on from there; for one hidden unit see ``one_unit.py``. For several they do
+elliptical slice sampling with exact arcs, one hidden unit at a time. Along the ellipse
+v_k cos θ + v′_k sin θ through the state and a fresh draw v′, the
 pre-activations of unit k change sign at angles known in closed form, and only the patterns for
 which it is decisive matter; one pass finds all arcs of solutions, and the new angle is uniform
 on them. Nothing is rejected. (All units at once have far shorter arcs, and mix far more slowly.)
@@ -35,17 +36,19 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 from tqdm import tqdm
 
 from message_passing import _kernels_monte_carlo as kernels
 from message_passing.chain_statistics import (
+    FEWEST_INDEPENDENT,
     deviation,
     drift,
     independent_states,
     jackknife,
+    largest_deviation,
     with_and_without,
 )
+from message_passing.one_unit import OneUnitClimb
 from message_passing.problem import LadderResult, ReferenceProblem
 
 #: Draws made in one product.
@@ -58,11 +61,6 @@ MOST_DIVISIONS = 40
 CANDIDATES = 12
 #: The smallest fraction of states that must survive a step of the ladder.
 SMALLEST_SURVIVAL = 0.25
-#: Probability that chains which have settled fail one of all the tests on the way to a point.
-FALSE_ALARMS = 1e-3
-#: Half a burn-in is worth at least so many independent states (that is R̂ below 1.12); it is
-#: doubled until it is.
-FEWEST_INDEPENDENT = 4.0
 
 
 @dataclass(frozen=True)
@@ -86,10 +84,9 @@ class MonteCarlo:
     chains : int
         Independent blocks; standard errors are known to a relative 1/√(2(chains − 1)).
     steps, burn_in : int
-        Fewest slice steps (each over all units) of each chain on each rung, counted and not.
+        Fewest steps (each over all units) of each chain on each rung, counted and not.
     longest_burn_in : int
-        Chains that need more on some rung (perceptrons far below what direct sampling reaches
-        do) are said not to have converged.
+        Chains that need more on some rung are said not to have converged.
     seed : int
         Same seed, same result.
     """
@@ -133,7 +130,13 @@ class MonteCarlo:
             climb = _Climb(self, problem, rngs, sample, settled[-1])
             missing = [float(variance) for variance in variances[len(points) :]]
             with tqdm(missing, "mc", disable=not progress) as bar:
-                points += climb.through(missing, bar.update)
+                if problem.hidden_units == 1:
+                    start = (climb.variance, climb.white, climb.log_z)
+                    for values in OneUnitClimb(self, problem, rngs, *start).through(missing):
+                        points.append(_Point(*values))
+                        bar.update()
+                else:
+                    points += climb.through(missing, bar.update)
         columns = (np.array(column) for column in zip(*points, strict=True))
         return LadderResult(np.asarray(variances, dtype=np.float64), *columns)
 
@@ -341,8 +344,7 @@ class _Climb:
         log_z, error = jackknife(self.log_z)
         r = (squares.mean() + _outside(self.problem)) / size
         r_error = squares.std(ddof=1) / np.sqrt(len(squares)) / size
-        limit = norm.isf(FALSE_ALARMS / self.tests)
-        settled = self.settled and self.deviation < limit
+        settled = self.settled and self.deviation < largest_deviation(self.tests)
         return _Point(
             min(log_z, 0.0) / size, r, settled, steps, self.deviation, error / size, r_error
         )

@@ -1,0 +1,76 @@
+"""Compiled kernel: billiards on the sphere, within the solutions of margin κ.
+
+Great circles w cos t + p sin t, ‖w‖ = ‖p‖ = √N, that are reflected where a stability falls to κ,
+leave the uniform distribution on the solutions as it is. Sources: as of
+``message_passing/_kernels_bouncing.py``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from message_passing._kernels_bouncing import MOST_BOUNCES, first_hits
+from message_passing.tools.compiled import compiled
+
+
+@compiled
+def billiard_steps(
+    signed: NDArray[np.float64],
+    gram: NDArray[np.float64],
+    kappa: float,
+    steps: int,
+    weights: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> int:
+    """Quarter turns from solutions ``weights`` (N,), in place; the number that arrived.
+
+    ``signed`` (P, N) are σx/√N, ``gram`` (P, P) their products. A trajectory that rounding keeps
+    in a corner is undone.
+    """
+    P, N = signed.shape
+    centre = np.full(P, -kappa)
+    side = np.ones(P)
+    hits = np.empty(P)
+    arrived = 0
+    for _ in range(steps):
+        w = weights.copy()
+        p = rng.standard_normal(N)
+        p -= np.dot(p, w) / np.dot(w, w) * w
+        p *= math.sqrt(N / np.dot(p, p))
+        u = np.dot(signed, w)
+        v = np.dot(signed, p)
+        left = 0.5 * math.pi
+        last = -1
+        for _bounce in range(MOST_BOUNCES * P):
+            first_hits(u, v, centre, side, hits)
+            if last >= 0:
+                hits[last] = math.inf  # κ ≥ 0: it cannot come back before t = π
+            wall = int(np.argmin(hits))
+            step = min(2.0 * math.atan(hits[wall]), left)
+            ends = step == left
+            cosine = math.cos(step)
+            sine = math.sin(step)
+            for i in range(N):
+                a = w[i]
+                w[i] = cosine * a + sine * p[i]
+                p[i] = cosine * p[i] - sine * a
+            for mu in range(P):
+                a = u[mu]
+                u[mu] = cosine * a + sine * v[mu]
+                v[mu] = cosine * v[mu] - sine * a
+            if ends:
+                weights[:] = w * math.sqrt(N / np.dot(w, w))
+                arrived += 1
+                break
+            left -= step
+            last = wall
+            # The wall's normal, within the sphere: σx/√N − κ w/N.
+            kick = -2.0 * v[wall] / (gram[wall, wall] - kappa * kappa / N)
+            for i in range(N):
+                p[i] += kick * (signed[wall, i] - kappa / N * w[i])
+            for mu in range(P):
+                v[mu] += kick * (gram[wall, mu] - kappa / N * u[mu])
+    return arrived

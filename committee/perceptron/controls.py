@@ -1,0 +1,60 @@
+"""Observables of one instance whose values at N → ∞ are known: they tell its luck.
+
+Φ_LE of one instance scatters around the theory (by 0.2/√N at α = 0.5), far more than sampling
+leaves open. Most of it follows observables f that the reference's theory knows as well,
+
+    ⟨v⟩, ⟨v²⟩, ψ = ⟨log Φ(v/√Δ)⟩,  each (1/N) Σ_μ,
+    T = (Δ/N) ‖Π Σ_μ g(v_μ) σ_μ x_μ/√N‖²,   g(v) = ∂ log Φ(v/√Δ)/∂v,   Π across w̃,
+
+the first two orders of log Z in the overlaps between patterns; with a teacher, R also. A linear
+regression on f − f_∞ takes the scatter away and leaves the limit N → ∞ where it is. With the
+averages of ``franz_parisi.py`` and q, R of the reference, b = (⟨gz⟩, ⟨gv⟩, ⟨gu*⟩),
+
+    T_∞ = Δ [α⟨g²⟩ + α² (bᵀ Q⁻¹ b − ⟨gv⟩²)],
+    Q = ((R²/q, √q, R/√q), (√q, 1, R), (R/√q, R, 1));
+
+without a teacher, the first two rows and columns.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+
+from committee.perceptron.gardner import force
+from committee.perceptron.instances import Instance
+from committee.perceptron.references import Reference
+
+#: In the order of both functions.
+NAMES = ("stability", "square", "log_probability", "alignment", "teacher_overlap")
+
+
+def observed(instance: Instance, weights: NDArray, variance: float) -> NDArray[np.float64]:
+    """f of an instance and a reference (N,) on it; R is 0 without a teacher."""
+    N, root = len(weights), np.sqrt(variance)
+    v = instance.stabilities(weights)
+    g = force(-v / root) / root
+    direction = weights / np.linalg.norm(weights)
+    pull = (g * instance.labels) @ instance.patterns / np.sqrt(N)
+    pull = pull - (pull @ direction) * direction
+    R = 0.0 if instance.teacher is None else direction @ instance.teacher / np.sqrt(N)
+    sums = [np.sum(v), np.sum(v * v), np.sum(log_ndtr(v / root)), variance * (pull @ pull)]
+    return np.append(np.array(sums) / N, R)
+
+
+def expected(reference: Reference, variance: float) -> NDArray[np.float64]:
+    """f at N → ∞."""
+    alpha, root = reference.alpha, np.sqrt(variance)
+    z, v, weight = reference.with_labels(float(root))
+    g = force(-v / root) / root
+    length, R = np.sqrt(reference.q), reference.R
+    along = reference.teacher_field(float(root))
+    b = np.array([weight @ (g * z), weight @ (g * v), along @ g])
+    turn = R / length
+    Q = np.array([[turn**2, length, turn], [length, 1.0, R], [turn, R, 1.0]])
+    if not reference.teacher:
+        b, Q = b[:2], Q[:2, :2]
+    aligned = alpha * (weight @ g**2) + alpha**2 * (b @ np.linalg.solve(Q, b) - b[1] ** 2)
+    sums = [weight @ v, weight @ v**2, weight @ log_ndtr(v / root)]
+    return np.array([*(alpha * np.array(sums)), variance * aligned, R])

@@ -1,0 +1,289 @@
+"""The figure on the perceptron as data: theory, instances of several sizes, stored, resumable."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+from committee.perceptron.controls import NAMES, expected, observed
+from committee.perceptron.franz_parisi import PerceptronCurve, franz_parisi
+from committee.perceptron.gardner import check_alpha, generalisation_error, maximum_margin
+from committee.perceptron.instances import Instance
+from committee.perceptron.references import ReferenceName, make_reference
+from message_passing.belief_propagation import BeliefPropagation
+from message_passing.expectation_propagation import ExpectationPropagation
+from message_passing.local_entropy import Engine, local_entropy_curve
+from message_passing.monte_carlo import MonteCarlo
+from message_passing.output_node import Majority
+from message_passing.problem import PatternGeometry
+from message_passing.tools.files import read_records, write_records
+from message_passing.tools.parallel import run_tasks
+from message_passing.tools.run_folder import RunFolder, as_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Distances of the points.
+DISTANCES = (0.01, 0.03, 0.1, 0.2, 0.3)
+#: Margins of typical references, in units of the largest one: of the lines, and of the points.
+FRACTIONS = {"random": (0.0, 0.25, 0.5, 0.75, 0.9), "teacher": (0.0, 0.5, 0.8)}
+MEASURED_FRACTIONS = (0.0, 0.5)
+#: So cold that no error is allowed, whatever the reference makes.
+NO_ERRORS = Majority(inverse_temperature=1e3)
+
+Row = dict[Any, Any]
+
+
+class Family(NamedTuple):
+    """References of one kind: random or a teacher's labels, a name, κ in units of the largest."""
+
+    labels: str
+    name: ReferenceName
+    fraction: float = 0.0
+
+
+#: With so small a ridge, the hinge loss finds the maximum margin.
+_OTHERS: tuple[ReferenceName, ...] = ("max-margin", "logistic", "hebb")
+FAMILIES = tuple(
+    family
+    for labels, fractions in FRACTIONS.items()
+    for family in (
+        *(Family(labels, "typical", fraction) for fraction in fractions),
+        *(Family(labels, name) for name in _OTHERS),
+    )
+)
+
+
+@dataclass(frozen=True)
+class PerceptronConfig:
+    """Local entropy of perceptrons: replica theory beside instances."""
+
+    out: Path = Path("results/perceptron")
+    """Folder of the results. Running again with the same folder resumes."""
+    alpha: float = 0.5
+    """Patterns per input, P/N; below 2, the capacity with random labels."""
+    ridge: float = 1e-3
+    """λ of the logistic loss."""
+    sizes: tuple[int, ...] = (150, 300, 600)
+    """Inputs N of the instances; αN must be whole."""
+    instances: int = 16
+    """Instances of the smallest N for Monte Carlo; of larger ones fewer, as 1/N, at least three."""
+    more: int = 3
+    """For each of them, so many instances without Monte Carlo: ep and bp take no time."""
+    chains: int = 8
+    """Chains of Monte Carlo."""
+    steps: int = 40
+    """Steps of each of its chains on each rung."""
+    seed: int = 0
+    """Seed of the instances."""
+    workers: int = 2
+    """Processes."""
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        if not self.alpha < 2:
+            raise ValueError(f"alpha is {self.alpha}; a number below 2 was expected.")
+        least_values = {"instances": 3, "more": 0, "steps": 2, "chains": 4, "workers": 1}
+        for name, least in least_values.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least {least} was expected.")
+        if len(set(self.sizes)) < 2 or min(self.sizes) < 20:
+            raise ValueError(f"sizes is {self.sizes}; two or more N ≥ 20 were expected.")
+        for N in self.sizes:
+            if abs(self.alpha * N - round(self.alpha * N)) > 1e-9:
+                # Rounded, P/N would be another α, and 1/N corrections would hide it.
+                raise ValueError(f"alpha N is {self.alpha * N:g}; a whole number was expected.")
+
+    def count(self, N: int) -> int:
+        """Instances of that size for Monte Carlo."""
+        return max(3, round(self.instances * min(self.sizes) / N))
+
+    def kappa(self, family: Family) -> float:
+        return family.fraction * maximum_margin(self.alpha, family.labels == "teacher")
+
+
+def compute(config: PerceptronConfig, progress: bool = False) -> dict[str, pd.DataFrame]:
+    """Tables "theory" and "instances", stored in ``config.out``; what is there is not repeated.
+
+    Raises
+    ------
+    ValueError
+        The folder holds the results of another configuration.
+    """
+    science = {k: v for k, v in asdict(config).items() if k not in ("out", "workers")}
+    settings = as_json(science)
+    folder = RunFolder(config.out, units=("theory", "instances"))
+    folder.check(settings)
+    folder.store_config("Perceptron: theory beside instances", settings)
+    tasks = [(config, "theory", i, 0) for i in range(len(FAMILIES))]
+    _finish(tasks, config, progress, "theory")
+    # The largest ones first, so that no process ends alone.
+    sizes = sorted(config.sizes, reverse=True)
+    tasks = [
+        (config, "instances", N, i)
+        for N in sizes
+        for i in range(config.count(N) * (1 + config.more))
+    ]
+    _finish(tasks, config, progress, "instances")
+    return load(config.out)
+
+
+def load(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """Read what :func:`compute` stored."""
+    import pandas as pd
+
+    return {
+        kind: pd.concat(
+            [read_records(file) for file in sorted((Path(folder) / kind).glob("*.json"))],
+            ignore_index=True,
+        )
+        for kind in ("theory", "instances")
+    }
+
+
+def predict(config: PerceptronConfig, family: Family) -> list[Row]:
+    """Lines and points of one family: Φ_LE, and the controls at N → ∞."""
+    reference = make_reference(
+        family.name, config.alpha, config.kappa(family), config.ridge, family.labels == "teacher"
+    )
+    line = franz_parisi(config.alpha, np.geomspace(4e-3, 4.0, 10), reference)
+    points = franz_parisi(config.alpha, _variances(line), reference)
+    rows = []
+    for kind, curve in (("line", line), ("point", points)):
+        for i, variance in enumerate(map(float, curve.variance)):
+            row = {
+                **family._asdict(),
+                "kappa": config.kappa(family),
+                "kind": kind,
+                "variance": variance,
+                "distance": float(curve.distance[i]),
+                "local_entropy": float(curve.local_entropy[i]),
+                "displacement": float(curve.displacement[i]),
+                "error": float(generalisation_error(reference.R)),
+                "training_error": reference.training_error,
+                "converged": bool(curve.converged[i]),
+            }
+            if kind == "point":
+                row |= dict(zip(NAMES, map(float, expected(reference, variance)), strict=True))
+            rows.append(row)
+    return rows
+
+
+def measure(config: PerceptronConfig, N: int, index: int) -> list[Row]:
+    """All families on one instance of each kind of labels, by all engines.
+
+    A family is left out where the instance has no such reference (no solution of its margin), and
+    where the reference makes training errors, which the theory does not count. Hebb's rule is
+    measured without errors, by the engines that can.
+    """
+    theory = load_points(config)
+    rows: list[Row] = []
+    for labels in ("random", "teacher"):
+        seed = np.random.SeedSequence((config.seed, N, index, labels == "teacher"))
+        rng = np.random.default_rng(seed)
+        instance = Instance.draw(N, config.alpha, labels == "teacher", rng)
+        geometry = PatternGeometry(instance.patterns)
+        engines: dict[str, Engine] = {
+            "bp": BeliefPropagation(node=NO_ERRORS),
+            "ep": ExpectationPropagation(node=NO_ERRORS),
+            "mc": MonteCarlo(
+                draws=200 * config.chains,
+                chains=config.chains,
+                steps=config.steps,
+                burn_in=max(2, config.steps // 2),
+                seed=int(rng.integers(2**31)),
+            ),
+        }
+        for family, points in theory.items():
+            if family.labels != labels or family.fraction not in MEASURED_FRACTIONS:
+                continue
+            try:
+                w = instance.reference(family.name, rng, config.kappa(family), config.ridge)
+            except RuntimeError:
+                continue
+            errors = int(np.sum(instance.stabilities(w) < 0))
+            if errors and family.name != "hebb":
+                continue
+            variances = np.array([point["variance"] for point in points])
+            controls = [observed(instance, w, variance) for variance in variances]
+            for engine, solver in engines.items():
+                if engine == "mc" and (errors or index >= config.count(N)):
+                    continue
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # stored, point by point
+                    curve = local_entropy_curve(
+                        w[None], geometry, instance.labels, engine=solver, variances=variances
+                    )
+                r = curve.displacement
+                wanted = np.array([point["distance"] for point in points])
+                slope = (1.0 - 1.0 / r) / curve.variance
+                moved = curve.local_entropy + slope * (wanted - curve.distance)
+                for i, variance in enumerate(map(float, variances)):
+                    rows.append(
+                        {
+                            **family._asdict(),
+                            "N": N,
+                            "instance": index,
+                            "engine": engine,
+                            "variance": variance,
+                            "distance": float(wanted[i]),
+                            "local_entropy": float(moved[i]),
+                            "standard_error": float(curve.standard_error[i]),
+                            "converged": bool(curve.converged[i]),
+                            "training_errors": errors,
+                            **dict(zip(NAMES, map(float, controls[i]), strict=True)),
+                        }
+                    )
+    return rows
+
+
+def load_points(config: PerceptronConfig) -> dict[Family, list[Row]]:
+    """The points of the theory, by family."""
+    return {
+        family: [
+            row
+            for row in read_records(_file(config, "theory", i, 0)).to_dict("records")
+            if row["kind"] == "point"
+        ]
+        for i, family in enumerate(FAMILIES)
+    }
+
+
+def _variances(line: PerceptronCurve) -> NDArray[np.float64]:
+    """Δ of the wanted distances; around references with errors, of those that are there."""
+    to_variance = PchipInterpolator(np.log(line.distance), np.log(line.variance))
+    wanted = np.log([d for d in DISTANCES if d > line.distance[0]])
+    return np.exp(to_variance(wanted))
+
+
+def _finish(
+    tasks: list[tuple[PerceptronConfig, str, int, int]],
+    config: PerceptronConfig,
+    progress: bool,
+    description: str,
+) -> None:
+    todo = [task for task in tasks if not _file(*task).exists()]
+    if todo:
+        done = run_tasks(
+            _make, todo, workers=config.workers, progress=progress, description=description
+        )
+        for _ in done:  # each stores its own file
+            pass
+
+
+def _file(config: PerceptronConfig, kind: str, first: int, second: int) -> Path:
+    return config.out / kind / f"{first:02d}-{second:04d}.json"
+
+
+def _make(task: tuple[PerceptronConfig, str, int, int]) -> None:
+    import pandas as pd
+
+    config, kind, first, second = task
+    rows = predict(config, FAMILIES[first]) if kind == "theory" else measure(config, first, second)
+    write_records(_file(*task), pd.DataFrame(rows))

@@ -1,0 +1,45 @@
+"""The Franz–Parisi potential in its overlaps, as the replicas give it, by plain quadrature.
+
+Overlaps of weights w around a reference w̃ (norm 1): p of two of them, p + V of one with itself,
+t1 with w̃, t0 with another reference on the same patterns, m with the teacher; q of two
+references, R of one with the teacher. With the references' covariance n → 0,
+
+    log det of w's overlaps given the others = log V + ρ/V,
+    ρ = p − m² − B (t1' + t0' − q'B),   B = (t1 − t0)/(1 − q),   x' = x − (its part along u*),
+
+    φ = ½ log(V/Δ) + ρ/(2V) + ½ − (V + p − 2 t1 + 1)/(2Δ) + α⟨log Φ(ω/√V)⟩,
+
+ω Gaussian of variance p, with these covariances to the fields of a pattern.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import log_ndtr, ndtr
+
+X, W = np.polynomial.legendre.leggauss(160)
+
+
+def normal_nodes(low, high):
+    """Nodes and weights of ∫Dx over an interval."""
+    x = 0.5 * (high + low) + 0.5 * (high - low) * X
+    return x, 0.5 * (high - low) * W * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+
+
+def potential(alpha, variance, q, kappa, overlaps):
+    """Random labels, a typical reference of margin κ; ``overlaps`` are V, p, t1, t0."""
+    V, p, t1, t0 = overlaps
+    B = (t1 - t0) / (1 - q)
+    rho = p - B * (t1 + t0 - q * B)
+    phi = 0.5 * np.log(V / variance) + rho / (2 * V) + 0.5 - (V + p - 2 * t1 + 1) / (2 * variance)
+    z0, w0 = normal_nodes(-8, 8)
+    xi, w_xi = np.polynomial.hermite_e.hermegauss(60)
+    w_xi = w_xi / w_xi.sum()
+    rest = np.sqrt(p - t0**2 / q - (t1 - t0) ** 2 / (1 - q))
+    energy = 0.0
+    for z, weight in zip(z0, w0, strict=True):
+        wall = (kappa - np.sqrt(q) * z) / np.sqrt(1 - q)
+        z1, w1 = normal_nodes(max(wall, -8), max(wall, 0) + 8)
+        omega = t0 / np.sqrt(q) * z + (t1 - t0) / np.sqrt(1 - q) * z1[:, None] + rest * xi
+        energy += weight * (w1 @ log_ndtr(omega / np.sqrt(V)) @ w_xi) / ndtr(-wall)
+    return phi + alpha * energy
