@@ -113,7 +113,7 @@ def run_weight_noise(
     rotated, and costs half where that makes the pattern matrix triangular.
     """
     X, y = patterns.train_patterns, patterns.train_labels
-    binary = bool(np.all(X**2 == X[0, 0] ** 2))
+    binary = bool(np.all(X[0, 0] ** 2 == X**2))
     inputs = RotatedPatterns(patterns, PROTOCOLS["sgd-fast"], rotate=binary)
     squares = np.zeros((0 if binary else inputs.P + 1, inputs.N), np.float32)
     if not binary:
