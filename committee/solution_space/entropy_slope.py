@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from message_passing import _kernels_monte_carlo as kernels
+from committee.solution_space.white_coordinates import WhiteCoordinates
 from message_passing.expectation_propagation import ExpectationPropagation, Sites
 from message_passing.problem import ReferenceProblem
 
@@ -109,49 +109,23 @@ class MonteCarloSlope:
                 f"weights makes {problem.training_errors} training errors; a start without any "
                 "was expected, since chains of solutions begin there."
             )
-        factor = problem.geometry.factor
-        onto = factor / np.sum(factor**2, axis=0)  # offsets (P,) to white coordinates (R,)
-        states = np.zeros((self.chains, *problem.preactivations.shape))
-        if trail:
-            states = trail[-1].memory - problem.preactivations
-        white = np.ascontiguousarray(states @ onto / np.sqrt(variance))
+        coordinates = WhiteCoordinates(problem.geometry)
+        u, y = problem.preactivations, problem.labels
+        states = np.zeros((self.chains, *u.shape)) if not trail else trail[-1].memory - u
+        white = np.ascontiguousarray(states @ coordinates.inverse / np.sqrt(variance))
         total = np.zeros_like(white)
         for chain, seed in enumerate(np.random.SeedSequence(self.seed).spawn(self.chains)):
             rng, state = np.random.default_rng(seed), white[chain]
-            _advance(problem, variance, self.burn_in, state, rng)
+            coordinates.advance(state, u, y, variance, self.burn_in, rng)
             for _ in range(self.steps):
-                _advance(problem, variance, 1, state, rng)
+                coordinates.advance(state, u, y, variance, 1, rng)
                 total[chain] += state
         mean = np.sqrt(variance) * total.mean(axis=0) / self.steps
         return Slope(
             variance,
             float("nan"),
-            mean @ (onto.T @ problem.geometry.patterns) / np.sqrt(problem.inputs),
+            mean @ coordinates.directions,
             True,
             self.chains * (self.burn_in + self.steps),
-            problem.preactivations + np.sqrt(variance) * white @ factor.T,
+            u + np.sqrt(variance) * white @ coordinates.factor,
         )
-
-
-def _advance(
-    problem: ReferenceProblem,
-    variance: float,
-    steps: int,
-    white: NDArray[np.float64],
-    rng: np.random.Generator,
-) -> None:
-    """Slice steps of one chain of solutions without errors; ``white`` in place."""
-    kernels.slice_steps(
-        problem.preactivations,
-        problem.labels,
-        np.ascontiguousarray(problem.geometry.factor.T),
-        variance,
-        0,
-        steps,
-        white,
-        np.empty(0),
-        rng,
-        np.zeros((2, 0)),
-        np.zeros((2, 2)),
-        np.empty_like(white),
-    )
