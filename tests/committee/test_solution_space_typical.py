@@ -10,7 +10,10 @@ import pytest
 
 from committee import PatternSet
 from committee.machine import predict
+from committee.solution_space._kernels_billiard import billiard_steps
 from committee.solution_space.typical import typical_solutions
+from committee.solution_space.white_coordinates import WhiteCoordinates
+from message_passing.problem import PatternGeometry
 from tests.reference.perceptron_volume import (
     overlap_with_random_labels,
     volume_with_random_labels,
@@ -57,7 +60,7 @@ def test_sampler_against_exact_enumeration():
         expected.append(right / total)
         shares /= total
     sample = typical_solutions(
-        pattern_set(X, y, tests, test_labels), 3, chains=8, steps=16_000, workers=1
+        pattern_set(X, y, tests, test_labels), 3, chains=8, steps=1600, workers=1
     )
     assert sample.converged and sample.r_hat < 1.02
     assert sample.test_probability == pytest.approx(expected, abs=0.012)
@@ -79,7 +82,7 @@ def test_volume_and_overlap_of_the_perceptron_with_random_labels():
     for node, weight in zip(nodes, weights, strict=True):
         P = round(0.5 * (1 + node) * alpha * N)
         sample = typical_solutions(
-            pattern_set(X[:P], y[:P], tests, labels), 1, chains=4, steps=4000, workers=1
+            pattern_set(X[:P], y[:P], tests, labels), 1, chains=4, steps=2000, workers=1
         )
         answers = sample.test_probability
         right = np.where(labels > 0, answers, 1 - answers)
@@ -98,7 +101,7 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def sample(teacher):
-    return typical_solutions(teacher, 3, steps=4000, workers=1)
+    return typical_solutions(teacher, 3, steps=1000, workers=1)
 
 
 def test_opposite_starts_agree(sample, teacher):
@@ -120,23 +123,63 @@ def test_expected_test_error_is_the_mean_error_of_whole_machines(sample, teacher
     assert sample.vote_error <= sample.test_error
 
 
+def test_billiard_against_slice_sampling(teacher):
+    """Two ways of moving that share nothing but the distribution: moments of the preactivations."""
+    X, y = teacher.train_patterns, teacher.train_labels
+    coordinates, gram = WhiteCoordinates(PatternGeometry(X)), PatternGeometry(X).gram
+    start = typical_solutions(teacher, 3, chains=4, steps=16, workers=1).weights
+    means: dict[str, list] = {"billiard": [], "slices": []}
+    for chain, weights in enumerate(start):
+        rng = np.random.default_rng(chain)
+        u, values = weights @ X.T, []
+        for _ in range(3000):
+            billiard_steps(u, y, gram, coordinates.factor, 1, 1000, rng)
+            values.append(moments(u, y))
+        means["billiard"].append(np.mean(values, axis=0))
+        white, values = u @ coordinates.inverse, []
+        for _ in range(3000):
+            coordinates.advance(white, np.zeros_like(u), y, 1.0, 10, rng)
+            values.append(moments(white @ coordinates.factor, y))
+        means["slices"].append(np.mean(values, axis=0))
+    one, two = (np.array(values) for values in means.values())
+    error = np.sqrt((one.var(axis=0, ddof=1) + two.var(axis=0, ddof=1)) / 4)
+    assert np.all(np.abs(one.mean(axis=0) - two.mean(axis=0)) < 5 * error)
+    assert np.all(error < 0.02 * two.mean(axis=0))
+
+
+def moments(u, y):
+    right = np.count_nonzero(y * u >= 0, axis=0)
+    return np.array([np.mean(right == 2), np.mean(u**2), np.mean(np.abs(u)), np.mean(u**4)])
+
+
+def test_a_trajectory_that_is_given_up_leaves_the_state(teacher):
+    X, y = teacher.train_patterns, teacher.train_labels
+    coordinates, gram = WhiteCoordinates(PatternGeometry(X)), PatternGeometry(X).gram
+    start = typical_solutions(teacher, 3, chains=4, steps=16, workers=1).weights[0] @ X.T
+    u, rng = start.copy(), np.random.default_rng(0)
+    assert billiard_steps(u, y, gram, coordinates.factor, 1, 0, rng) == 3
+    assert np.array_equal(u, start)
+    assert billiard_steps(u, y, gram, coordinates.factor, 1, 10**6, rng) > 3
+    assert not np.any(u == start)
+
+
 def test_short_chains_are_said_not_to_have_converged(teacher):
-    assert not typical_solutions(teacher, 3, chains=4, steps=80, workers=1).converged
+    assert not typical_solutions(teacher, 3, chains=4, steps=16, workers=1).converged
 
 
 def test_same_seed_same_sample(teacher):
     one, two = (
-        typical_solutions(teacher, 3, chains=4, steps=400, seed=3, workers=n) for n in (1, 2)
+        typical_solutions(teacher, 3, chains=4, steps=60, seed=3, workers=n) for n in (1, 2)
     )
     assert np.array_equal(one.weights, two.weights)
     assert one.test_error == two.test_error
-    other = typical_solutions(teacher, 3, chains=4, steps=400, seed=4, workers=1)
+    other = typical_solutions(teacher, 3, chains=4, steps=60, seed=4, workers=1)
     assert not np.array_equal(one.weights, other.weights)
 
 
 def test_given_starts_are_used(teacher):
-    found = typical_solutions(teacher, 3, chains=4, steps=80, workers=1).weights
-    again = typical_solutions(teacher, 3, chains=4, steps=80, starts=found, workers=1)
+    found = typical_solutions(teacher, 3, chains=4, steps=16, workers=1).weights
+    again = typical_solutions(teacher, 3, chains=4, steps=16, starts=found, workers=1)
     assert np.all(predict(again.weights, teacher.train_patterns) == teacher.train_labels)
     with pytest.raises(ValueError, match="starts have training error"):
         typical_solutions(teacher, 3, starts=-found)
@@ -150,7 +193,7 @@ def test_more_patterns_than_inputs():
     X = np.sign(rng.normal(size=(40, 11)))
     w = rng.normal(size=11)
     patterns = pattern_set(X[:20], np.sign(X[:20] @ w), X[20:], np.sign(X[20:] @ w))
-    sample = typical_solutions(patterns, 1, chains=4, steps=2000, workers=1)
+    sample = typical_solutions(patterns, 1, chains=4, steps=500, workers=1)
     assert sample.converged
     agree = np.mean(predict(sample.weights, patterns.test_patterns) > 0, axis=0)
     assert np.corrcoef(agree, sample.test_probability)[0, 1] > 0.5
@@ -167,7 +210,7 @@ def test_patterns_that_cannot_be_learnt(teacher):
     X = np.array([[1.0, 1, 1], [1, -1, -1], [1, 1, -1], [1, -1, 1]])
     y = np.array([1.0, 1, -1, -1])
     with pytest.raises(ValueError, match="no machine of 1 hidden units"):
-        typical_solutions(pattern_set(X, y, X, y), 1, chains=4, steps=80, workers=1)
+        typical_solutions(pattern_set(X, y, X, y), 1, chains=4, steps=16, workers=1)
 
 
 @pytest.mark.parametrize(
