@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from committee import entropic
 from committee._float32 import gaussians_from_bits
@@ -23,6 +22,7 @@ from committee._kernels_minibatch import (
     preactivations,
 )
 from committee._random_bits import random_bits
+from message_passing.tools.compiled import compiled
 
 _descend = part(entropic.descend)
 _elastic_pull = part(entropic.elastic_pull)
@@ -114,7 +114,7 @@ def _normalise_and_average(weights, average, averaging):
             mu[i] = _running_average(mu[i], w[i], averaging)
 
 
-@njit(cache=True)
+@compiled
 def sgd_epochs(
     weights,
     rows,
@@ -170,7 +170,7 @@ def sgd_epochs(
     return batches.shape[0], False
 
 
-@njit(cache=True)
+@compiled
 def rsgd_epochs(
     replicas,
     rows,
@@ -224,7 +224,7 @@ def rsgd_epochs(
     return batches.shape[0], False, distance
 
 
-@njit(cache=True)
+@compiled
 def esgd_epochs(
     anchor,
     rows,

@@ -1,7 +1,7 @@
 """Compiled parts of a training step: minibatches, pre-activations, gradients, stopping rules.
 
-Training does not change when the input space is rotated. ``algorithms.py`` rotates it so that
-the pattern matrix becomes lower triangular: pattern μ then has only its first μ+1 inputs
+Training does not change when the input space is rotated. ``rotated_patterns.py`` rotates it so
+that the pattern matrix becomes lower triangular: pattern μ then has only its first μ+1 inputs
 different from zero, and both products of a step, pre-activations and gradient, cost half of
 P·B·K multiply-adds instead of N·B·K. Weights stay ordinary weights, so that norms, distances
 and Langevin noise are what they say, and rounding does not accumulate.
@@ -25,20 +25,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from committee import entropic
 from committee._float32 import VECTORISED, exp_of_negative, tanh
+from message_passing.tools.compiled import compiled
 
 # Parts of a kernel are inlined into it. Otherwise a freshly compiled kernel would call the copies
 # of its parts that were optimised alone, one loaded from the cache the copies beside it, and the
 # two round differently.
-part = njit(**VECTORISED)
+part = compiled(**VECTORISED)
 
 _descend = part(entropic.descend)
 
 
-@njit(cache=True)
+@compiled
 def draw_minibatches(bits, batches, patterns, size):
     """Fill ``batches`` (passes, steps, B) with random partitions of the patterns.
 

@@ -7,7 +7,7 @@ from deep.hessian import hessian_spectrum, hessian_trace
 from deep.images.datasets import load_images
 from deep.models import build_model
 from deep.optimizers.entropy_sgd import EntropySGD
-from deep.optimizers.focusing import AutomaticFocusing
+from deep.optimizers.gamma import AutomaticFocusing
 from deep.optimizers.replicated_sgd import ReplicatedSGD
 from deep.recipes import recipe
 from deep.training import train

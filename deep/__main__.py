@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         import_module(f"deep.commands.{module}").main(command, arguments)
         leave()
-    except (ValueError, DivergedError, ReplicaLostError, RunInUseError) as error:
+    except (ValueError, OSError, DivergedError, ReplicaLostError, RunInUseError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

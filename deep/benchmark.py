@@ -118,7 +118,7 @@ class _Timed:
         elif algorithm == "esgd":
             self.optimizer = EntropySGD(
                 self.models[0].parameters(), base, lr=0.5, inner_lr=1e-4, gamma=0.1,
-                inner_steps=options.inner_steps,
+                inner_steps=options.inner_steps, outer_base=base,
             )  # fmt: skip
         else:
             self.optimizer = ReplicatedSGD(

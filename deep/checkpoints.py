@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from deep.optimizers.peers import Peer
+from deep.optimizers.baselines import Baseline
 from deep.optimizers.replicas import guarded
 from deep.optimizers.replicated_sgd import ReplicatedSGD
 from message_passing.tools.files import write_atomically
@@ -21,7 +21,7 @@ CHECKPOINT = "checkpoint.pt"
 def save_checkpoint(
     folder: Path,
     models: Sequence[nn.Module],
-    optimizer: torch.optim.Optimizer | Peer,
+    optimizer: torch.optim.Optimizer | Baseline,
     progress: dict[str, Any],
     group: Any | None = None,
 ) -> None:
@@ -30,16 +30,19 @@ def save_checkpoint(
     With a (gloo) ``group`` every process contributes its replicas and has to call this.
     """
     states = [_on_cpu(model.state_dict()) for model in models]
-    optimizer_state = _on_cpu(optimizer.state_dict())
+    if isinstance(optimizer, ReplicatedSGD):
+        optimizer_state = _on_cpu(optimizer.replica_states())
+    else:
+        optimizer_state = _on_cpu(optimizer.state_dict())
     if group is not None:
         first = dist.get_rank(group) == 0
         gathered: list[Any] | None = [None] * dist.get_world_size(group) if first else None
-        bases = optimizer_state["bases"]
-        guarded(lambda: dist.gather_object((states, bases), gathered, dst=0, group=group))
+        parts = states, optimizer_state
+        guarded(lambda: dist.gather_object(parts, gathered, dst=0, group=group))
         if gathered is None:
             return
         states = [state for part, _ in gathered for state in part]
-        optimizer_state["bases"] = [base for _, part in gathered for base in part]
+        optimizer_state = [state for _, part in gathered for state in part]
     content = {"models": states, "optimizer": optimizer_state, "progress": progress}
     write_atomically(folder / CHECKPOINT, lambda file: torch.save(content, file))
 
@@ -47,7 +50,7 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path,
     models: Sequence[nn.Module],
-    optimizer: torch.optim.Optimizer | Peer,
+    optimizer: torch.optim.Optimizer | Baseline,
     indices: Sequence[int],
 ) -> dict[str, Any] | None:
     """Restore the replicas with these indices; returns ``progress``, None without a checkpoint.
@@ -63,8 +66,9 @@ def load_checkpoint(
             model.load_state_dict(content["models"][index])
         state = content["optimizer"]
         if isinstance(optimizer, ReplicatedSGD):
-            state = {**state, "bases": [state["bases"][index] for index in indices]}
-        optimizer.load_state_dict(state)
+            optimizer.load_replica_states([state[index] for index in indices])
+        else:
+            optimizer.load_state_dict(state)
     except (RuntimeError, KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{path} belongs to another model: {error}") from error
     return content["progress"]

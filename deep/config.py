@@ -13,8 +13,8 @@ import tyro
 from committee.schedules import Cosine, Exponential
 from deep.images.augmentation import Preprocessing
 from deep.images.datasets import ImageData
-from deep.optimizers.base_optimizers import Base
-from deep.optimizers.focusing import AutomaticFocusing, Gamma
+from deep.optimizers.base import Base
+from deep.optimizers.gamma import AutomaticFocusing, Gamma
 
 Algorithm = Literal[
     "sgd", "rsgd", "esgd", "rsgd-xy", "lookahead", "sam", "asam", "swa", "schedulefree"

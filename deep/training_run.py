@@ -24,8 +24,8 @@ from deep.images.minibatches import (
     stream_seed,
 )
 from deep.models import build_model
+from deep.optimizers.baselines import Baseline, build_baseline
 from deep.optimizers.entropy_sgd import EntropySGD
-from deep.optimizers.peers import Peer, build_peer
 from deep.optimizers.replicas import spread
 from deep.optimizers.replicated_sgd import ReplicatedSGD
 from deep.place import CompileMode, Place
@@ -86,10 +86,10 @@ class TrainingRun:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
-    def _build_optimizer(self) -> torch.optim.Optimizer | Peer:
+    def _build_optimizer(self) -> torch.optim.Optimizer | Baseline:
         config = self.config
         if config.algorithm in PEERS:
-            return build_peer(config, self.models[0], self.steps, self.per_pass)
+            return build_baseline(config, self.models[0], self.steps, self.per_pass)
         base = config.base()
         if config.algorithm == "sgd":
             return base(self.models[0].parameters(), lr=config.lr)
@@ -98,7 +98,8 @@ class TrainingRun:
             return EntropySGD(
                 self.models[0].parameters(), base, lr=config.lr, inner_lr=config.inner_lr,
                 inner_steps=config.inner_steps, noise=config.noise, averaging=config.averaging,
-                gamma=gamma, seed=stream_seed(config.seed, LANGEVIN),
+                gamma=gamma, outer_base=base, reset_inner=True,
+                seed=stream_seed(config.seed, LANGEVIN),
             )  # fmt: skip
         return ReplicatedSGD(
             self.models, base, lr=config.lr, gamma=gamma, coupling=config.coupling,
@@ -123,7 +124,7 @@ class TrainingRun:
                 total += float(nn.functional.cross_entropy(output.float(), labels)) / count
             return total
 
-        if self.optimizer.focusing.awaits_measurement:
+        if self.optimizer.awaits_measurement:
             self.optimizer.measure_gamma0(loss)
         if self.place.first:
             self.optimizer.check_stability(
@@ -148,7 +149,7 @@ class TrainingRun:
             self.sums += torch.stack([loss * count, wrong, count]).double()
         if isinstance(self.optimizer, EntropySGD):
             self.optimizer.step(loss=loss)
-        elif isinstance(self.optimizer, Peer):
+        elif isinstance(self.optimizer, Baseline):
             self.optimizer.step(lambda: self._backward(0, images, labels))
         else:
             self.optimizer.step()
@@ -176,7 +177,7 @@ class TrainingRun:
         elif isinstance(self.optimizer, ReplicatedSGD):
             with self.optimizer.centre() as centre:
                 yield centre
-        elif isinstance(self.optimizer, Peer):
+        elif isinstance(self.optimizer, Baseline):
             with self.optimizer.network() as network:
                 measure_again = self.has_batch_norm and self.optimizer.averages
                 yield (
@@ -259,7 +260,7 @@ class TrainingRun:
             if self.has_batch_norm:
                 result["test_error_recalibrated"] = self.recalibrated_test_error(network)
         if isinstance(self.optimizer, ReplicatedSGD | EntropySGD):
-            result["measured_gamma0"] = self.optimizer.focusing.gamma0
+            result["measured_gamma0"] = self.optimizer.gamma0
         return {
             **result,
             "memory_MiB": bytes_held(self.models, self.optimizer) / 2**20,

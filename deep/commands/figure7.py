@@ -51,21 +51,22 @@ def main(command: str, arguments: Sequence[str]) -> None:
     """Measure what is missing, write the tables and the figure, print the correlations."""
     chosen = tyro.cli(Figure7Command, prog=f"python -m deep {command}", args=arguments)
     task = PgdlTask(open_archive(chosen.archive), chosen.task)
-    rows = measure_task(
+    table = measure_task(
         task, chosen.architecture, chosen.options, chosen.output / "measurements",
         chosen.device,
     )  # fmt: skip
+    rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
     if len(rows) < 3:
         raise ValueError(f"{task.name} has {len(rows)} such networks; at least 3 were expected.")
     report = report_correlations(rows)
     write_csv(chosen.output / "figure7.csv", rows)
     write_csv(chosen.output / "figure7-correlations.csv", report)
-    save_figure(plot_figure7(rows).figure, chosen.output / "figure7")
+    save_figure(plot_figure7(table).figure, chosen.output / "figure7")
     for row in report:
         limits = "" if np.isnan(row["low"]) else f", 95 % [{row['low']:.2f}, {row['high']:.2f}]"
         p_value = "" if np.isnan(row["p_value"]) else f", p = {row['p_value']:.2g}"
         print(f"{row['error']}, {row['kind']}: {row['correlation']:.2f}{limits}{p_value}")
-    print(pearson_in_words(rows))
+    print(pearson_in_words(table))
     if task.name.startswith("task1_"):
         print(PUBLISHED)
     if chosen.options.images is None:

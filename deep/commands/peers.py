@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from deep.config import Algorithm
-from deep.optimizers.peers import check_libraries
+from deep.optimizers.baselines import check_libraries
 from deep.peer_comparison import Flatness, equal_budget, measure, summary
 from deep.peer_figure import plot_peers
 from deep.run_folders import run_folder

@@ -13,9 +13,9 @@ from committee.gaussian_mixture import (
     bayes_overlap,
     best_bias,
     error_from_mean_margin,
-    hebb_local_energy,
+    error_under_noise_theory,
+    hebb_error_under_noise,
     hebb_training_error,
-    local_energy_theory,
     max_flat_loss_theory,
     max_flat_theory,
     mean_margin_theory,
@@ -23,9 +23,7 @@ from committee.gaussian_mixture import (
     overlap_error,
     replica_symmetric,
     separability_threshold,
-    square_closed_form,
 )
-from committee.gaussian_mixture.fields import training_fields
 from committee.gaussian_mixture.losses import (
     ErrorUnderNoise,
     Hinge,
@@ -34,6 +32,8 @@ from committee.gaussian_mixture.losses import (
     NoisyLogistic,
     Square,
 )
+from committee.gaussian_mixture.margins import training_margins
+from tests.reference.square_loss import square_closed_form
 
 LOSSES = ("square", "logistic", "hinge")
 
@@ -49,7 +49,7 @@ def test_averages_over_fields_equal_a_plain_sum(loss, m, width, D):
     h = m + width * z
     v = loss.proximal(h, D)
     plain = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
-    fields = training_fields(loss, m, width, D)
+    fields = training_margins(loss, m, width, D)
     assert fields.weight.sum() == pytest.approx(1, abs=1e-12)
     for power in (1, 2):
         expected = plain @ ((v - h) / D) ** power
@@ -113,7 +113,7 @@ def test_strong_ridge_is_hebb(loss):
     assert state.training_error == pytest.approx(hebb_training_error(2, 0.7), abs=1e-4)
     sigmas = [0.0, 0.5, 3.0]
     np.testing.assert_allclose(
-        local_energy_theory(state, sigmas), hebb_local_energy(sigmas, 2, 0.7), atol=2e-4
+        error_under_noise_theory(state, sigmas), hebb_error_under_noise(sigmas, 2, 0.7), atol=2e-4
     )
 
 
@@ -140,8 +140,8 @@ def test_error_follows_from_the_mean_margin(loss):
 def test_order_by_flatness_at_large_noise_is_the_order_by_error():
     states = [replica_symmetric(loss, 2, 1, ridge) for loss in LOSSES for ridge in (0.03, 0.3, 3.0)]
     error = np.array([state.error for state in states])
-    large = np.array([local_energy_theory(state, [8.0])[0] for state in states])
-    small = np.array([local_energy_theory(state, [0.1])[0] for state in states])
+    large = np.array([error_under_noise_theory(state, [8.0])[0] for state in states])
+    small = np.array([error_under_noise_theory(state, [0.1])[0] for state in states])
     assert np.array_equal(np.argsort(large), np.argsort(error))
     assert not np.array_equal(np.argsort(small), np.argsort(error))  # not at small noise
 

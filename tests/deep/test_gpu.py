@@ -196,19 +196,6 @@ def test_the_benchmark_runs_on_a_gpu(gpu):
     assert all(row["memory_MiB"] > 0 for row in rows)
 
 
-def test_a_run_may_go_on_on_another_gpu():
-    """The state of the only generator of a kind is that of the only one there is now."""
-    run = TrainingRun(small("esgd"), DATA, Place("cpu"))
-    state = run.optimizer.langevin.state_dict()
-    run.optimizer.langevin.load_state_dict(
-        {**state, "generators": {"cpu:0": state["generators"]["cpu"]}}
-    )
-    with pytest.raises(ValueError, match="no random state for cpu, only for"):
-        run.optimizer.langevin.load_state_dict(
-            {**state, "generators": {"cuda:0": state["generators"]["cpu"]}}
-        )
-
-
 def test_the_gradients_of_replicas_keep_their_memory_under_cuda_graphs(monkeypatch):
     """Those that a CUDA graph makes are lost at the next replica's forward pass."""
     monkeypatch.setattr(torch, "compile", lambda model, mode: model)

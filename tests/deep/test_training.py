@@ -15,8 +15,8 @@ from deep.batch_norm import recalibrated
 from deep.config import ALGORITHMS, TrainingConfig
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches, Minibatches, evaluate
+from deep.optimizers.gamma import StabilityWarning, largest_stable_kick
 from deep.optimizers.replicated_sgd import ReplicatedSGD
-from deep.optimizers.stability import StabilityWarning, largest_stable_kick
 from deep.recipes import recipe
 from deep.training import DivergedError, train
 from tests.deep.networks import perceptron

@@ -22,7 +22,7 @@ from deep.optimizers.tensor_list import TensorList
 FROM_PYTORCH_OPTIMIZER = ("lookahead", "sam", "asam", "schedulefree")
 
 
-class Peer:
+class Baseline:
     """An optimizer of a library and the network whose weights count."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -60,7 +60,7 @@ class Peer:
         self.optimizer.load_state_dict(state)
 
 
-class Lookahead(Peer):
+class Lookahead(Baseline):
     """k steps of the base optimizer, then φ ← φ + α (w − φ), w ← φ (arXiv 1907.08610).
 
     The slow weights φ count.
@@ -81,7 +81,7 @@ class Lookahead(Peer):
             self.optimizer.clear_and_load_backup()  # type: ignore[attr-defined]
 
 
-class SharpnessAware(Peer):
+class SharpnessAware(Baseline):
     """SAM: the base optimizer along ∇L(w + ρ g/‖g‖), g = ∇L(w) (arXiv 2010.01412).
 
     With ASAM (arXiv 2102.11600) the perturbation is ρ w²g/‖wg‖, entry by entry and without
@@ -95,7 +95,7 @@ class SharpnessAware(Peer):
             self.optimizer.step(gradient)
 
 
-class WeightAveraging(Peer):
+class WeightAveraging(Baseline):
     """SWA (arXiv 1803.05407): the mean of the weights every ``period`` steps, from ``start`` on.
 
     Before the first average the weights themselves count.
@@ -141,7 +141,7 @@ class WeightAveraging(Peer):
         self.steps_done = state["steps_done"]
 
 
-class ScheduleFree(Peer):
+class ScheduleFree(Baseline):
     """Schedule-free SGD (arXiv 2405.15682): gradients at y = (1 − β) z + β x; x counts."""
 
     @property
@@ -163,8 +163,8 @@ class ScheduleFree(Peer):
                 saved.copy_to(list(self.model.parameters()))
 
 
-def build_peer(config: TrainingConfig, model: nn.Module, steps: int, per_pass: int) -> Peer:
-    """The peer that ``config.algorithm`` names, for a run of ``steps`` steps.
+def build_baseline(config: TrainingConfig, model: nn.Module, steps: int, per_pass: int) -> Baseline:
+    """The baseline that ``config.algorithm`` names, for a run of ``steps`` steps.
 
     Raises ``ValueError`` where the package that it comes from is not installed.
     """

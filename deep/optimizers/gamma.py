@@ -1,12 +1,68 @@
-"""How strong the explicit elastic kick of Replicated-SGD may be before it oscillates apart."""
+"""How the elastic strength γ changes during training, and how strong it may be.
+
+γ may be given as a number, as any schedule of ``committee.schedules`` (its time is the number of
+optimizer steps for ``ReplicatedSGD``, of outer steps for ``EntropySGD``), or as
+``AutomaticFocusing``, which measures its starting value ([P21] Sec. 4, "Focusing").
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
+
+from committee.schedules import Constant, Exponential, Schedule
+
+
+@dataclass(frozen=True)
+class AutomaticFocusing:
+    """γ_τ = γ0 (1 + γ1)^τ with a measured γ0, growing by ``growth`` in ``total`` units of time.
+
+    γ0 balances the loss and the elastic term: ``Σ_a L(w^a) / Σ_a d(w^a, w̄)`` before training
+    for Replicated-SGD, ``L(w) / d(w', w)`` after a first inner loop with γ = 0 for Entropy-SGD,
+    with d(w', w) = ½‖w' − w‖² ([P21] eq. 2). [P21] uses ``growth`` 1e4 and 10. For Entropy-SGD
+    the authors call this criterion not robust.
+    """
+
+    growth: float
+    total: float
+
+    def __post_init__(self) -> None:
+        if not (self.growth > 0 and math.isfinite(self.growth)):
+            raise ValueError(f"growth is {self.growth}; a positive number was expected.")
+        if not self.total > 0:
+            raise ValueError(f"total is {self.total}; a positive number of steps was expected.")
+
+    def starting_at(self, gamma0: float) -> Exponential:
+        """The schedule once γ0 has been measured."""
+        return Exponential.growing_by(self.growth, gamma0, self.total)
+
+
+Gamma = float | Schedule | AutomaticFocusing
+
+
+def gamma_rule(gamma: Gamma) -> Schedule | AutomaticFocusing:
+    """A number as a constant schedule. Raises ``ValueError`` where it is negative or infinite."""
+    if not isinstance(gamma, int | float):
+        return gamma
+    if not (gamma >= 0 and math.isfinite(gamma)):
+        raise ValueError(f"gamma is {gamma}; a finite number ≥ 0 was expected.")
+    return Constant(float(gamma))
+
+
+def balanced_gamma0(loss: float, distance: float) -> float:
+    """γ0 = loss / distance. Raises ``ValueError`` where that is no positive number."""
+    if not (distance > 0 and loss > 0 and math.isfinite(loss / distance)):
+        raise ValueError(
+            f"gamma0 cannot be balanced: the loss is {loss:g} and the distance {distance:g}; "
+            "both were expected to be positive and finite. Start the replicas from "
+            "different weights, or give gamma as a number."
+        )
+    return loss / distance
 
 
 class StabilityWarning(UserWarning):

@@ -1,9 +1,9 @@
 """Averages over the margins of the training patterns, replica symmetric.
 
-A fresh pattern of label y has the margin ``h = m + yb + √(Δq) ξ``, ξ standard normal; once learnt,
-``v = argmin_x [ℓ(x) + (x − h)²/(2D)]``, D = ΔV. The average of anything over the training
-patterns is a sum over the nodes made here, with the loss's kinks and bends on the borders of
-Gauss–Legendre panels, so that it is accurate to some 1e-12 for every loss.
+A fresh pattern of label y has the margin ``h = m + yb + √(Δq) ξ``, ξ standard normal. Once it is
+learnt, its margin is ``v = argmin_x [ℓ(x) + (x − h)²/(2D)]``, D = ΔV. An average over the training
+patterns is a sum over the quadrature nodes of this module. The kinks and bends of the loss are on
+the borders of Gauss–Legendre panels, so that the sum is accurate to about 1e-12 for every loss.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _LEVELS = np.linspace(-9.0, 9.0, 13)  # panels of 1.5 standard deviations of h
 
 
 @dataclass(frozen=True)
-class Fields:
-    """Quadrature nodes of the field h, all one-dimensional and of the same length.
+class TrainingMargins:
+    """Quadrature nodes of the margin h, all one-dimensional and of the same length.
 
     Attributes
     ----------
-    h : field before the pattern is learnt (its margin on a fresh pattern).
+    h : margin of a fresh pattern, before it is learnt.
     v : margin of the learnt pattern.
     f : force (v − h)/D = −ℓ'(v).
     response : df/dh ≤ 0 for a convex loss.
@@ -47,25 +47,25 @@ class Fields:
         return float(self.weight @ np.asarray(values))
 
 
-def training_fields(
+def training_margins(
     loss: Loss,
     m: float,
     width: float,
     D: float,
     bias: float = 0.0,
     rho: float = 0.5,
-    margins: Iterable[float] = (),
-) -> Fields:
+    borders: Iterable[float] = (),
+) -> TrainingMargins:
     """Nodes for h ~ N(m + yb, width²), y = ±1 with probabilities ρ and 1−ρ.
 
-    ``margins`` are values of v to put on panel borders, where something else varies quickly.
+    ``borders`` are more values of v for the borders of panels, where something varies quickly.
     """
     classes = [(1.0, 1.0)] if bias == 0.0 else [(1.0, rho), (-1.0, 1.0 - rho)]
     parts = []
     for label, fraction in classes:
-        h, v, f, response, weight = _nodes(loss, m + label * bias, width, D, margins)
+        h, v, f, response, weight = _nodes(loss, m + label * bias, width, D, borders)
         parts.append((h, v, f, response, np.full_like(h, label), fraction * weight))
-    return Fields(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    return TrainingMargins(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def error_probability(
@@ -79,12 +79,12 @@ def error_probability(
 
 
 def _nodes(
-    loss: Loss, mean: float, width: float, D: float, margins: Iterable[float]
+    loss: Loss, mean: float, width: float, D: float, borders: Iterable[float]
 ) -> tuple[NDArray[np.float64], ...]:
     """Nodes (h, v, f, df/dh, weight) for h ~ N(mean, width²)."""
     levels = mean + width * _LEVELS
     v_levels = loss.proximal(levels, D)
-    inside = np.concatenate([loss.knots, [kink[0] for kink in loss.kinks], list(margins)])
+    inside = np.concatenate([loss.knots, [kink[0] for kink in loss.kinks], list(borders)])
     inside = inside[(inside > v_levels[0]) & (inside < v_levels[-1])]
 
     v, weight = _panels(np.concatenate([v_levels, inside]))  # where v rises with h

@@ -1,4 +1,4 @@
-"""The peers: equal numbers of gradients, exact resume, limits, and a twin of each method."""
+"""The baselines: equal numbers of gradients, exact resume, limits, and a twin of each method."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from deep.config import ALGORITHMS, PEERS, TrainingConfig
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches, evaluate
-from deep.optimizers.peers import build_peer, check_libraries
+from deep.optimizers.baselines import build_baseline, check_libraries
 from deep.place import Place
 from deep.recipes import TABLE, recipe
 from deep.training import train
@@ -243,7 +243,7 @@ def test_recipes_differ_from_sgd_in_what_the_method_asks_for():
             config = recipe(dataset, model, algorithm)
             assert config.passes == row["sgd"].passes and config.batch_size == row["sgd"].batch_size
             assert config.weight_decay == row["sgd"].weight_decay
-            build_peer(config, nn.Linear(2, 2), 100, 10)
+            build_baseline(config, nn.Linear(2, 2), 100, 10)
     swa = recipe("cifar10", "smallconvnet", "swa")
     rates = [swa.learning_rate(t) for t in (0, 0.49, 0.5, 1)]
     np.testing.assert_allclose(rates, [0.01, 0.01, 0.002, 0.002])

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,10 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from committee import fashion_mnist, load_patterns, train
-from committee.fashion_mnist import DataUnavailableError, binarise, reduced_fashion_mnist
+from committee import PatternSet, fashion_mnist, load_patterns, train
+from committee.fashion_mnist import binarise, reduced_fashion_mnist
+from message_passing.tools.downloads import (
+    CACHE_VARIABLE,
+    DATA_VARIABLE,
+    DataUnavailableError,
+    PublishedFile,
+)
 
-NAMES = list(fashion_mnist.OFFICIAL_FILES)
+NAMES = [file.name for file in fashion_mnist.FILES]
+UNOFFICIAL = pytest.mark.filterwarnings("ignore:.*not the published Fashion-MNIST")
 
 
 def participation_ratio(patterns: np.ndarray) -> float:
@@ -35,7 +43,8 @@ def mean_overlap(patterns: np.ndarray, power: int = 1) -> float:
 
 
 def test_published_counts(fashion_mnist_directory: Path) -> None:
-    train, test = reduced_fashion_mnist(fashion_mnist_directory)
+    data = reduced_fashion_mnist(fashion_mnist_directory)
+    train, test = data.train, data.test
     assert len(train.labels) == 3927 and round(100 * np.mean(train.labels > 0), 2) == 8.76
     assert len(test.labels) == 677 and round(100 * np.mean(test.labels > 0), 2) == 10.93
     for split in (train, test):
@@ -68,14 +77,14 @@ def test_balanced_draw_goes_as_far_as_the_rarer_class(fashion_mnist_directory: P
 def test_auto_takes_the_images_where_they_are(
     fashion_mnist_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(fashion_mnist.DATA_VARIABLE, str(fashion_mnist_directory))
+    monkeypatch.setenv(DATA_VARIABLE, str(fashion_mnist_directory))
     assert load_patterns("auto").name == "fashion-mnist"
-    monkeypatch.setenv(fashion_mnist.DATA_VARIABLE, str(fashion_mnist_directory.parent))
+    monkeypatch.setenv(DATA_VARIABLE, str(fashion_mnist_directory.parent))
     assert load_patterns("auto").name == "fashion-mnist"
 
 
 def test_hidden_manifold_is_as_correlated_as_images(fashion_mnist_directory: Path) -> None:
-    pool = reduced_fashion_mnist(fashion_mnist_directory)[0].patterns
+    pool = reduced_fashion_mnist(fashion_mnist_directory).train.patterns
     rng = np.random.default_rng(0)
     images = [rng.permutation(pool)[:500] for _ in range(4)]
     ours = [load_patterns("hidden-manifold", seed=s).train_patterns for s in range(4)]
@@ -148,6 +157,7 @@ def _idx(magic: int, shape: tuple[int, ...]) -> bytes:
     return np.array([magic, *shape], ">u4").tobytes()
 
 
+@UNOFFICIAL
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("subfolder", ["", "fashion-mnist"])
 def test_own_files(tmp_path: Path, compressed: bool, subfolder: str) -> None:
@@ -156,6 +166,25 @@ def test_own_files(tmp_path: Path, compressed: bool, subfolder: str) -> None:
     assert patterns.name == "fashion-mnist" and len(patterns.test_labels) == 20
     with pytest.raises(ValueError, match="size is 41; Fashion-MNIST has 40 training patterns"):
         load_patterns("fashion-mnist", size=41, directory=tmp_path)
+
+
+def test_files_that_are_not_the_published_ones_are_named(
+    tmp_path: Path, fashion_mnist_directory: Path
+) -> None:
+    write_small_files(tmp_path)
+    with pytest.warns(UserWarning, match=r"train-images.*not the published Fashion-MNIST"):
+        patterns = load_patterns("fashion-mnist", size=20, directory=tmp_path)
+    assert f"NOT the published files: {NAMES[0]}, {NAMES[1]}" in patterns.description
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        official = load_patterns("fashion-mnist", directory=fashion_mnist_directory)
+        for name in NAMES:  # unpacked
+            content = gzip.decompress((fashion_mnist_directory / name).read_bytes())
+            (tmp_path / name).unlink()
+            (tmp_path / name.removesuffix(".gz")).write_bytes(content)
+        unpacked = load_patterns("fashion-mnist", directory=tmp_path)
+    assert unpacked.description == official.description
+    np.testing.assert_array_equal(unpacked.train_patterns, official.train_patterns)
 
 
 def test_binarisation() -> None:
@@ -220,13 +249,13 @@ def test_images_and_labels_must_fit(tmp_path: Path) -> None:
 
 
 def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataUnavailableError, match=r"directory is .* neither it nor"):
+    with pytest.raises(DataUnavailableError, match=r"directory is .*where train-images"):
         load_patterns("auto", directory=tmp_path)
     write_small_files(tmp_path)
     (tmp_path / NAMES[2]).unlink()
     with pytest.raises(DataUnavailableError, match=r"t10k-images-idx3-ubyte\.gz is missing"):
         load_patterns("fashion-mnist", size=20, directory=tmp_path)
-    monkeypatch.setenv(fashion_mnist.DATA_VARIABLE, str(tmp_path / "nowhere"))
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"WIDE_FLAT_MINIMA_DATA is .*nowhere"):
         load_patterns("auto")
 
@@ -239,17 +268,25 @@ class QuietHandler(SimpleHTTPRequestHandler):
         pass
 
 
+def publish_at(address: str, hashes: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [PublishedFile(address + name, name, hash) for name, hash in hashes.items()]
+    monkeypatch.setattr(fashion_mnist, "FILES", tuple(files))
+
+
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Folder that is served at the (changed) official address, with its files' hashes."""
+    """Folder that is served at a local address, as if its files were the published ones."""
     served = tmp_path / "served"
-    monkeypatch.setattr(fashion_mnist, "OFFICIAL_FILES", write_small_files(served))
-    monkeypatch.delenv(fashion_mnist.DATA_VARIABLE, raising=False)
-    monkeypatch.setenv(fashion_mnist.CACHE_VARIABLE, str(tmp_path / "cache"))
+    hashes = write_small_files(served)
+    for name in NAMES:
+        content = gzip.decompress((served / name).read_bytes())
+        key = name.removesuffix("-ubyte.gz")
+        monkeypatch.setitem(fashion_mnist.CONTENTS, key, hashlib.sha256(content).hexdigest())
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     handler = partial(QuietHandler, directory=str(served))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        address = f"http://127.0.0.1:{http.server_address[1]}/"
-        monkeypatch.setattr(fashion_mnist, "ADDRESS", address)
+        publish_at(f"http://127.0.0.1:{http.server_address[1]}/", hashes, monkeypatch)
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield served
         http.shutdown()
@@ -262,7 +299,7 @@ def cached(tmp_path: Path) -> list[str]:
 def test_download_once(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_patterns("auto", size=20)
     assert first.name == "fashion-mnist" and cached(tmp_path) == sorted(NAMES)
-    monkeypatch.setattr(fashion_mnist, "ADDRESS", "http://127.0.0.1:9/")
+    publish_at("http://127.0.0.1:9/", {f.name: f.sha256 for f in fashion_mnist.FILES}, monkeypatch)
     again = load_patterns("fashion-mnist", size=20)
     np.testing.assert_array_equal(first.train_patterns, again.train_patterns)
 
@@ -292,7 +329,8 @@ def test_offline_auto_is_the_hidden_manifold_and_says_so(
     with socket.socket() as free:  # a port that nobody answers at
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    monkeypatch.setattr(fashion_mnist, "ADDRESS", f"http://127.0.0.1:{port}/")
+    hashes = {file.name: file.sha256 for file in fashion_mnist.FILES}
+    publish_at(f"http://127.0.0.1:{port}/", hashes, monkeypatch)
     patterns = load_patterns("auto", size=20)
     assert patterns.name == "hidden-manifold" and len(patterns.train_labels) == 20
     assert "Fashion-MNIST could not be had" in patterns.description
@@ -313,3 +351,60 @@ def test_offline_auto_is_the_hidden_manifold_and_says_so(
 def test_bad_input(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_patterns(**arguments)
+
+
+# Arrays of your own
+
+
+def test_own_arrays() -> None:
+    X, y = np.array([[1, -1, 1], [1, 1, -1]]), [1, -1]
+    patterns = PatternSet.from_arrays(X, y, X[:1], y[:1], name="mine")
+    assert patterns.train_patterns.dtype == np.float64 and patterns.name == "mine"
+    assert patterns.description == "mine: 2 training patterns of 3 inputs, 1 test patterns"
+    assert repr(patterns) == "PatternSet('mine', P=2, N=3, 1 test patterns)"
+    table = patterns.to_frame()
+    assert table["split"].tolist() == ["train", "train", "test"] and table[2].tolist() == [1, -1, 1]
+    alone = PatternSet.from_arrays(X, y)
+    assert np.isnan(alone.constant_test_error) and alone.test_patterns.shape == (0, 3)
+    machines = train(alone, restarts=1, hidden_units=3, max_epochs=50, workers=1)
+    assert np.isnan(machines.test_error[0]) and np.isfinite(machines.train_error[0])
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_patterns_are_drawn(image: bool) -> None:
+    N = 16 if image else 15
+    X = np.where(np.random.default_rng(0).random((5, N)) < 0.5, 1.0, -1.0)
+    ax = PatternSet.from_arrays(X, np.sign(X[:, 0])).plot()
+    drawn = ax.images[0].get_array()
+    assert drawn.shape == ((4, 20) if image else (5, 15))
+    if image:
+        np.testing.assert_array_equal(drawn[:, 4:8], X[1].reshape(4, 4))
+
+
+ZERO_ONE = np.array([[0.0, 1.0], [1.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((ZERO_ONE, [1, -1]), r"train_patterns contains 0 and 1 only; -1 and \+1 were expected"),
+        ((ZERO_ONE - 0.5, [0, 1]), "y contains 0; only"),
+        ((ZERO_ONE - 0.5, [1, -1, 1]), r"y has shape \(3,\)"),
+        ((ZERO_ONE - 0.5, [1, -1], ZERO_ONE - 0.5), "y_test is None, but X_test is given"),
+        ((ZERO_ONE - 0.5, [1, -1], np.ones((1, 3)), [1]), "X_test has N = 3 inputs"),
+        ((ZERO_ONE - 0.5, [1, -1], ZERO_ONE, [1, 1]), "test_patterns contains 0 and 1 only"),
+    ],
+)
+def test_bad_arrays(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PatternSet.from_arrays(*arguments)
+
+
+def test_zero_one_patterns_where_they_are_meant() -> None:
+    patterns = PatternSet.from_arrays(ZERO_ONE, [1, -1], zero_one=True)
+    np.testing.assert_array_equal(patterns.train_patterns, ZERO_ONE)
+
+
+def test_arrays_in_place_of_a_pattern_set_are_refused_with_advice() -> None:
+    with pytest.raises(ValueError, match=r"ndarray; a PatternSet was.*from_arrays\(X, y\)"):
+        train(np.ones((3, 2)), np.ones(3))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The square loss in closed form: the test of the solver."""
+"""The square loss in closed form: the twin of the replica-symmetric solver."""
 
 from __future__ import annotations
 
