@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from message_passing.tools.compiled import compiled
 
 QUARTER = 0.5 * math.pi
 
 
-@njit(cache=True)
+@compiled
 def billiard_steps(
     u: NDArray[np.float64],
     labels: NDArray[np.float64],

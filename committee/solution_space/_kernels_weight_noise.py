@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from committee._float32 import exp_of_negative
 from committee._kernels_epochs import normalise_rows
 from committee._kernels_minibatch import descend_along_patterns, part, preactivations
 from message_passing._kernels_output_node import majority
+from message_passing.tools.compiled import compiled
 
 LANES = 16
 # Below this probability float32 loses digits to underflow.
@@ -86,7 +86,7 @@ def majority_slopes(z, slopes, p, q, prefix, suffix, total):
             slopes[k, b] *= scale / max(total[b], SMALLEST_SINGLE)
 
 
-@njit(cache=True)
+@compiled
 def weight_noise_steps(
     weights, rows, lengths, labels, squares, spread, sigmas, lr, memory, momentum, scales, first
 ):

@@ -11,52 +11,20 @@ Entropy-SGD ([P21] Algorithm 1) with its inner loop solved and its γ = 1/Δ low
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from committee.algorithms import EntropyAscent
 from committee.machine import unit_rows
-from committee.solution_space.entropy_slope import EPSlope, Slope, SlopeEngine
-from message_passing.local_entropy import check_ladder
+from committee.solution_space.entropy_slope import Slope
 from message_passing.problem import PatternGeometry, ReferenceProblem
 
 #: The ascent at one Δ ends where steps shorter than this share of the full one still fail.
 SHORTEST = 0.1
 #: How fast a step grows again.
 GROWTH = 1.5
-
-
-@dataclass(frozen=True)
-class EntropyAscent:
-    """Configuration of the ascent.
-
-    Attributes
-    ----------
-    name : str
-    variances : increasing Δ
-    steps : int
-        Accepted steps at each Δ, at most.
-    step, momentum : float
-        a and b. One step with a = 1 goes to the centre of the solutions around w.
-    engine : SlopeEngine
-    """
-
-    name: str = "entropy-ascent"
-    variances: tuple[float, ...] = (0.1, 0.3, 0.6, 1.2, 2.4, 5.0, 10.0)
-    steps: int = 8
-    step: float = 2.0
-    momentum: float = 0.6
-    engine: SlopeEngine = field(default_factory=EPSlope)
-
-    def __post_init__(self) -> None:
-        check_ladder(self.variances, "variances")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; at least 1 was expected.")
-        if not self.step > 0:
-            raise ValueError(f"step is {self.step}; a positive number was expected.")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; a number in [0, 1) was expected.")
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,10 +53,14 @@ class AscentPath:
     work: int
     converged: bool
 
+    @property
+    def steps(self) -> int:
+        """Accepted ones, at all Δ."""
+        return sum(len(values) - 1 for values in self.free_entropy)
+
     def __repr__(self) -> str:
-        steps = sum(len(values) - 1 for values in self.free_entropy)
         return (
-            f"AscentPath({steps} steps to Δ = {self.variance[-1]:g}, φ = "
+            f"AscentPath({self.steps} steps to Δ = {self.variance[-1]:g}, φ = "
             f"{self.free_entropy[-1][-1]:.3g} there, {self.training_errors[-1]} training errors)"
         )
 
@@ -128,7 +100,7 @@ def ascend(
         trail, values = [here], [here.free_entropy]
         motion = np.zeros_like(w)
         a = algorithm.step
-        while len(values) <= algorithm.steps and a >= SHORTEST * algorithm.step:
+        while len(values) <= algorithm.max_epochs and a >= SHORTEST * algorithm.step:
             raised = w + a * here.displacement + motion
             raised *= np.sqrt(N) / np.linalg.norm(raised, axis=1, keepdims=True)
             candidate = ReferenceProblem.from_arrays(raised, geometry, y)

@@ -23,18 +23,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 
+from committee.algorithms import PUBLISHED, WeightNoise
 from committee.machine import error_rate, unit_rows
 from committee.patterns import PatternSet
-from committee.protocols import PROTOCOLS, SGD
 from committee.solution_space._kernels_billiard import billiard_steps
-from committee.solution_space.weight_noise import WeightNoise, run_weight_noise
+from committee.solution_space.weight_noise import run_weight_noise
 from committee.solution_space.white_coordinates import WhiteCoordinates
 from committee.training import train_restart
 from message_passing.chain_statistics import deviation, independent_states
@@ -184,7 +184,7 @@ def _search(
 ) -> NDArray[np.float64]:
     """A machine without training errors, at the flat or at the steep end if there is one."""
     flat, seed_sequence = task
-    steep = replace(cast(SGD, PROTOCOLS["sgd-fast"]), max_epochs=LONGEST_SEARCH)
+    steep = replace(PUBLISHED["sgd-fast"], max_epochs=LONGEST_SEARCH)
     for attempt, seed in enumerate(seed_sequence.spawn(ATTEMPTS)):
         # From the other end in the second half of the attempts.
         if flat == (attempt < ATTEMPTS // 2):

@@ -17,62 +17,19 @@ NeurIPS 2019).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from committee.algorithms import RotatedPatterns, _streams
+from committee.algorithms import WeightNoise
 from committee.machine import error_rate, unit_rows
 from committee.patterns import PatternSet
-from committee.protocols import PROTOCOLS
-from committee.schedules import Exponential, Schedule
+from committee.rotated_patterns import RotatedPatterns, _streams
 from committee.solution_space._kernels_weight_noise import weight_noise_steps
 from message_passing.output_node import Majority
 from message_passing.tools.validation import check_labels, check_patterns, check_weights
 
 # Steps per call of the kernel: long enough to hide the call, short enough to interrupt.
 CHUNK = 64
-
-
-@dataclass(frozen=True)
-class WeightNoise:
-    """Weight-noise descent on all patterns at once, one step an epoch.
-
-    The step is Adam's, but with one second moment for each hidden unit: then it does not depend
-    on the axes of the input space. Training ends after ``max_epochs``; the stopping rule is met
-    if no training errors are left then.
-
-    Attributes
-    ----------
-    name : str
-    lr : float
-        η. A step moves each unit by about η √N, its own norm being 1.
-    sigma : Schedule
-        σ of the noise, a function of the epoch: ``Exponential`` anneals, ``Constant`` does not.
-    max_epochs : int
-    momentum, second_moment : float
-        Decay rates of the running means of the gradient and of its square.
-    """
-
-    name: str = "weight-noise"
-    lr: float = 5e-4
-    sigma: Schedule = field(default=Exponential.growing_by(0.5 / 3.0, 3.0, 1499))
-    max_epochs: int = 1500
-    momentum: float = 0.9
-    second_moment: float = 0.999
-
-    def __post_init__(self) -> None:
-        sigma = self.sigma(np.arange(max(self.max_epochs, 1)))
-        for name, good, expected in (
-            ("lr", self.lr > 0, "a positive number"),
-            ("max_epochs", self.max_epochs >= 1, "a positive integer"),
-            ("momentum", 0 <= self.momentum < 1, "a number in [0, 1)"),
-            ("second_moment", 0 <= self.second_moment < 1, "a number in [0, 1)"),
-            ("sigma", bool(np.all(sigma > 0) and np.all(np.isfinite(sigma))), "positive numbers"),
-        ):
-            if not good:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; {expected} was expected.")
 
 
 def noise_loss(
@@ -114,7 +71,7 @@ def run_weight_noise(
     """
     X, y = patterns.train_patterns, patterns.train_labels
     binary = bool(np.all(X[0, 0] ** 2 == X**2))
-    inputs = RotatedPatterns(patterns, PROTOCOLS["sgd-fast"], rotate=binary)
+    inputs = RotatedPatterns(patterns, rotate=binary)
     squares = np.zeros((0 if binary else inputs.P + 1, inputs.N), np.float32)
     if not binary:
         squares[:-1] = X**2

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from committee import PROTOCOLS, PatternSet, local_energy
+from committee import ALGORITHMS, PatternSet, local_energy, train
+from committee.algorithms import EntropyAscent, WeightNoise
 from committee.machine import predict, unit_rows
-from committee.solution_space.entropy_ascent import EntropyAscent, ascend
+from committee.solution_space.entropy_ascent import ascend
 from committee.solution_space.entropy_slope import EPSlope, MonteCarloSlope
-from committee.solution_space.weight_noise import WeightNoise, run_weight_noise
+from committee.solution_space.weight_noise import run_weight_noise
 from committee.training import train_restart
 from message_passing.expectation_propagation import ExpectationPropagation
 from message_passing.monte_carlo import MonteCarlo
@@ -20,7 +21,7 @@ from tests.message_passing.machines import random_machine
 
 SEED = np.random.SeedSequence(3)
 EXACT = EPSlope(ExpectationPropagation(tolerance=1e-9))
-SHORT = EntropyAscent(variances=(0.1, 0.5, 2.0), steps=5)
+SHORT = EntropyAscent(variances=(0.1, 0.5, 2.0), max_epochs=5)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def trained():
     X = np.sign(rng.normal(size=(60, 41)))
     y = np.sign(X @ rng.normal(size=41))
     patterns = PatternSet(X, y, X[:5], y[:5], "teacher", "i.i.d. patterns, linear teacher")
-    sgd = train_restart(patterns, replace(PROTOCOLS["sgd-fast"], lr=2e-3), 3, SEED)
+    sgd = train_restart(patterns, replace(ALGORITHMS["sgd-fast"], lr=2e-3), 3, SEED)
     flat, _, solved = run_weight_noise(patterns, WeightNoise(max_epochs=800), 3, SEED)
     assert solved and sgd.train_error == 0
     return sgd.weights, flat, X, y
@@ -125,7 +126,7 @@ def test_a_steep_start_ends_flat(trained):
 def test_monte_carlo_goes_the_same_way(trained):
     """A check of the ascent itself: as high a φ, by EP, as EP's own slope leads to."""
     sgd, _, X, y = trained
-    algorithm = EntropyAscent(variances=(0.5,), steps=4)
+    algorithm = EntropyAscent(variances=(0.5,), max_epochs=4)
     ends = [
         ascend(sgd, X, y, replace(algorithm, engine=engine)).weights[-1]
         for engine in (EPSlope(), MonteCarloSlope(steps=300))
@@ -163,7 +164,7 @@ def test_more_patterns_than_inputs():
     ("changes", "message"),
     [
         ({"variances": (1.0, 0.5)}, "variances is"),
-        ({"steps": 0}, "steps is 0"),
+        ({"max_epochs": 0}, "max_epochs is 0"),
         ({"step": 0.0}, "step is 0"),
         ({"momentum": 1.0}, "momentum is 1"),
     ],
@@ -177,3 +178,15 @@ def test_sampling_needs_a_start_without_errors(trained):
     sgd, _, X, y = trained
     with pytest.raises(ValueError, match="training errors"):
         ascend(sgd, X, -y, replace(SHORT, engine=MonteCarloSlope()))
+
+
+def test_train_starts_from_the_machine_of_the_same_seed(trained):
+    _, _, X, y = trained
+    patterns = PatternSet(X, y, X[:5], y[:5], "teacher", "i.i.d. patterns, linear teacher")
+    start = train(patterns, "sgd-fast", 2, 3, seed=5, workers=1)
+    one, two = (train(patterns, SHORT, 2, 3, seed=5, workers=n) for n in (1, 2))
+    path = ascend(start.weights[1], X, y, SHORT)
+    assert np.allclose(one.weights[1], path.weights[-1])
+    assert np.array_equal(one.weights, two.weights)
+    assert one.converged.all() and one.epochs[1] == path.steps
+    assert one.loss[1] == pytest.approx(-path.free_entropy[-1][-1])

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import log_ndtr
 
-from committee import PROTOCOLS, PatternSet, local_energy
+from committee import ALGORITHMS, PatternSet, local_energy, train
+from committee.algorithms import WeightNoise
 from committee.machine import predict, unit_rows
 from committee.schedules import Constant, Exponential
-from committee.solution_space.weight_noise import WeightNoise, noise_loss, run_weight_noise
+from committee.solution_space.weight_noise import noise_loss, run_weight_noise
 from committee.training import train_restart
 from tests.reference.weight_noise import weight_noise
 
@@ -99,7 +100,7 @@ def test_ends_without_errors_and_flatter_than_sgd():
     patterns = pattern_set(X, y)
     weights, _, solved = run_weight_noise(patterns, WeightNoise(max_epochs=400), 3, SEED)
     assert solved and np.all(predict(weights, X) == y)
-    sgd = train_restart(patterns, replace(PROTOCOLS["sgd-fast"], lr=2e-3), 3, SEED)
+    sgd = train_restart(patterns, replace(ALGORITHMS["sgd-fast"], lr=2e-3), 3, SEED)
     flat, steep = (local_energy(w, X, y, [0.5]).local_energy[0] for w in (weights, sgd.weights))
     assert flat < 0.5 * steep
 
@@ -130,3 +131,14 @@ def test_impossible_noise():
     X, y = problem()
     with pytest.raises(ValueError, match="sigma is -1"):
         noise_loss(np.ones((1, 31)), X, y, -1.0)
+
+
+def test_train_knows_it():
+    X, y = problem(P=40, N=60)
+    patterns, algorithm = pattern_set(X, y), WeightNoise(max_epochs=300, sigma=Constant(0.7))
+    one, two = (train(patterns, algorithm, 3, 3, workers=n) for n in (1, 2))
+    assert one.converged.all() and np.all(one.train_error == 0)
+    assert np.array_equal(one.weights, two.weights)
+    last = float(algorithm.sigma(299))
+    assert one.loss[0] == pytest.approx(noise_loss(one.weights[0], X, y, last)[0])
+    assert "3 machines" in repr(one) and ALGORITHMS["weight-noise"] == WeightNoise()
