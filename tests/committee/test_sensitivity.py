@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from committee.algorithms import PUBLISHED, sensitivity
+from committee import sensitivity
+from committee.algorithms import PUBLISHED
 from committee.sensitivity import SensitivityConfig, Variation, run, variations
 
 
