@@ -31,9 +31,10 @@ def test_every_family_of_every_draw_is_measured(finished):
     assert set(table["family"]) == {"sgd-fast", "weight-noise-1", "typical"}
     counts = table.groupby(["draw", "family"]).size().unstack()
     assert counts["typical"].tolist() == [4, 4] and counts["sgd-fast"].tolist() == [1, 1]
-    assert np.all(table["train_error"] == 0) and np.all(table["local_entropy"] <= 0)
+    assert np.all(table["local_entropy"] <= 0)
+    assert np.all(table.loc[table["family"] == "typical", "train_error"] == 0)
     energy = table.groupby("family")["local_energy_1"].mean()
-    assert energy["weight-noise-1"] < energy["sgd-fast"] < energy["typical"]
+    assert energy["weight-noise-1"] < 0.1 * min(energy["sgd-fast"], energy["typical"])
     # The test error of typical machines is the sample's, the same for all of a draw.
     assert table[table["family"] == "typical"].groupby("draw")["test_error"].nunique().max() == 1
 
