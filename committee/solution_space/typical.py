@@ -8,8 +8,9 @@ Given the other units, unit k must be right on the patterns where it is decisive
 restricted to a cone. Exact Hamiltonian Monte Carlo samples it, u_k cos θ + v sin θ for a quarter
 of a turn, v a fresh draw, reflected where a decisive pattern would change its answer [Pakman,
 Paninski, *Exact Hamiltonian Monte Carlo for truncated multivariate Gaussians*, J. Comput. Graph.
-Stat. 2014, arXiv 1208.4118]. Nothing is rejected. At K = 9, N = 784, P = 500 a sweep over the
-units forgets the state; slice sampling with exact arcs needs about a thousand.
+Stat. 2014, arXiv 1208.4118]. Nothing is rejected. On Figure 1's patterns a sweep over the units
+forgets the test error, and some 15 the share of bare majorities. Slice sampling with exact arcs
+needs about a thousand.
 
 Given z, the preactivations of a test pattern are Gaussian too, with mean z_k·t and the variance
 that x has outside the span. So each state gives its expected test error exactly (the output node),
@@ -156,7 +157,7 @@ def typical_solutions(
     Raises
     ------
     ValueError
-        Even K, too few chains or steps, starts with training errors, patterns that contradict
+        Even K, too few chains or steps, no test patterns, starts with training errors, patterns that contradict
         each other, patterns for which a bounded search finds no solution.
     """
     if hidden_units < 1 or hidden_units % 2 == 0:
@@ -165,6 +166,8 @@ def typical_solutions(
         raise ValueError(f"chains is {chains}; an even number from 4 on was expected.")
     if steps < FEWEST_STEPS:
         raise ValueError(f"steps is {steps}; at least {FEWEST_STEPS} was expected.")
+    if not len(patterns.test_labels):
+        raise ValueError("patterns has no test patterns; some were expected.")
     seeds = [child.spawn(2) for child in np.random.SeedSequence(seed).spawn(chains)]
     run = partial(run_tasks, workers=workers, progress=progress)
     if starts is None:

@@ -201,6 +201,8 @@ def test_more_patterns_than_inputs():
 
 def test_patterns_that_cannot_be_learnt(teacher):
     X, y = teacher.train_patterns, teacher.train_labels
+    with pytest.raises(ValueError, match="no test patterns"):
+        typical_solutions(PatternSet.from_arrays(X, y), 3)
     contradiction = replace(
         teacher, train_patterns=np.vstack([X, X[:1]]), train_labels=np.append(y, -y[0])
     )
