@@ -157,8 +157,8 @@ def typical_solutions(
     Raises
     ------
     ValueError
-        Even K, too few chains or steps, no test patterns, starts with training errors, patterns that contradict
-        each other, patterns for which a bounded search finds no solution.
+        Even K, too few chains or steps, no test patterns, starts with training errors, patterns
+        that contradict each other, patterns for which a bounded search finds no solution.
     """
     if hidden_units < 1 or hidden_units % 2 == 0:
         raise ValueError(f"hidden_units is {hidden_units}; an odd positive number was expected.")
