@@ -2,10 +2,20 @@
 
 from typing import Any
 
-from committee.algorithms import ALGORITHMS, SGD, Algorithm, EntropySGD, ReplicatedSGD
+from committee.algorithms import (
+    ALGORITHMS,
+    SGD,
+    Algorithm,
+    EntropyAscent,
+    EntropySGD,
+    ReplicatedSGD,
+    WeightNoise,
+)
 from committee.flatness import LocalEnergyProfile, local_energy
 from committee.machine import error_rate, predict
 from committee.patterns import PatternSet, load_patterns
+from committee.solution_space.entropy_ascent import AscentPath, ascend
+from committee.solution_space.typical import SolutionSample, typical_solutions
 from committee.training import TrainedEnsemble, TrainedMachine, train
 
 # matplotlib is imported when a plot function is first used.
@@ -21,17 +31,23 @@ __all__ = [
     "ALGORITHMS",
     "SGD",
     "Algorithm",
+    "AscentPath",
+    "EntropyAscent",
     "EntropySGD",
     "LocalEnergyProfile",
     "PatternSet",
     "ReplicatedSGD",
+    "SolutionSample",
     "TrainedEnsemble",
     "TrainedMachine",
+    "WeightNoise",
+    "ascend",
     "error_rate",
     "load_patterns",
     "local_energy",
     "predict",
     "train",
+    "typical_solutions",
     *_PLOTS,
 ]
 

@@ -15,6 +15,10 @@ from committee.gaussian_mixture.experiment import GaussianMixtureConfig, compute
 from committee.perceptron import command as perceptron
 from committee.perceptron.experiment import PerceptronConfig
 from committee.sensitivity import SensitivityConfig
+from committee.solution_space.experiment import FlatnessRangeConfig
+from committee.solution_space.experiment import compute as compute_range
+from committee.solution_space.figures import plot_flatness_range
+from committee.solution_space.statements import family_means, statements
 from committee.tables import (
     closing_table,
     comparison_table,
@@ -23,7 +27,7 @@ from committee.tables import (
     write_tables,
 )
 from message_passing.tools.commands import Commands, run_command
-from message_passing.tools.files import save_figure
+from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import to_markdown
 
 
@@ -61,6 +65,19 @@ def draw_gaussian_mixture(config: GaussianMixtureConfig) -> None:
     print(f"Written: {', '.join(map(str, figures))} and summary.csv in {config.out}")
 
 
+def draw_flatness_range(config: FlatnessRangeConfig) -> None:
+    """Compute what is missing; table of families, statements and figure."""
+    machines = compute_range(config, progress=True)
+    means, found = family_means(machines), statements(machines)
+    write_table(config.out / "summary.csv", machines)
+    write_table(config.out / "statements.csv", found)
+    figures = save_figure(plot_flatness_range(machines), config.out / "figure")
+    columns = ["test_error", "local_energy_1", "local_entropy", "n"]
+    print(to_markdown(means.groupby("family", sort=False)[columns].mean().reset_index()))
+    print(to_markdown(found))
+    print(f"Written: {', '.join(map(str, figures))} and tables in {config.out}")
+
+
 def show_speed(config: BenchmarkConfig) -> None:
     """Measure and print; draw the growth with the sizes."""
     rows = benchmark.run(config)
@@ -76,6 +93,7 @@ COMMANDS: Commands = {
     "sensitivity": (SensitivityConfig, sensitivity.run),
     "gaussian-mixture": (GaussianMixtureConfig, draw_gaussian_mixture),
     "perceptron": (PerceptronConfig, perceptron.run),
+    "flatness-range": (FlatnessRangeConfig, draw_flatness_range),
     "benchmark": (BenchmarkConfig, show_speed),
 }
 

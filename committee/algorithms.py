@@ -1,22 +1,26 @@
-"""The five training algorithms of [P21] App. B.1 as frozen dataclasses, to be copied and changed.
+"""Training algorithms as frozen dataclasses, to be copied and changed: the five of [P21] App. B.1,
+and two that go on to the flattest machines (``solution_space``).
 
     from dataclasses import replace
     gentle = replace(ALGORITHMS["sgd-fast"], lr=1e-4, name="sgd-gentle")
 
 Time is counted in epochs. For SGD and Replicated-SGD an epoch is one pass over the patterns (of
 every replica). For Entropy-SGD it is P / batch_size *outer* steps, hence ``inner_steps`` passes.
+For weight-noise descent it is one step on all patterns.
 The distances in the stopping rules are squared Euclidean norms over all K·N weights, with
 unit-norm rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from committee.schedules import Exponential, Schedule
+from committee.solution_space.entropy_slope import EPSlope, SlopeEngine
+from message_passing.local_entropy import check_ladder
 
 SINGLE_REPLICA_THRESHOLD = 1e-7
 
@@ -28,12 +32,28 @@ class Algorithm:
     Attributes
     ----------
     name : str
+    max_epochs : int
+        Training ends after this epoch at the latest. Where the stopping rule is not met by then,
+        the result says ``converged=False``.
+    """
+
+    name: str
+    max_epochs: int
+
+    def __post_init__(self) -> None:
+        _expect(self.max_epochs >= 1, "max_epochs", self.max_epochs, "a positive integer")
+
+
+@dataclass(frozen=True)
+class MinibatchAlgorithm(Algorithm):
+    """What the five algorithms of [P21] share.
+
+    Attributes
+    ----------
     lr : float
         Learning rate η (of the outer step for Entropy-SGD).
     beta, omega : Schedule
         Slope of the hidden tanh and scale of the loss, functions of the epoch.
-    max_epochs : int
-        Training gives up after this epoch. The result then says ``converged=False``.
     batch_size : int
         Patterns per minibatch, reshuffled every epoch.
     reduction : "sum" or "mean"
@@ -41,23 +61,21 @@ class Algorithm:
         learning rates fit the sum.
     """
 
-    name: str
     lr: float
     beta: Schedule
     omega: Schedule
-    max_epochs: int
     batch_size: int = 100
     reduction: Literal["sum", "mean"] = "sum"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _expect(self.lr > 0, "lr", self.lr, "a positive number")
-        _expect(self.max_epochs >= 1, "max_epochs", self.max_epochs, "a positive integer")
         _expect(self.batch_size >= 1, "batch_size", self.batch_size, "a positive integer")
         _expect(self.reduction in ("sum", "mean"), "reduction", self.reduction, "'sum' or 'mean'")
 
 
 @dataclass(frozen=True)
-class SGD(Algorithm):
+class SGD(MinibatchAlgorithm):
     """Stochastic gradient descent on the cross-entropy.
 
     Attributes
@@ -84,7 +102,7 @@ class SGD(Algorithm):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplicatedSGD(Algorithm):
+class ReplicatedSGD(MinibatchAlgorithm):
     """Replicated-SGD ([P21] Algorithm 2): y replicas, pulled towards their centre.
 
     Every ``coupling_period`` (K_c) steps the gradient of replica a gets the term
@@ -119,10 +137,10 @@ class ReplicatedSGD(Algorithm):
         """What a single replica does: SGD with the same η, β and ω."""
         return SGD(
             self.name,
+            self.max_epochs,
             self.lr,
             self.beta,
             self.omega,
-            self.max_epochs,
             self.batch_size,
             self.reduction,
             stop_at="cross-entropy",
@@ -131,7 +149,7 @@ class ReplicatedSGD(Algorithm):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntropySGD(Algorithm):
+class EntropySGD(MinibatchAlgorithm):
     """Entropy-SGD ([P21] Algorithm 1) with ``inner_steps`` (L) Langevin steps per outer step.
 
     ``inner_lr`` is η', ``noise`` ε, ``averaging`` α. The paper gives no α for the committee
@@ -158,6 +176,74 @@ class EntropySGD(Algorithm):
         _check_stability(self.inner_lr * strength, "inner_lr · elastic_scale · γ")
 
 
+@dataclass(frozen=True)
+class WeightNoise(Algorithm):
+    """Weight-noise descent, on all patterns at once (see ``solution_space.weight_noise``).
+
+    The step is Adam's, but with one second moment for each hidden unit: then it does not depend
+    on the axes of the input space. Training lasts ``max_epochs`` and has converged if no training
+    errors are left then.
+
+    Attributes
+    ----------
+    lr : float
+        η. A step moves each unit by about η √N, its own norm being 1.
+    sigma : Schedule
+        σ of the noise, a function of the epoch: ``Exponential`` anneals, ``Constant`` does not.
+    momentum, second_moment : float
+        Decay rates of the running means of the gradient and of its square.
+    """
+
+    name: str = "weight-noise"
+    max_epochs: int = 1500
+    lr: float = 5e-4
+    sigma: Schedule = field(default=Exponential.growing_by(0.5 / 3.0, 3.0, 1499))
+    momentum: float = 0.9
+    second_moment: float = 0.999
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self.lr > 0, "lr", self.lr, "a positive number")
+        _expect(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
+        second = self.second_moment
+        _expect(0 <= second < 1, "second_moment", second, "a number in [0, 1)")
+        sigma = self.sigma(np.arange(self.max_epochs))
+        good = bool(np.all(sigma > 0) and np.all(np.isfinite(sigma)))
+        _expect(good, "sigma", self.sigma, "a schedule of positive numbers")
+
+
+@dataclass(frozen=True)
+class EntropyAscent(Algorithm):
+    """Uphill on the free entropy of solutions (see ``solution_space.entropy_ascent``).
+
+    Attributes
+    ----------
+    max_epochs : int
+        Accepted steps at each Δ, at most.
+    variances : increasing Δ
+    step, momentum : float
+        a and b. One step with a = 1 goes to the centre of the solutions around w.
+    start : str
+        Name of the algorithm that trains the machine to start from, in ``committee.train``.
+    engine : SlopeEngine
+    """
+
+    name: str = "entropy-ascent"
+    max_epochs: int = 8
+    variances: tuple[float, ...] = (0.1, 0.3, 0.6, 1.2, 2.4, 5.0, 10.0)
+    step: float = 2.0
+    momentum: float = 0.6
+    start: str = "sgd-fast"
+    engine: SlopeEngine = field(default_factory=EPSlope)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ladder(self.variances, "variances")
+        _expect(self.step > 0, "step", self.step, "a positive number")
+        _expect(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
+        _expect(self.start in PUBLISHED, "start", self.start, f"one of {', '.join(PUBLISHED)}")
+
+
 def _expect(condition: bool, name: str, value: object, expected: str) -> None:
     if not condition:
         raise ValueError(f"{name} is {value!r}; {expected} was expected.")
@@ -173,7 +259,7 @@ def _check_stability(kick: np.ndarray, what: str) -> None:
         )
 
 
-ALGORITHMS: dict[str, Algorithm] = {
+PUBLISHED: dict[str, MinibatchAlgorithm] = {
     algorithm.name: algorithm
     for algorithm in (
         SGD(
@@ -216,4 +302,10 @@ ALGORITHMS: dict[str, Algorithm] = {
             gamma=Exponential(10.0, 5e-5),
         ),
     )
+}
+"""The five of [P21] App. B.1."""
+
+ALGORITHMS: dict[str, Algorithm] = {
+    **PUBLISHED,
+    **{algorithm.name: algorithm for algorithm in (WeightNoise(), EntropyAscent())},
 }

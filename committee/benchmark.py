@@ -21,7 +21,7 @@ import tyro
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from committee.algorithms import ALGORITHMS, SGD, Algorithm, EntropySGD, ReplicatedSGD
+from committee.algorithms import PUBLISHED, SGD, EntropySGD, MinibatchAlgorithm, ReplicatedSGD
 from committee.patterns import PatternSet, load_patterns
 from committee.training import train, train_restart
 from message_passing.tools.files import write_table
@@ -85,10 +85,10 @@ def run(config: BenchmarkConfig) -> pd.DataFrame:
     print(f"{'sgemm, one thread':18s} {peak / 1e9:.0f} GFLOP/s", flush=True)
     rows, problem = [], random_problem(500, 784)
     for name in ("sgd-fast", "rsgd-slow", "esgd"):
-        mebibytes = measure_memory(problem, endless(ALGORITHMS[name]), 9, workers, 4)
+        mebibytes = measure_memory(problem, endless(PUBLISHED[name]), 9, workers, 4)
         rows.append(_row(f"peak MiB {name}", mebibytes, workers=workers))
     _print("peak memory, this process and the workers", rows)
-    speeds = [measure_speed(name, config, workers, peak) for name in ALGORITHMS]
+    speeds = [measure_speed(name, config, workers, peak) for name in PUBLISHED]
     title = f"restart-epochs per second, K=9, N=784, P=500, minibatches of 100, {workers} workers"
     _print(title, speeds)
     rows += speeds
@@ -123,7 +123,7 @@ def _print(title: str, rows: list[Row]) -> None:
 
 
 def measure_memory(
-    patterns: PatternSet, algorithm: Algorithm, K: int, workers: int, epochs: int
+    patterns: PatternSet, algorithm: MinibatchAlgorithm, K: int, workers: int, epochs: int
 ) -> float:
     """Peak resident memory in MiB of this process and of ``workers`` that train, summed.
 
@@ -140,7 +140,7 @@ def measure_memory(
 
 
 def _train_and_weigh(
-    patterns: PatternSet, algorithm: Algorithm, K: int, seed: np.random.SeedSequence
+    patterns: PatternSet, algorithm: MinibatchAlgorithm, K: int, seed: np.random.SeedSequence
 ) -> tuple[int, float]:
     train_restart(patterns, algorithm, K, seed)
     return os.getpid(), peak_memory()
@@ -148,7 +148,7 @@ def _train_and_weigh(
 
 def measure_speed(name: str, config: BenchmarkConfig, workers: int, peak: float) -> Row:
     """Restart-epochs per second of one algorithm, by the plain loop and by the package."""
-    patterns, algorithm = random_problem(500, 784), endless(ALGORITHMS[name])
+    patterns, algorithm = random_problem(500, 784), endless(PUBLISHED[name])
     epochs = max(1, config.epochs // (10 if isinstance(algorithm, EntropySGD) else 1))
     plain, ours = [], []
     for repeat in range(config.repeats):
@@ -179,7 +179,7 @@ def measure_scaling(epochs: int, workers: int) -> list[Row]:
         print(f"\nmilliseconds per epoch of rsgd-fast against {name}, {cores} worker(s)")
         for value in values:
             size = {**BASE, name: value}
-            algorithm = endless(ALGORITHMS["rsgd-fast"])
+            algorithm = endless(PUBLISHED["rsgd-fast"])
             algorithm = replace(algorithm, replicas=size["replicas"])  # type: ignore[call-arg]
             patterns = random_problem(size["P"], size["N"])
             sizes = size["K"], epochs, size["restarts"], cores
@@ -194,7 +194,12 @@ def measure_scaling(epochs: int, workers: int) -> list[Row]:
 
 
 def cost_per_epoch(
-    patterns: PatternSet, algorithm: Algorithm, K: int, epochs: int, restarts: int, workers: int
+    patterns: PatternSet,
+    algorithm: MinibatchAlgorithm,
+    K: int,
+    epochs: int,
+    restarts: int,
+    workers: int,
 ) -> float:
     """Seconds per epoch of all restarts, without costs that occur once (rotation, processes)."""
 
@@ -214,7 +219,7 @@ def measure_whole_runs(patterns: PatternSet, workers: int) -> list[Row]:
     their numbers of epochs vary.
     """
     rows, total = [], 0.0
-    for name, algorithm in ALGORITHMS.items():
+    for name, algorithm in PUBLISHED.items():
         train(patterns, algorithm, workers, 9, max_epochs=1, workers=workers)
         start = time.perf_counter()
         machines = train(patterns, algorithm, workers, 9, workers=workers)
@@ -228,11 +233,11 @@ def measure_whole_runs(patterns: PatternSet, workers: int) -> list[Row]:
                 epochs=" ".join(map(str, machines.epochs)),
             )
         )  # fmt: skip
-    print(f"\n{len(ALGORITHMS)} × {FIGURE_RESTARTS} whole restarts: {total:.0f} minutes")
+    print(f"\n{len(PUBLISHED)} × {FIGURE_RESTARTS} whole restarts: {total:.0f} minutes")
     return rows
 
 
-def endless(algorithm: Algorithm) -> Algorithm:
+def endless(algorithm: MinibatchAlgorithm) -> MinibatchAlgorithm:
     """The algorithm with a stopping rule that is never met."""
     if isinstance(algorithm, SGD):
         return replace(algorithm, stop_at="cross-entropy", threshold=0.0)
@@ -255,7 +260,7 @@ def timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def machine_steps(algorithm: Algorithm, P: int) -> int:
+def machine_steps(algorithm: MinibatchAlgorithm, P: int) -> int:
     """Minibatch gradients of one restart in one epoch."""
     steps = -(-P // algorithm.batch_size)
     if isinstance(algorithm, ReplicatedSGD):
@@ -271,7 +276,7 @@ def measure_peak(repeats: int, size: int = 2048) -> float:
 
 
 def measure_package(
-    patterns: PatternSet, algorithm: Algorithm, K: int, workers: int, epochs: int
+    patterns: PatternSet, algorithm: MinibatchAlgorithm, K: int, workers: int, epochs: int
 ) -> float:
     """Restart-epochs per second of ``train`` with two restarts per worker."""
     options: dict[str, Any] = {"restarts": 2 * workers, "hidden_units": K, "max_epochs": epochs}
@@ -279,7 +284,9 @@ def measure_package(
     return 2 * workers * epochs / seconds
 
 
-def measure_plain(patterns: PatternSet, algorithm: Algorithm, K: int, epochs: int) -> float:
+def measure_plain(
+    patterns: PatternSet, algorithm: MinibatchAlgorithm, K: int, epochs: int
+) -> float:
     """Restart-epochs per second of the plain loop, with the better of one and all threads."""
     import torch  # two seconds that the other commands need not wait
 
@@ -297,7 +304,7 @@ def measure_plain(patterns: PatternSet, algorithm: Algorithm, K: int, epochs: in
 
 
 def plain_loop(
-    patterns: PatternSet, algorithm: Algorithm, K: int, epochs: int
+    patterns: PatternSet, algorithm: MinibatchAlgorithm, K: int, epochs: int
 ) -> NDArray[np.float32]:
     """Train one machine in the obvious way; returns the weights (replicas, K, N)."""
     import torch

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from committee._kernels_epochs import esgd_epochs, rsgd_epochs, sgd_epochs
 from committee._kernels_minibatch import draw_minibatches
 from committee._random_bits import LANES, sfc64_lanes
-from committee.algorithms import SGD, Algorithm, EntropySGD, ReplicatedSGD
+from committee.algorithms import SGD, Algorithm, EntropySGD, MinibatchAlgorithm, ReplicatedSGD
 from committee.machine import error_rate, loss_per_pattern, unit_rows
 from committee.patterns import PatternSet
 
@@ -43,12 +43,17 @@ class RotatedPatterns:
 
     ``rotation`` is orthogonal (N, N). Rotated patterns ``patterns @ rotation`` are lower
     triangular; rotated weights are ``weights @ rotation``. Dropout acts on single inputs, so
-    there the rotation is the identity.
+    there the rotation is the identity. Without a minibatch algorithm all patterns are one batch.
     """
 
-    def __init__(self, patterns: PatternSet, algorithm: Algorithm) -> None:
+    def __init__(
+        self,
+        patterns: PatternSet,
+        algorithm: MinibatchAlgorithm | None = None,
+        rotate: bool = True,
+    ) -> None:
         self.P, self.N = P, N = patterns.train_patterns.shape
-        if getattr(algorithm, "dropout", 0.0) == 0:
+        if rotate and getattr(algorithm, "dropout", 0.0) == 0:
             contents = np.asarray(patterns.train_patterns, np.float64).tobytes()
             self.rotation, upper = _rotation(contents, P)
             rows, lengths = upper.T, np.minimum(np.arange(P) + 1, N)
@@ -60,10 +65,11 @@ class RotatedPatterns:
         self.lengths = np.append(lengths, 0)
         self.labels = np.append(patterns.train_labels, 0.0).astype(np.float32)
         self.patterns = patterns
-        self.size = min(algorithm.batch_size, P)
+        self.size = P if algorithm is None else min(algorithm.batch_size, P)
         self.steps = -(-P // self.size)
         self.width = -(-self.size // 4) * 4
-        self.scale = np.float32(1.0 if algorithm.reduction == "sum" else 1.0 / self.size)
+        mean = algorithm is not None and algorithm.reduction == "mean"
+        self.scale = np.float32(1.0 / self.size if mean else 1.0)
 
     def start(self, K: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Uniform weights with unit rows, rotated."""

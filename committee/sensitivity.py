@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from committee.algorithms import ALGORITHMS, Algorithm
+from committee.algorithms import PUBLISHED, MinibatchAlgorithm
 from committee.experiments import DataName
 from committee.flatness import local_energy
 from committee.patterns import PatternSet, load_patterns
@@ -67,7 +67,7 @@ class Variation:
     """One row: an algorithm on patterns, and what was changed."""
 
     change: str
-    algorithm: Algorithm
+    algorithm: MinibatchAlgorithm
     balanced: bool = False
     draw: int = 0  # added to the seed of the patterns
 
@@ -79,20 +79,20 @@ class Variation:
 def variations() -> list[Variation]:
     """All rows of the table."""
     rows = []
-    for algorithm in ALGORITHMS.values():
+    for algorithm in PUBLISHED.values():
         rows.append(Variation("as in Figure 1", algorithm))
         rows.append(Variation("balanced patterns", algorithm, balanced=True))
         rows.append(Variation("another draw of the patterns", algorithm, draw=1))
     for name in ("sgd-fast", "sgd-slow"):
-        algorithm = replace(ALGORITHMS[name], reduction="mean")
+        algorithm = replace(PUBLISHED[name], reduction="mean")
         rows.append(Variation("mean of the loss", algorithm))
     for scale, fast, slow in ((1.0, 7_000, 110_000), (100.0, 5_000, 100_000), (1e4, 3_000, 60_000)):
         for name, epochs in (("rsgd-fast", fast), ("rsgd-slow", slow)):
             changed: dict[str, Any] = {"elastic_scale": scale, "max_epochs": epochs}
-            rows.append(Variation(f"elastic_scale {scale:g}", replace(ALGORITHMS[name], **changed)))
+            rows.append(Variation(f"elastic_scale {scale:g}", replace(PUBLISHED[name], **changed)))
     for averaging in (0.0, 0.5, 0.9):
         changed = {"averaging": averaging}
-        rows.append(Variation(f"averaging {averaging:g}", replace(ALGORITHMS["esgd"], **changed)))
+        rows.append(Variation(f"averaging {averaging:g}", replace(PUBLISHED["esgd"], **changed)))
     return rows
 
 

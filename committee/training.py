@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from committee.algorithms import ALGORITHMS, SGD, Algorithm, EntropySGD, ReplicatedSGD
+from committee.algorithms import (
+    ALGORITHMS,
+    PUBLISHED,
+    SGD,
+    Algorithm,
+    EntropyAscent,
+    EntropySGD,
+    MinibatchAlgorithm,
+    ReplicatedSGD,
+    WeightNoise,
+)
 from committee.machine import loss_per_pattern, predict, unit_rows
 from committee.patterns import PatternSet
 from committee.rotated_patterns import RotatedPatterns, run_esgd, run_rsgd, run_sgd
+from committee.solution_space.entropy_ascent import ascend
+from committee.solution_space.weight_noise import noise_loss, run_weight_noise
 from message_passing.tools.parallel import run_tasks
 
 if TYPE_CHECKING:
@@ -51,7 +63,8 @@ class TrainedEnsemble:
     train_error, test_error : (R,)
         Fractions of wrongly classified patterns; NaN without test patterns.
     loss : (R,)
-        Mean training loss at the β and ω of the last epoch.
+        Mean training loss at the β and ω, or the σ, of the last epoch; for entropy-ascent −φ at
+        the last Δ.
     converged : (R,) bool
         Training met the algorithm's stopping rule within ``max_epochs``.
     collapsed : (R,) bool
@@ -117,7 +130,8 @@ def train(
     patterns : PatternSet
         Training learns the training part only. The test part is scored at the end.
     algorithm : str or Algorithm
-        A name of ``ALGORITHMS`` or an algorithm of your own.
+        A name of ``ALGORITHMS`` or an algorithm of your own. The start of "entropy-ascent" is
+        the machine that its ``start`` trains with the same seed.
     restarts, hidden_units : int
         Number of machines; K, odd.
     seed : int
@@ -188,19 +202,26 @@ def train_restart(
 ) -> TrainedMachine:
     """Train one machine. All its random numbers come from ``seed_sequence``."""
     _check_hidden_units(hidden_units)
-    inputs = RotatedPatterns(patterns, algorithm)
-    if isinstance(algorithm, ReplicatedSGD):
-        weights, epochs, converged = run_rsgd(inputs, algorithm, hidden_units, seed_sequence)
-    elif isinstance(algorithm, EntropySGD):
-        weights, epochs, converged = run_esgd(inputs, algorithm, hidden_units, seed_sequence)
-    elif isinstance(algorithm, SGD):
-        weights, epochs, converged = run_sgd(inputs, algorithm, hidden_units, seed_sequence)
-    else:
-        raise ValueError(f"algorithm is {algorithm!r}; SGD, ReplicatedSGD or EntropySGD expected.")
-    weights = unit_rows(weights @ inputs.rotation.T)
-    last = max(epochs - 1, 0)
     X, y = patterns.train_patterns, patterns.train_labels
-    beta, omega = float(algorithm.beta(last)), float(algorithm.omega(last))
+    if isinstance(algorithm, WeightNoise):
+        weights, epochs, converged = run_weight_noise(
+            patterns, algorithm, hidden_units, seed_sequence
+        )
+        loss, _ = noise_loss(weights, X, y, float(algorithm.sigma(epochs - 1)))
+    elif isinstance(algorithm, EntropyAscent):
+        first = train_restart(patterns, PUBLISHED[algorithm.start], hidden_units, seed_sequence)
+        path = ascend(first.weights, X, y, algorithm)
+        weights, epochs = path.weights[-1], path.steps
+        converged = path.converged and path.training_errors[-1] == 0
+        loss = -path.free_entropy[-1][-1]
+    elif isinstance(algorithm, MinibatchAlgorithm):
+        weights, epochs, converged = _run_minibatches(
+            patterns, algorithm, hidden_units, seed_sequence
+        )
+        beta, omega = (float(s(max(epochs - 1, 0))) for s in (algorithm.beta, algorithm.omega))
+        loss = float(loss_per_pattern(weights, X, y, beta, omega).mean())
+    else:
+        raise ValueError(f"algorithm is {algorithm!r}; one of a known kind was expected.")
     answers = predict(weights, X)
     collapsed, test_error = _is_constant(answers, y), float("nan")
     if len(patterns.test_labels):
@@ -212,10 +233,28 @@ def train_restart(
         epochs=epochs,
         train_error=float(np.mean(answers != y)),
         test_error=test_error,
-        loss=float(loss_per_pattern(weights, X, y, beta, omega).mean()),
-        converged=converged,
+        loss=float(loss),
+        converged=bool(converged),
         collapsed=collapsed,
     )
+
+
+def _run_minibatches(
+    patterns: PatternSet,
+    algorithm: MinibatchAlgorithm,
+    hidden_units: int,
+    seed_sequence: np.random.SeedSequence,
+) -> tuple[NDArray[np.float64], int, bool]:
+    inputs = RotatedPatterns(patterns, algorithm)
+    if isinstance(algorithm, ReplicatedSGD):
+        weights, epochs, converged = run_rsgd(inputs, algorithm, hidden_units, seed_sequence)
+    elif isinstance(algorithm, EntropySGD):
+        weights, epochs, converged = run_esgd(inputs, algorithm, hidden_units, seed_sequence)
+    elif isinstance(algorithm, SGD):
+        weights, epochs, converged = run_sgd(inputs, algorithm, hidden_units, seed_sequence)
+    else:
+        raise ValueError(f"algorithm is {algorithm!r}; SGD, ReplicatedSGD or EntropySGD expected.")
+    return unit_rows(weights @ inputs.rotation.T), epochs, converged
 
 
 def _is_constant(answers: NDArray[np.float64], labels: NDArray[np.float64]) -> bool:

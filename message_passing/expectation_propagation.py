@@ -27,6 +27,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, lu_factor, lu_solve, solve_triangular
+from scipy.linalg.blas import dsymv
+from scipy.linalg.lapack import dpotrf, dpotri
 from tqdm import tqdm
 
 from message_passing.output_node import Majority, OutputNode, allow_errors
@@ -99,6 +101,19 @@ class ExpectationPropagation:
     ) -> tuple[Sites, Solution]:
         """Sites at Δ (the best ones met), from the first valid start, and what they say."""
         node = allow_errors(self.node, problem.training_errors)
+        sites, state, sweeps = self.fixed_point(node, problem, variance, starts)
+        return sites, Solution(
+            state.log_z / problem.size,
+            1 + state.displacement / problem.size,
+            state.residual < self.tolerance,
+            sweeps,
+            state.residual,
+        )
+
+    def fixed_point(
+        self, node: OutputNode, problem: ReferenceProblem, variance: float, starts: list[Sites]
+    ) -> tuple[Sites, SiteState, int]:
+        """The same for any output node: sites, what they imply, and the number of sweeps."""
         # Sites that are zero are always valid: the last resort.
         starts = [
             *starts,
@@ -122,14 +137,7 @@ class ExpectationPropagation:
             if trial.residual < best[1].residual:
                 best = (proposal, trial)
                 damping = max(self.damping, 1 - 1.1 * (1 - damping))
-        sites, state = best
-        return sites, Solution(
-            state.log_z / problem.size,
-            1 + state.displacement / problem.size,
-            state.residual < self.tolerance,
-            sweeps,
-            state.residual,
-        )
+        return *best, sweeps
 
 
 class Sites(NamedTuple):
@@ -177,16 +185,19 @@ def _flat(sites: Sites, variance: float) -> NDArray[np.float64]:
     )
 
 
-class _State(NamedTuple):
+class SiteState(NamedTuple):
+    """What sites imply: what they should become, log Z, and moments of the offsets v (K, P)."""
+
     update: Sites
     residual: float
     log_z: float
     displacement: float  # KN (r − 1)
+    force: NDArray[np.float64]  # ν − λ⟨v⟩, at the fixed point ∂log Z/∂u
 
 
 def _first_valid(
     node: OutputNode, problem: ReferenceProblem, variance: float, starts: list[Sites]
-) -> tuple[Sites, _State]:
+) -> tuple[Sites, SiteState]:
     for sites in starts:
         state = _evaluate(node, problem, variance, sites)
         if state is not None:
@@ -196,7 +207,7 @@ def _first_valid(
 
 def _evaluate(
     node: OutputNode, problem: ReferenceProblem, variance: float, sites: Sites
-) -> _State | None:
+) -> SiteState | None:
     """What the sites imply and what they should become; None where they are not a distribution."""
     lam, nu = sites
     diagonal, mean = np.empty_like(lam), np.empty_like(lam)
@@ -232,8 +243,9 @@ def _evaluate(
         # ½ Σ [log(1 + λV) + c²/V − (c/V + ν)²/(1/V + λ)], without dividing by V
         + 0.5 * np.sum(np.log(broadened) + (lam * c**2 - 2 * c * nu - V * nu**2) / broadened)
     )
-    displacement = np.sum((nu - lam * mean) * mean) - np.sum(lam * diagonal)
-    return _State(update, float(residual), float(log_z), float(displacement))
+    force = nu - lam * mean
+    displacement = np.sum(force * mean) - np.sum(lam * diagonal)
+    return SiteState(update, float(residual), float(log_z), float(displacement), force)
 
 
 def gaussian_posterior(
@@ -241,8 +253,8 @@ def gaussian_posterior(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
     """Diagonal of Σ = (C⁻¹ + Λ)⁻¹, m = Σν and log det(1 + ΛC), for C = ΔG; None if Σ is invalid.
 
-    C may be singular. With few sites that matter, only these are factorised,
-    Σ = C − C_a (1 + Λ_a C_aa)⁻¹ Λ_a C_aᵀ; with many, 1 + Δ FᵀΛF, of the rank of G = FFᵀ.
+    With few sites that matter, only these are factorised, Σ = C − C_a (1 + Λ_a C_aa)⁻¹ Λ_a C_aᵀ;
+    with many, C⁻¹ + Λ, or where C is (nearly) singular 1 + Δ FᵀΛF, of the rank of G = FFᵀ.
     """
     geometry = problem.geometry
     gram, factor = geometry.gram, geometry.factor
@@ -265,6 +277,16 @@ def gaussian_posterior(
         if not np.all(diagonal[prior > 0] > 0):
             return None
         return diagonal, prior_mean - columns @ solved[:, -1], np.sum(np.log(np.abs(pivots)))
+    if geometry.gram_inverse is not None:
+        inverse, log_det = geometry.gram_inverse
+        inner = np.array(inverse / variance, order="F")
+        inner[np.diag_indices_from(inner)] += lam
+        root, failed = dpotrf(inner, lower=1, overwrite_a=1, clean=0)
+        if failed:
+            return None
+        log_det += len(lam) * np.log(variance) + 2 * np.sum(np.log(np.diag(root)))
+        covariance, _ = dpotri(root, lower=1, overwrite_c=1)
+        return np.diag(covariance).copy(), dsymv(1.0, covariance, nu, lower=1), log_det
     inner = np.eye(factor.shape[1]) + variance * (factor.T * lam) @ factor
     try:
         root = cholesky(inner, lower=True, check_finite=False)

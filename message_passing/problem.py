@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from message_passing.tools.validation import check_labels, check_patterns, check_weights
 
+#: G is inverted if its smallest eigenvalue is at least this share of the largest.
+LEAST_EIGENVALUE = 1e-9
+
 
 class PatternGeometry:
     """Patterns and what depends on them alone; made once, used for any number of machines.
@@ -49,6 +52,14 @@ class PatternGeometry:
         values, vectors = np.linalg.eigh(self.gram)
         kept = values > len(values) * np.finfo(float).eps * max(values[-1], 0.0)
         return np.ascontiguousarray(vectors[:, kept] * np.sqrt(values[kept]))
+
+    @cached_property
+    def gram_inverse(self) -> tuple[NDArray[np.float64], float] | None:
+        """G⁻¹ and log det G; None where G is singular or too nearly so to be inverted."""
+        values, vectors = np.linalg.eigh(self.gram)
+        if values[0] < LEAST_EIGENVALUE * values[-1]:
+            return None
+        return (vectors / values) @ vectors.T, float(np.sum(np.log(values)))
 
     @cached_property
     def squares(self) -> NDArray[np.float64]:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from committee import ALGORITHMS, benchmark, train
+from committee import benchmark, train
+from committee.algorithms import PUBLISHED
 from committee.benchmark import (
     BenchmarkConfig,
     endless,
@@ -30,7 +31,7 @@ def test_plain_loop_trains_as_the_package_does(name):
     """Other random numbers, the same decrease of the loss."""
     patterns = random_problem(60, 40)
     epochs = 4 if name == "esgd" else 30
-    algorithm = replace(endless(ALGORITHMS[name]), batch_size=20, max_epochs=epochs)
+    algorithm = replace(endless(PUBLISHED[name]), batch_size=20, max_epochs=epochs)
     plain = plain_loop(patterns, algorithm, 5, epochs)
     ours = train(patterns, algorithm, restarts=10, hidden_units=5, workers=1).weights
     beta, omega = float(algorithm.beta(epochs)), float(algorithm.omega(epochs))
@@ -48,9 +49,9 @@ def test_plain_loop_trains_as_the_package_does(name):
 
 
 def test_number_of_gradients_in_an_epoch():
-    assert machine_steps(ALGORITHMS["sgd-fast"], 500) == 5
-    assert machine_steps(ALGORITHMS["rsgd-fast"], 500) == 50
-    assert machine_steps(ALGORITHMS["esgd"], 500) == 100
+    assert machine_steps(PUBLISHED["sgd-fast"], 500) == 5
+    assert machine_steps(PUBLISHED["rsgd-fast"], 500) == 50
+    assert machine_steps(PUBLISHED["esgd"], 500) == 100
 
 
 @pytest.mark.compiled
@@ -59,7 +60,7 @@ def test_benchmark_prints_the_machine_and_writes_its_numbers(tmp_path, capsys):
     config = {"epochs": 10, "plain_epochs": 1, "repeats": 1, "workers": 1, "scaling": False}
     rows = run(BenchmarkConfig(**config, out=out))
     printed = capsys.readouterr().out
-    for word in ("processor", "numba", "torch", "sgemm", "peak memory", *ALGORITHMS):
+    for word in ("processor", "numba", "torch", "sgemm", "peak memory", *PUBLISHED):
         assert word in printed
     assert len(out.read_text().splitlines()) == 1 + len(rows)
     speeds = rows[rows["quantity"].str.startswith("restart-epochs/s")]
@@ -69,7 +70,7 @@ def test_benchmark_prints_the_machine_and_writes_its_numbers(tmp_path, capsys):
 @pytest.mark.compiled
 def test_memory_counts_every_process():
     patterns = random_problem(60, 40)
-    algorithm = endless(ALGORITHMS["rsgd-fast"])
+    algorithm = endless(PUBLISHED["rsgd-fast"])
     alone = measure_memory(patterns, algorithm, 3, workers=1, epochs=1)
     assert alone == peak_memory() > 50
     both = measure_memory(patterns, algorithm, 3, workers=2, epochs=1)
@@ -102,8 +103,8 @@ def test_growth_is_measured_and_drawn(monkeypatch, capsys):
 
 
 def test_whole_runs_end_by_their_stopping_rule(monkeypatch, capsys):
-    quick = replace(ALGORITHMS["sgd-fast"], lr=2e-3)
-    monkeypatch.setattr(benchmark, "ALGORITHMS", {"quick": quick})
+    quick = replace(PUBLISHED["sgd-fast"], lr=2e-3)
+    monkeypatch.setattr(benchmark, "PUBLISHED", {"quick": quick})
     patterns = random_problem(20, 40)
     (row,) = benchmark.measure_whole_runs(patterns, workers=1)
     epochs = train(patterns, quick, restarts=1, workers=1).epochs[0]

@@ -60,10 +60,10 @@ def test_equals_bp_on_independent_inputs_as_n_grows():
     assert gaps[2] < 0.01 and gaps[2] < gaps[0]
 
 
-@pytest.mark.parametrize("active", [3, 40])
-def test_posterior_equals_the_direct_formula(active):
-    """Few sites take one route, many the other; negative precisions are welcome in both."""
-    machine = random_machine(1, 60, 40, seed=5, correlation=0.3)
+@pytest.mark.parametrize(("active", "inputs"), [(3, 60), (40, 60), (40, 20)])
+def test_posterior_equals_the_direct_formula(active, inputs):
+    """Few sites, many, and a singular Gram matrix: three routes, all with negative precisions."""
+    machine = random_machine(1, inputs, 40, seed=5, correlation=0.3)
     problem = ReferenceProblem.from_arrays(*machine)
     rng = np.random.default_rng(1)
     lam = np.zeros(40)

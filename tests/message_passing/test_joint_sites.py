@@ -18,7 +18,7 @@ def similar_patterns(K, P, overlap):
     """A problem of P patterns with equal overlaps and nearly equal fields, two thirds right."""
     gram = np.full((P, P), overlap) + (1 - overlap) * np.eye(P)
     values, vectors = np.linalg.eigh(gram)
-    geometry = SimpleNamespace(gram=gram, factor=vectors * np.sqrt(values))
+    geometry = SimpleNamespace(gram=gram, factor=vectors * np.sqrt(values), gram_inverse=None)
     rng = np.random.default_rng(3)
     base = np.where(np.arange(K) < (2 * K + 2) // 3, 1.0, -1.0) * rng.uniform(0.3, 1.5, K)
     fields = base[:, None] + 0.2 * rng.standard_normal((K, P))

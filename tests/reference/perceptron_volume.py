@@ -28,13 +28,23 @@ WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
 def volume_with_random_labels(alpha):
-    """log Z/N for Δ → ∞. The extremum in q is a minimum."""
+    """log Z/N for Δ → ∞."""
+    return _saddle_with_random_labels(alpha).fun
+
+
+def overlap_with_random_labels(alpha):
+    """q, the overlap of two solutions, for Δ → ∞."""
+    return _saddle_with_random_labels(alpha).x
+
+
+def _saddle_with_random_labels(alpha):
+    """The extremum in q is a minimum."""
 
     def free_entropy(q):
         energy = WEIGHTS @ log_ndtr(NODES * np.sqrt(q / (1 - q)))
         return 0.5 * np.log(1 - q) + 0.5 * q / (1 - q) + alpha * energy
 
-    return minimize_scalar(free_entropy, bounds=(0, 0.999), method="bounded").fun
+    return minimize_scalar(free_entropy, bounds=(0, 0.999), method="bounded")
 
 
 def volume_around_the_teacher(alpha, variance):

@@ -1,0 +1,129 @@
+"""Entropy ascent: uphill on the local entropy itself, from any machine, through a ladder in Δ.
+
+At each Δ a few steps on the free entropy φ(w, Δ) of the solutions around w (``entropy_slope``),
+
+    w ← w + a (⟨w′⟩ − w) + b (w − w_before),      rows of norm √N,
+
+so w follows the centre of its own neighbourhood. A step that lowers φ, adds training errors or
+meets a slope that has not converged is not taken: a is halved and the memory b dropped. This is
+Entropy-SGD ([P21] Algorithm 1) with its inner loop solved and its γ = 1/Δ lowered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from committee.algorithms import EntropyAscent
+from committee.machine import unit_rows
+from committee.solution_space.entropy_slope import Slope
+from message_passing.problem import PatternGeometry, ReferenceProblem
+
+#: The ascent at one Δ ends where steps shorter than this share of the full one still fail.
+SHORTEST = 0.1
+#: How fast a step grows again.
+GROWTH = 1.5
+
+
+@dataclass(frozen=True, repr=False)
+class AscentPath:
+    """Machines on the way up, the last one at each Δ.
+
+    Attributes
+    ----------
+    variance : (M,)
+    weights : (M, K, N)
+        Unit rows.
+    training_errors : (M,) int
+        They never grow along the path.
+    free_entropy : tuple of (steps + 1,)
+        φ at each Δ from its first machine to its last, increasing. NaN from an engine without φ.
+    work : int
+        Sweeps, or slice steps, of the whole ascent.
+    converged : bool
+        Every slope at which a step was taken had converged.
+    """
+
+    variance: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    training_errors: NDArray[np.int64]
+    free_entropy: tuple[NDArray[np.float64], ...]
+    work: int
+    converged: bool
+
+    @property
+    def steps(self) -> int:
+        """Accepted ones, at all Δ."""
+        return sum(len(values) - 1 for values in self.free_entropy)
+
+    def __repr__(self) -> str:
+        return (
+            f"AscentPath({self.steps} steps to Δ = {self.variance[-1]:g}, φ = "
+            f"{self.free_entropy[-1][-1]:.3g} there, {self.training_errors[-1]} training errors)"
+        )
+
+
+def ascend(
+    weights: ArrayLike,
+    patterns: ArrayLike | PatternGeometry,
+    labels: ArrayLike,
+    algorithm: EntropyAscent | None = None,
+) -> AscentPath:
+    """Climb from a machine (K, N), with training errors or without.
+
+    Parameters
+    ----------
+    weights : (K, N)
+        The norm of the rows does not matter.
+    patterns : (P, N) or PatternGeometry
+    labels : (P,)
+    algorithm : EntropyAscent, optional
+
+    Raises
+    ------
+    ValueError
+        Even K, shapes that do not fit, labels other than ±1, NaN; Monte Carlo's slope at a start
+        with training errors.
+    """
+    algorithm = algorithm or EntropyAscent()
+    problem = ReferenceProblem.from_arrays(weights, patterns, labels)
+    geometry, y, N = problem.geometry, problem.labels, problem.inputs
+    w = np.sqrt(N) * unit_rows(np.asarray(weights, dtype=np.float64))
+    trail: list[Slope] = []
+    stops, errors, entropies = [], [], []
+    work, converged = 0, True
+    for variance in map(float, algorithm.variances):
+        here = algorithm.engine.slope(problem, variance, trail)
+        work, converged = work + here.work, converged and here.converged
+        trail, values = [here], [here.free_entropy]
+        motion = np.zeros_like(w)
+        a = algorithm.step
+        while len(values) <= algorithm.max_epochs and a >= SHORTEST * algorithm.step:
+            raised = w + a * here.displacement + motion
+            raised *= np.sqrt(N) / np.linalg.norm(raised, axis=1, keepdims=True)
+            candidate = ReferenceProblem.from_arrays(raised, geometry, y)
+            if candidate.training_errors <= problem.training_errors:
+                there = algorithm.engine.slope(candidate, variance, trail)
+                work += there.work
+                # NaN: an engine without φ takes every step.
+                if there.converged and not there.free_entropy <= here.free_entropy:
+                    motion = algorithm.momentum * (raised - w)
+                    w, problem, here = raised, candidate, there
+                    trail = [*trail[-1:], here]
+                    values.append(here.free_entropy)
+                    a = min(algorithm.step, GROWTH * a)
+                    continue
+            a, motion, trail = 0.5 * a, np.zeros_like(w), trail[-1:]
+        stops.append(unit_rows(w))
+        errors.append(problem.training_errors)
+        entropies.append(np.array(values))
+    return AscentPath(
+        variance=np.array(algorithm.variances),
+        weights=np.array(stops),
+        training_errors=np.array(errors),
+        free_entropy=tuple(entropies),
+        work=work,
+        converged=converged,
+    )

@@ -1,0 +1,228 @@
+"""From typical to flattest, as data: every family of machines on every draw of the patterns.
+
+::
+
+    results/flatness-range/
+        config.json                     settings, versions, hardware, git revision
+        draws/00/sgd-fast/000.npz       machines, their errors and their flatness
+        summary.csv, statements.csv     made from the above
+
+A family is an algorithm, or "typical": uniform samples of the solutions. The unit of work is one
+restart of a family on one draw; entropy ascent gives one machine for each Δ on its way. Draws come
+one after the other, so that the results are complete up to some draw at any time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from committee.algorithms import ALGORITHMS, PUBLISHED, SGD, Algorithm, EntropyAscent, WeightNoise
+from committee.experiments import DataName
+from committee.flatness import local_energy
+from committee.machine import error_rate
+from committee.patterns import PatternSet, load_patterns
+from committee.schedules import Constant
+from committee.solution_space.entropy_ascent import ascend
+from committee.solution_space.typical import typical_solutions
+from committee.training import train_restart
+from message_passing.local_entropy import local_entropy_curve
+from message_passing.monte_carlo import MonteCarlo
+from message_passing.problem import PatternGeometry
+from message_passing.tools.files import read_npz, write_npz
+from message_passing.tools.parallel import run_tasks
+from message_passing.tools.run_folder import RunFolder, as_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TYPICAL = "typical"
+DISTANCE = 0.3
+SIGMAS = (0.5, 1.0)
+DROPOUT = (0.05, 0.1, 0.2, 0.3)
+NOISE = (0.5, 0.7, 1.0, 1.4, 2.0)
+CONTROLS = ("rsgd-fast", "rsgd-slow")
+#: Of the typical sample; the sample's own test error needs no machines.
+TYPICAL_MACHINES = 4
+
+
+@dataclass(frozen=True)
+class FlatnessRangeConfig:
+    """Test error against flatness, from typical solutions to the flattest."""
+
+    out: Path = Path("results/flatness-range")
+    """Folder of the results. Running again with the same folder resumes."""
+    draws: int = 10
+    """Draws of the training patterns. More can be added to the same folder later."""
+    restarts: int = 2
+    """Independent machines of each family on each draw. More can be added later."""
+    data: DataName = "auto"
+    """Training and test patterns, as for figure1."""
+    data_dir: Path | None = None
+    """Folder with the four files of Fashion-MNIST."""
+    size: int = 500
+    """Training patterns."""
+    balanced: bool = False
+    """Draw the same number of training patterns from each class."""
+    seed: int = 0
+    """Of the first draw; the next draw has the next seed."""
+    hidden_units: int = 9
+    """Hidden units K, an odd number."""
+    families: tuple[str, ...] = ()
+    """Families to compute. Default: all."""
+    workers: int | None = None
+    """Processes on this machine. Default: one on each core."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("draws", 1), ("restarts", 1), ("size", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least {least} was expected.")
+        if self.hidden_units < 1 or self.hidden_units % 2 == 0:
+            raise ValueError(
+                f"hidden_units is {self.hidden_units}; an odd positive number was expected."
+            )
+        known = [*algorithms(), TYPICAL]
+        for family in self.families:
+            if family not in known:
+                raise ValueError(f"families contains {family!r}; {', '.join(known)} are known.")
+
+    def compared(self) -> list[str]:
+        """Names of the families."""
+        return list(self.families or [*algorithms(), TYPICAL])
+
+
+def algorithms() -> dict[str, Algorithm]:
+    """The families that are trained: Figure 1, its controls, dropout, weight noise, ascent."""
+    found: list[Algorithm] = list(ALGORITHMS.values())
+    for name in CONTROLS:
+        # The same η, β and ω without replicas.
+        p = PUBLISHED[name]
+        found.append(SGD(f"control {name}", 10_000, p.lr, p.beta, p.omega, stop_at="cross-entropy"))
+    sgd = PUBLISHED["sgd-fast"]
+    assert isinstance(sgd, SGD)
+    found += [replace(sgd, name=f"dropout {p:g}", dropout=p) for p in DROPOUT]
+    found += [WeightNoise(f"weight-noise {s:g}", sigma=Constant(s)) for s in NOISE]
+    return {algorithm.name: algorithm for algorithm in found}
+
+
+def compute(config: FlatnessRangeConfig, progress: bool = False) -> pd.DataFrame:
+    """Compute what is missing, draw by draw; the table of all machines (see ``load_machines``).
+
+    Raises
+    ------
+    ValueError
+        A folder with results of other settings, sizes that cannot be had, patterns that cannot
+        be learnt.
+    """
+    folder = RunFolder(config.out, extensible=("families",), units=("draws",))
+    known = algorithms()
+    names = ("data", "size", "balanced", "seed", "hidden_units")
+    settings = {
+        **{name: getattr(config, name) for name in names},
+        "families": {name: as_json(known.get(name, TYPICAL)) for name in config.compared()},
+    }
+    folder.check(settings)
+    for draw in range(config.draws):
+        patterns = load_patterns(
+            config.data, config.size, config.seed + draw, config.data_dir, config.balanced
+        )
+        if draw == 0:
+            folder.store_config("From typical solutions to the flattest", settings)
+        units = [
+            (family, restart)
+            for restart in range(config.restarts)
+            for family in config.compared()
+            if not (family == TYPICAL and restart)
+            and not unit_path(config.out, draw, family, restart).exists()
+        ]
+        tasks = [(known.get(family), restart) for family, restart in units]
+        for index, arrays in run_tasks(
+            measure_family,
+            tasks,
+            common=(patterns, config.hidden_units, config.seed + draw),
+            workers=config.workers,
+            progress=progress and bool(tasks),
+            description=f"draw {draw}",
+        ):
+            write_npz(unit_path(config.out, draw, *units[index]), **arrays)
+    return load_machines(config.out)
+
+
+def unit_path(out: Path, draw: int, family: str, restart: int) -> Path:
+    return out / "draws" / f"{draw:02d}" / family.replace(" ", "-") / f"{restart:03d}.npz"
+
+
+def measure_family(
+    patterns: PatternSet, hidden_units: int, seed: int, task: tuple[Algorithm | None, int]
+) -> dict[str, NDArray[Any]]:
+    """Unit of work: the machines of one restart of a family, their errors and their flatness."""
+    algorithm, restart = task
+    X, y = patterns.train_patterns, patterns.train_labels
+    sequence = np.random.SeedSequence(seed, spawn_key=(restart,))
+    arrays: dict[str, NDArray[Any]] = {}
+    if algorithm is None:
+        sample = typical_solutions(patterns, hidden_units, seed=seed, workers=1)
+        machines = sample.weights[:TYPICAL_MACHINES]
+        stops = np.full(len(machines), np.nan)
+        for name in ("test_error", "standard_error", "vote_error", "r_hat", "converged", "overlap"):
+            arrays[f"sample_{name}"] = np.array(getattr(sample, name))
+    elif isinstance(algorithm, EntropyAscent):
+        start = train_restart(patterns, PUBLISHED[algorithm.start], hidden_units, sequence)
+        path = ascend(start.weights, X, y, algorithm)
+        machines, stops = path.weights, path.variance
+    else:
+        machines = train_restart(patterns, algorithm, hidden_units, sequence).weights[None]
+        stops = np.array([np.nan])
+    arrays |= {"weights": machines, "stop": stops}
+    arrays["train_error"] = np.asarray(error_rate(machines, X, y))
+    arrays["test_error"] = np.asarray(
+        error_rate(machines, patterns.test_patterns, patterns.test_labels)
+    )
+    energies = local_energy(machines, X, y, SIGMAS).local_energy.T
+    arrays |= {f"local_energy_{s:g}": e for s, e in zip(SIGMAS, energies, strict=True)}
+    geometry, columns = PatternGeometry(X), []
+    for weights in machines:
+        with warnings.catch_warnings():
+            # What did not converge is in the table.
+            warnings.simplefilter("ignore", UserWarning)
+            curve = local_entropy_curve(
+                weights, geometry, y, engine=MonteCarlo(seed=seed), distances=[DISTANCE]
+            )
+        columns.append([curve.local_entropy[0], curve.standard_error[0], curve.converged[0]])
+    entropy, error, converged = np.array(columns).T
+    arrays |= {"local_entropy": entropy, "local_entropy_standard_error": error}
+    return {**arrays, "converged": converged.astype(bool)}
+
+
+def load_machines(out: Path) -> pd.DataFrame:
+    """One row per machine: draw, family, restart, stop (Δ), errors, δE(σ), Φ_LE(0.3).
+
+    The test error of a typical machine is the mean over the whole sample. Raises ``ValueError``
+    where there is nothing.
+    """
+    import pandas as pd
+
+    rows = []
+    for path in sorted(out.glob("draws/*/*/*.npz")):
+        arrays = read_npz(path)
+        draw, family = path.parts[-3:-1]
+        columns = {
+            name: values
+            for name, values in arrays.items()
+            if name != "weights" and not name.startswith("sample_")
+        }
+        if "sample_test_error" in arrays:
+            columns["test_error"] = np.full(len(arrays["stop"]), arrays["sample_test_error"])
+        about = {"draw": int(draw), "family": family, "restart": int(path.stem)}
+        rows.append(pd.DataFrame({**about, **columns}))
+    if not rows:
+        raise ValueError(f"out is {str(out)!r}; a folder with finished draws was expected.")
+    table = pd.concat(rows, ignore_index=True)
+    stopped = table["stop"].notna()
+    table.loc[stopped, "family"] += table["stop"][stopped].map(" Δ={:g}".format)
+    return table

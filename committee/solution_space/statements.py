@@ -1,0 +1,103 @@
+"""Does flatness predict test error? Statements over draws, with intervals.
+
+On each draw the families are points, means over machines without training errors, in the plane
+of test error and flatness x, the logarithm of δE(1) or of −Φ_LE(0.3). Ranges of families:
+
+    typical to trained      typical solutions and the algorithms of the paper
+    among trained           the algorithms of the paper, their controls and dropout
+    towards the flattest    weight noise and entropy ascent, and the flattest of the paper
+
+A draw gives one Spearman correlation for each range and one turning point, the lowest point of
+the parabola through all families that has one. Intervals are Student's, over draws.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from scipy.stats import t as student_t
+
+from committee.algorithms import PUBLISHED
+from committee.solution_space.experiment import TYPICAL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES = {"local_energy_1": 1.0, "local_entropy": -1.0}
+#: δE and −Φ_LE below this are as flat as can be told.
+FLATTEST = 1e-7
+LEVEL = 0.95
+
+
+def family_means(machines: pd.DataFrame) -> pd.DataFrame:
+    """One row per draw and family: means over its machines without training errors, and n.
+
+    Columns ``log_local_energy_1`` and ``log_local_entropy`` hold log10 of δE(1) and of −Φ_LE.
+    """
+    solved = machines[machines["train_error"] == 0]
+    groups = solved.groupby(["draw", "family"], sort=False)
+    means = groups[["test_error", *MEASURES]].mean()
+    for name, sign in MEASURES.items():
+        means[f"log_{name}"] = np.log10(np.maximum(sign * means[name], FLATTEST))
+    means["n"] = groups.size()
+    return means.reset_index()
+
+
+def statements(machines: pd.DataFrame) -> pd.DataFrame:
+    """One row per measure and quantity: mean over draws, interval, number of draws."""
+    import pandas as pd
+
+    means = family_means(machines)
+    rows = []
+    for measure in MEASURES:
+        x = f"log_{measure}"
+        for name, chosen in _ranges(means, x).items():
+            values = [
+                spearmanr(points[x], points["test_error"]).statistic
+                for _, points in means[chosen].groupby("draw")
+                if len(points) > 2
+            ]
+            rows.append((measure, f"correlation, {name}", *_interval(np.array(values))))
+        turns = [
+            _turning_point(points[x], points["test_error"]) for _, points in means.groupby("draw")
+        ]
+        rows.append((measure, "turning point (log10)", *_interval(np.array(turns))))
+    columns = ["measure", "quantity", "mean", "low", "high", "draws"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _ranges(means: pd.DataFrame, x: str) -> dict[str, pd.Series]:
+    family = means["family"]
+    published = family.isin(PUBLISHED)
+    flat = family.str.startswith(("weight-noise", "entropy-ascent"))
+    flattest = means[x].where(published).groupby(means["draw"]).transform("min")
+    return {
+        "typical to trained": published | (family == TYPICAL),
+        "among trained": published | family.str.startswith(("control", "dropout")),
+        "towards the flattest": flat | (published & (means[x] == flattest)),
+    }
+
+
+def _turning_point(x: pd.Series, error: pd.Series) -> float:
+    """Where the parabola error(x) is lowest; NaN where it has no minimum among the points."""
+    if len(x) < 4:
+        return float("nan")
+    curvature, slope, _ = np.polyfit(x, error, 2)
+    turn = -slope / (2 * curvature)
+    return float(turn) if curvature > 0 and x.min() < turn < x.max() else float("nan")
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float, float, int]:
+    """Mean, Student's interval and number of the values that there are."""
+    values = values[np.isfinite(values)]
+    n = len(values)
+    if n == 0:
+        return float("nan"), float("nan"), float("nan"), 0
+    mean = float(values.mean())
+    if n == 1:
+        return mean, float("nan"), float("nan"), 1
+    half = float(student_t.ppf(0.5 + LEVEL / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return mean, mean - half, mean + half, n

@@ -1,0 +1,125 @@
+"""The range of flatness: units of work, resuming, statements, figure, command."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from committee.__main__ import main
+from committee.algorithms import PUBLISHED
+from committee.solution_space import experiment
+from committee.solution_space.experiment import FlatnessRangeConfig, algorithms, compute
+from committee.solution_space.figures import plot_flatness_range
+from committee.solution_space.statements import family_means, statements
+
+FAMILIES = ("sgd-fast", "weight-noise 1", "typical")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("range")
+    config = FlatnessRangeConfig(
+        out=out, draws=2, restarts=1, data="teacher", size=12, hidden_units=1,
+        families=FAMILIES, workers=1,
+    )  # fmt: skip
+    return config, compute(config)
+
+
+def test_every_family_of_every_draw_is_measured(finished):
+    _, table = finished
+    assert set(table["family"]) == {"sgd-fast", "weight-noise-1", "typical"}
+    counts = table.groupby(["draw", "family"]).size().unstack()
+    assert counts["typical"].tolist() == [4, 4] and counts["sgd-fast"].tolist() == [1, 1]
+    assert np.all(table["local_entropy"] <= 0)
+    assert np.all(table.loc[table["family"] == "typical", "train_error"] == 0)
+    energy = table.groupby("family")["local_energy_1"].mean()
+    assert energy["weight-noise-1"] < 0.1 * min(energy["sgd-fast"], energy["typical"])
+    # The test error of typical machines is the sample's, the same for all of a draw.
+    assert table[table["family"] == "typical"].groupby("draw")["test_error"].nunique().max() == 1
+
+
+def test_what_is_there_is_not_computed_again(finished, monkeypatch):
+    config, table = finished
+    monkeypatch.setattr(experiment, "measure_family", None)
+    pd.testing.assert_frame_equal(compute(config), table)
+
+
+def test_other_settings_are_refused(finished):
+    config, _ = finished
+    with pytest.raises(ValueError, match="size is 12 there and 13 here"):
+        compute(FlatnessRangeConfig(**{**vars(config), "size": 13}))
+
+
+def made_up(turn=-2.0, draws=4):
+    """Families on a parabola in log10 δE(1), as flat in Φ_LE; its lowest point at ``turn``."""
+    rng = np.random.default_rng(0)
+    names = ["typical", *PUBLISHED, "dropout-0.1", "weight-noise-1", "entropy-ascent Δ=1"]
+    places = np.linspace(0.0, -4.0, len(names))
+    rows = []
+    for draw in range(draws):
+        shift = 0.01 * rng.normal()
+        for name, x in zip(names, places + shift, strict=True):
+            for restart in range(3):
+                rows.append(
+                    {
+                        "draw": draw, "family": name, "restart": restart, "train_error": 0.0,
+                        "test_error": 0.05 + 0.004 * (x - turn) ** 2,
+                        "local_energy_1": 10**x, "local_entropy": -(10**x),
+                    }
+                )  # fmt: skip
+    # A machine with errors does not count.
+    return pd.DataFrame([*rows, {**rows[0], "train_error": 0.1, "test_error": 1.0}])
+
+
+def test_statements_find_the_turn_and_the_signs():
+    found = statements(made_up()).set_index(["measure", "quantity"])
+    for measure in ("local_energy_1", "local_entropy"):
+        turn = found.loc[(measure, "turning point (log10)")]
+        assert turn["mean"] == pytest.approx(-2.0, abs=1e-3) and turn["draws"] == 4
+        assert turn["low"] <= turn["mean"] <= turn["high"]
+        assert found.loc[(measure, "correlation, towards the flattest"), "mean"] < -0.9
+    straight = statements(made_up(turn=-9.0)).set_index(["measure", "quantity"])
+    assert straight.loc[("local_entropy", "correlation, typical to trained"), "mean"] == 1
+    assert straight.loc[("local_entropy", "turning point (log10)"), "draws"] == 0
+
+
+def test_means_count_machines_without_errors():
+    means = family_means(made_up())
+    assert np.all(means["n"] == 3)
+
+
+def test_figure_has_a_line_for_each_draw_and_both_measures():
+    figure = plot_flatness_range(made_up())
+    assert len(figure.axes) == 2
+    for ax in figure.axes:
+        assert ax.get_xscale() == "log"
+        assert sum(line.get_color() == "0.8" for line in ax.lines) == 4
+
+
+def test_families_are_those_of_the_plan():
+    names = list(algorithms())
+    assert names[:5] == list(PUBLISHED)
+    assert sum(name.startswith("weight-noise ") for name in names) == 5
+    assert sum(name.startswith("control") for name in names) == 2
+
+
+def test_command(finished, capsys):
+    config, _ = finished
+    main(
+        ["flatness-range", "--out", str(config.out), "--draws", "2", "--restarts", "1",
+         "--data", "teacher", "--size", "12", "--hidden-units", "1",
+         "--families", *FAMILIES, "--workers", "1"]
+    )  # fmt: skip
+    assert "turning point" in capsys.readouterr().out
+    for name in ("summary.csv", "statements.csv", "figure.pdf", "figure.png"):
+        assert (config.out / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"draws": 0}, "draws is 0"), ({"families": ("none",)}, "families contains 'none'")],
+)
+def test_impossible_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        FlatnessRangeConfig(**changes)
