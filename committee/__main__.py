@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from committee import benchmark, sensitivity
 from committee.benchmark import GRID, BenchmarkConfig
-from committee.experiments import Experiment, ExperimentConfig, Figure1Config, Figure6Config
+from committee.experiments import ExperimentConfig, Figure1Config, Figure6Config, run_experiment
 from committee.figures import plot_results, plot_training_costs
 from committee.gaussian_mixture.bayes import bayes_error, oracle_error
 from committee.gaussian_mixture.experiment import GaussianMixtureConfig, compute
@@ -33,9 +33,7 @@ from message_passing.tools.tables import to_markdown
 
 def draw_figure(config: ExperimentConfig) -> None:
     """Compute what is missing, write tables and the figure, print the closing table."""
-    experiment = Experiment.prepare(config)
-    print(f"Data: {experiment.patterns.description}", flush=True)
-    results = experiment.run(progress=True)
+    results = run_experiment(config, progress=True)
     tables = write_tables(results, config.out)
     figures = save_figure(plot_results(results), config.out / "figure")
     engine = results.engines[0] if results.engines else None

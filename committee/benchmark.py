@@ -28,6 +28,7 @@ from message_passing.tools.files import write_table
 from message_passing.tools.hardware import describe_hardware, peak_memory
 from message_passing.tools.parallel import run_tasks, usable_cores
 from message_passing.tools.tables import to_markdown
+from message_passing.tools.validation import check_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,9 +69,7 @@ class BenchmarkConfig:
     """Write the numbers to this CSV file, and the growth as .pdf and .png beside it."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "plain_epochs", "repeats", "workers"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} is {value}; a positive integer was expected.")
+        check_least(self, epochs=1, plain_epochs=1, repeats=1, workers=1)
 
 
 def run(config: BenchmarkConfig) -> pd.DataFrame:

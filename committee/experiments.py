@@ -7,6 +7,7 @@ loses at most the units in progress; when it resumes it ends with the same files
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -21,12 +22,13 @@ from committee.algorithms import SGD, Algorithm, EntropySGD, ReplicatedSGD
 from committee.flatness import local_energy
 from committee.patterns import PatternSet, load_patterns
 from committee.results import ExperimentFolder, ExperimentResults, about_patterns, load_results
-from committee.training import resolve_algorithm, train_restart
+from committee.training import check_hidden_units, resolve_algorithm, train_restart
 from message_passing.curve_runs import curve_arrays
 from message_passing.local_entropy import ENGINES, resolve_engine
 from message_passing.tools.files import arrays_of, write_npz
 from message_passing.tools.parallel import check_scheduler, run_tasks
 from message_passing.tools.run_folder import as_json
+from message_passing.tools.validation import check_least
 
 AlgorithmName = Literal["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"]
 DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teacher"]
@@ -67,14 +69,8 @@ class ExperimentConfig(ABC):
     """Address of a Dask scheduler, tcp://host:port. Its workers compute then."""
 
     def __post_init__(self) -> None:
-        for name in ("restarts", "size", "workers", "max_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; a positive integer was expected.")
-        if self.hidden_units < 1 or self.hidden_units % 2 == 0:
-            raise ValueError(
-                f"hidden_units is {self.hidden_units}; an odd positive number was expected."
-            )
+        check_least(self, restarts=1, size=1, workers=1, max_epochs=1, seed=0)
+        check_hidden_units(self.hidden_units)
         if not self.engines or len(set(self.engines)) != len(self.engines):
             raise ValueError(
                 f"engines is {self.engines}; different ones of {', '.join(ENGINES)}, at least one, "
@@ -82,8 +78,6 @@ class ExperimentConfig(ABC):
             )
         for engine in self.engines:
             resolve_engine(engine)
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
 
     @abstractmethod
     def compared(self) -> list[Algorithm]:
@@ -131,96 +125,89 @@ class Figure6Config(ExperimentConfig):
         return [replace(sgd, name=f"dropout {p:g}", dropout=p) for p in self.dropout]
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """A prepared experiment: checked, patterns at hand, folder open. ``run`` it."""
+def run_experiment(config: ExperimentConfig, progress: bool = False) -> ExperimentResults:
+    """Train, measure and store what a figure needs and does not have yet.
 
-    config: ExperimentConfig
-    patterns: PatternSet
-    folder: ExperimentFolder
+    >>> results = run_experiment(Figure1Config(restarts=3, out=Path("results/small")))
 
-    @classmethod
-    def prepare(cls, config: ExperimentConfig) -> Experiment:
-        """Check everything, load the patterns and open the folder, before any long work.
+    ``results.plot()`` draws the figure. ``committee.results.load_results`` reads stored results.
+    Everything is checked before any long work.
 
-        Raises
-        ------
-        ValueError
-            A corrupt file, impossible settings, or a folder with results of other settings.
-        DataUnavailableError
-            The patterns cannot be had.
-        """
-        names = [algorithm.name for algorithm in config.compared()]
-        if len(set(names)) != len(names) or not names:
-            raise ValueError(
-                f"the curves of the figure are [{', '.join(names)}]; different ones, at least "
-                "one, were expected."
-            )
-        if config.scheduler is not None:
-            check_scheduler(config.scheduler)
-        folder = ExperimentFolder(config.out)
-        known = folder.config() is not None
-        data = folder.entry("patterns", "name") if known and config.data == "auto" else config.data
-        folder.check(_settings(config, data))
-        patterns = folder.load_patterns()
-        if patterns is None:
-            patterns = load_patterns(
-                data, config.size, config.seed, config.data_dir, config.balanced
-            )
-            folder.check_patterns(patterns)
-            folder.store_patterns(patterns)
-        settings = _settings(config, patterns.name)
-        folder.store_config(config.title, settings, patterns=about_patterns(patterns))
-        return cls(config, patterns, folder)
+    Raises
+    ------
+    ValueError
+        A corrupt file, impossible settings, or a folder with results of other settings.
+    DataUnavailableError
+        The patterns cannot be had.
+    """
+    folder, patterns = _prepare(config)
+    if progress:
+        print(f"Data: {patterns.description}", flush=True)
+    algorithms, restarts = config.compared(), range(config.restarts)
+    seeds = np.random.SeedSequence(config.seed).spawn(config.restarts)
+    machines = [
+        (folder.machine(algorithm.name, restart), (algorithm, seeds[restart]))
+        for restart in restarts
+        for algorithm in sorted(algorithms, key=_cost, reverse=True)
+    ]
+    train = partial(train_and_profile, hidden_units=config.hidden_units)
+    _compute(config, train, patterns, machines, "training", progress)
+    curves = []
+    for restart, algorithm in itertools.product(restarts, algorithms):
+        weights = folder.load_machine(algorithm.name, restart)["weights"]
+        seed = _engine_seed(config.seed, algorithm.name, restart)
+        for engine in config.engines:
+            path = folder.curve(algorithm.name, restart, engine)
+            curves.append((path, (weights, engine, seed)))
+    _compute(config, measure_local_entropy, patterns, curves, "local entropy", progress)
+    return load_results(config.out, config.restarts, [algorithm.name for algorithm in algorithms])
 
-    def run(self, progress: bool = False) -> ExperimentResults:
-        """Compute the missing units; return all results that the configuration names."""
-        self._train(progress)
-        self._measure(progress)
-        return load_results(
-            self.config.out,
-            restarts=self.config.restarts,
-            algorithms=[algorithm.name for algorithm in self.config.compared()],
+
+def _prepare(config: ExperimentConfig) -> tuple[ExperimentFolder, PatternSet]:
+    """Check everything, open the folder and load the patterns."""
+    names = [algorithm.name for algorithm in config.compared()]
+    if len(set(names)) != len(names) or not names:
+        raise ValueError(
+            f"the curves of the figure are [{', '.join(names)}]; different ones, at least one, "
+            "were expected."
         )
+    if config.scheduler is not None:
+        check_scheduler(config.scheduler)
+    folder = ExperimentFolder(config.out)
+    known = folder.config() is not None
+    data = folder.entry("patterns", "name") if known and config.data == "auto" else config.data
+    folder.check(_settings(config, data))
+    patterns = folder.load_patterns()
+    if patterns is None:
+        patterns = load_patterns(data, config.size, config.seed, config.data_dir, config.balanced)
+        folder.check_patterns(patterns)
+        folder.store_patterns(patterns)
+    settings = _settings(config, patterns.name)
+    folder.store_config(config.title, settings, patterns=about_patterns(patterns))
+    return folder, patterns
 
-    def _train(self, progress: bool) -> None:
-        seeds = np.random.SeedSequence(self.config.seed).spawn(self.config.restarts)
-        units = [
-            (algorithm, restart)
-            for restart in range(self.config.restarts)
-            for algorithm in sorted(self.config.compared(), key=_cost, reverse=True)
-            if not self.folder.machine(algorithm.name, restart).exists()
-        ]
-        tasks = [(algorithm, seeds[restart]) for algorithm, restart in units]
-        work = partial(train_and_profile, hidden_units=self.config.hidden_units)
-        for index, arrays in self._compute(work, tasks, "training", progress):
-            algorithm, restart = units[index]
-            write_npz(self.folder.machine(algorithm.name, restart), **arrays)
 
-    def _measure(self, progress: bool) -> None:
-        units, tasks = [], []
-        for restart in range(self.config.restarts):
-            for algorithm in self.config.compared():
-                machine = self.folder.load_machine(algorithm.name, restart)
-                for engine in self.config.engines:
-                    path = self.folder.curve(algorithm.name, restart, engine)
-                    if not path.exists():
-                        units.append(path)
-                        seed = _engine_seed(self.config.seed, algorithm.name, restart)
-                        tasks.append((machine["weights"], engine, seed))
-        for index, arrays in self._compute(measure_local_entropy, tasks, "local entropy", progress):
-            write_npz(units[index], **arrays)
-
-    def _compute(self, work: Any, tasks: list, description: str, progress: bool) -> Any:
-        return run_tasks(
-            work,
-            tasks,
-            common=(self.patterns,),
-            workers=self.config.workers,
-            scheduler=self.config.scheduler,
-            progress=progress and bool(tasks),
-            description=description,
-        )
+def _compute(
+    config: ExperimentConfig,
+    work: Any,
+    patterns: PatternSet,
+    units: list[tuple[Path, Any]],
+    description: str,
+    progress: bool,
+) -> None:
+    """Compute and store the units (file, task) that are missing."""
+    missing = [(path, task) for path, task in units if not path.exists()]
+    completed = run_tasks(
+        work,
+        [task for _, task in missing],
+        common=(patterns,),
+        workers=config.workers,
+        scheduler=config.scheduler,
+        progress=progress and bool(missing),
+        description=description,
+    )
+    for index, arrays in completed:
+        write_npz(missing[index][0], **arrays)
 
 
 def train_and_profile(
@@ -239,16 +226,6 @@ def measure_local_entropy(
     """Unit of work: one local entropy curve of one machine; arrays to be stored."""
     weights, name, seed = task
     return curve_arrays(weights, patterns.train_patterns, patterns.train_labels, name, seed)
-
-
-def run_experiment(config: ExperimentConfig, progress: bool = False) -> ExperimentResults:
-    """Train, measure and store what a figure needs and does not have yet.
-
-    >>> results = run_experiment(Figure1Config(restarts=3, out=Path("results/small")))
-
-    ``results.plot()`` draws the figure. ``committee.results.load_results`` reads stored results.
-    """
-    return Experiment.prepare(config).run(progress)
 
 
 def _cost(algorithm: Algorithm) -> float:

@@ -13,12 +13,12 @@ import hashlib
 import math
 import warnings
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from committee.patterns import PatternSet
 from message_passing.tools.downloads import (
     DATA_VARIABLE,
     DataUnavailableError,
@@ -54,25 +54,8 @@ ADVICE = (
 )
 
 
-@dataclass(frozen=True)
-class BinarisedImages:
-    """Patterns (M, 784) in {±1} and labels (M,) in {±1} that the median filter leaves."""
-
-    patterns: NDArray[np.float64]
-    labels: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ReducedFashionMNIST:
-    """Both splits; ``unofficial`` names the files that are not the published ones."""
-
-    train: BinarisedImages
-    test: BinarisedImages
-    unofficial: tuple[str, ...]
-
-
-def reduced_fashion_mnist(directory: str | Path | None = None) -> ReducedFashionMNIST:
-    """All training and test images of the two classes that the filter leaves.
+def reduced_fashion_mnist(directory: str | Path | None = None) -> PatternSet:
+    """All training and test images of the two classes that the filter leaves, as patterns.
 
     ``directory`` must hold the files. Without it they are looked for and downloaded (see
     ``message_passing.tools.downloads.find_files``). Other files than the published ones are
@@ -87,31 +70,33 @@ def reduced_fashion_mnist(directory: str | Path | None = None) -> ReducedFashion
     """
     folder = find_files(FILES, directory, "fashion-mnist", alternatives=(".gz",))
     contents = {name: _content(folder, f"{name}-ubyte.gz") for name in CONTENTS}
-    splits = {split: _read_split(folder, split, contents) for split in ("train", "t10k")}
-    unofficial = tuple(
-        str(path)
+    train, test = (_read_split(folder, split, contents) for split in ("train", "t10k"))
+    description = "Fashion-MNIST, Dress (+1) against Coat (−1), binarised"
+    unofficial = [
+        path
         for name, (path, content) in contents.items()
         if hashlib.sha256(content).hexdigest() != CONTENTS[name]
-    )
+    ]
     if unofficial:
+        description += f" (NOT the published files: {', '.join(path.name for path in unofficial)})"
         warnings.warn(
-            f"{', '.join(unofficial)}: not the published Fashion-MNIST (SHA-256 differs). Numbers "
-            "made with it cannot be compared with published ones.",
+            f"{', '.join(map(str, unofficial))}: not the published Fashion-MNIST (SHA-256 "
+            "differs). Numbers made with it cannot be compared with published ones.",
             stacklevel=2,
         )
-    return ReducedFashionMNIST(splits["train"], splits["t10k"], unofficial)
+    return PatternSet(*train, *test, "fashion-mnist", description)
 
 
-def binarise(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> BinarisedImages:
-    """Dress and Coat among images (M, 28, 28), filtered and binarised at their median."""
+def binarise(
+    images: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Patterns and labels of Dress and Coat in images (M, 28, 28), filtered, binarised."""
     chosen = (labels == DRESS) | (labels == COAT)
     pixels = images[chosen].reshape(np.count_nonzero(chosen), -1) / 255.0
     medians = np.median(pixels, axis=1)
     kept = (medians >= 0.25) & (medians <= 0.75)
-    return BinarisedImages(
-        patterns=np.where(pixels[kept] > medians[kept, None], 1.0, -1.0),
-        labels=np.where(labels[chosen][kept] == DRESS, 1.0, -1.0),
-    )
+    patterns = np.where(pixels[kept] > medians[kept, None], 1.0, -1.0)
+    return patterns, np.where(labels[chosen][kept] == DRESS, 1.0, -1.0)
 
 
 def parse_idx(path: Path, content: bytes, magic: int) -> NDArray[np.uint8]:
@@ -148,7 +133,7 @@ def _content(folder: Path, name: str) -> tuple[Path, bytes]:
 
 def _read_split(
     folder: Path, split: str, contents: dict[str, tuple[Path, bytes]]
-) -> BinarisedImages:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     images = parse_idx(*contents[f"{split}-images-idx3"], IMAGE_MAGIC)
     labels = parse_idx(*contents[f"{split}-labels-idx1"], LABEL_MAGIC)
     if len(images) != len(labels):

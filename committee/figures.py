@@ -44,9 +44,10 @@ def plot_results(results: ExperimentResults, engines: Sequence[str] | None = Non
     left, centre, right = figure.subplots(1, 3)
     plot_local_entropy(results, engines, left)
     plot_local_energy({name: a.profile for name, a in results.algorithms.items()}, centre)
-    plot_test_errors(results.algorithms, results.constant_test_error, right)
-    K, N, P = results.size
-    figure.suptitle(f"{results.title}: {results.data_name}, $N={N}$, $K={K}$, $P={P}$")
+    plot_test_errors(results.algorithms, results.patterns.constant_test_error, right)
+    P, N = results.patterns.train_patterns.shape
+    size = f"$N={N}$, $K={results.hidden_units}$, $P={P}$"
+    figure.suptitle(f"{results.title}: {results.patterns.name}, {size}")
     return figure
 
 
@@ -126,14 +127,15 @@ def plot_test_errors(
     boxes their quartiles; the bar is the mean with its standard error.
     """
     ax = ax or new_axes()
-    for i, own in enumerate(machines.values()):
-        errors, colour = 100 * own.test_error, COLOURS[i % len(COLOURS)]
-        solved, places = own.train_error == 0, i + _spread(errors)
+    tables = [own.to_frame() for own in machines.values()]
+    for i, runs in enumerate(tables):
+        errors, colour = 100 * runs["test_error"].to_numpy(), COLOURS[i % len(COLOURS)]
+        solved, places = runs["train_error"] == 0, i + _spread(errors)
         style: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": 3.5}
         shape = {**style, "marker": MARKERS[i % len(MARKERS)]}
         ax.plot(places[solved], errors[solved], alpha=0.6, **shape)
         ax.plot(places[~solved], errors[~solved], fillstyle="none", **shape)
-        collapsed = own.collapsed
+        collapsed = runs["collapsed"]
         ax.plot(places[collapsed], errors[collapsed], marker="x", **{**style, "color": "black"})
         parts = ("boxprops", "whiskerprops", "capprops", "medianprops")
         coloured: dict[str, Any] = {part: {"color": colour} for part in parts}
@@ -142,16 +144,16 @@ def plot_test_errors(
             error = errors.std(ddof=1) / np.sqrt(len(errors))
             ax.errorbar(i + 0.4, errors.mean(), error, color="black", marker="_", capsize=2)
     grey: dict[str, Any] = {"color": "0.3", "linestyle": "none", "markersize": 3.5}
-    if any(np.any(own.train_error > 0) for own in machines.values()):
+    if any((runs["train_error"] > 0).any() for runs in tables):
         ax.plot([], [], marker="o", fillstyle="none", label="with training errors", **grey)
-    if any(np.any(own.collapsed) for own in machines.values()):
+    if any(runs["collapsed"].any() for runs in tables):
         ax.plot([], [], marker="x", label="collapsed", **grey)
     ax.errorbar([], [], [], color="black", marker="_", capsize=2, label="mean ± standard error")
     if constant_test_error is not None:
         percent = 100 * constant_test_error
         line = f"constant answer ({percent:.1f} %)"
         ax.axhline(percent, color="0.3", linestyle=":", label=line)
-    names = [f"{name}\n(n = {len(own.test_error)})" for name, own in machines.items()]
+    names = [f"{name}\n(n = {len(runs)})" for name, runs in zip(machines, tables, strict=True)]
     ax.set_xticks(range(len(names)), names, fontsize="small", rotation=20)
     ax.set_ylabel("test error (%)")
     _legend_above(ax)

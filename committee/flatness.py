@@ -74,11 +74,8 @@ class LocalEnergyProfile:
                 f"sigma is {wanted}; numbers in [{first:g}, {last:g}], where the profile was "
                 "computed, were expected."
             )
-        right = np.clip(np.searchsorted(self.sigma, wanted), 1, max(len(self.sigma) - 1, 1))
-        left, right = right - 1, np.minimum(right, len(self.sigma) - 1)
-        width = np.where(right > left, self.sigma[right] - self.sigma[left], 1.0)
-        part = (wanted - self.sigma[left]) / width
-        return (1 - part) * self.local_energy[..., left] + part * self.local_energy[..., right]
+        energy = self.local_energy
+        return np.apply_along_axis(lambda e: np.interp(wanted, self.sigma, e), -1, energy)
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each machine and σ: machine, sigma, local_energy and its standard error."""

@@ -1,4 +1,4 @@
-"""The committee machine: prediction, errors, the loss and its gradient.
+"""The committee machine: prediction, errors, the loss.
 
 A machine is its first-layer weights w (K, N), K odd; the second layer is fixed to ones. It
 predicts ``sign[K^(-1/2) Σ_k sign(w_k·x)]`` (a pre-activation of exactly zero counts as +1), so
@@ -73,21 +73,3 @@ def loss_per_pattern(
     K = weights.shape[-2]
     output = np.tanh(beta * (weights @ patterns.T)).sum(axis=-2) / np.sqrt(K)
     return np.logaddexp(0.0, -2.0 * omega * labels * output) / (2.0 * omega)
-
-
-def loss_gradient(
-    weights: NDArray, patterns: NDArray, labels: NDArray, beta: float, omega: float
-) -> NDArray[np.float64]:
-    """Gradient (K, N) of the summed loss with respect to the weights (no normalisation term).
-
-    ``∂f/∂w_k = −σ β K^(-1/2) (1 − tanh²(β u_k)) / (1 + exp(2ωσ·output)) · x``.
-    """
-    K = len(weights)
-    hidden = np.tanh(beta * (weights @ patterns.T))
-    output = hidden.sum(axis=0) / np.sqrt(K)
-    slope = -labels * _logistic(-2.0 * omega * labels * output)
-    return (slope * beta / np.sqrt(K) * (1.0 - hidden**2)) @ patterns
-
-
-def _logistic(x: NDArray) -> NDArray[np.float64]:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))

@@ -189,14 +189,14 @@ def load_patterns(
     if name in synthetic.MAKERS:
         if directory is not None:
             raise ValueError(f"directory is {str(directory)!r}, but {name!r} reads no files.")
-        return synthetic.MAKERS[name](size, seed, balanced)
+        return synthetic.make_patterns(name, size, seed, balanced)
     try:
         return _fashion_mnist(size, seed, directory, balanced)
     except DataUnavailableError as error:
         if name != "auto" or directory is not None:
             advice = "Without any download: --data hidden-manifold."
             raise DataUnavailableError(str(error).removesuffix("."), advice) from error
-        patterns = synthetic.hidden_manifold(size, seed, balanced)
+        patterns = synthetic.make_patterns("hidden-manifold", size, seed, balanced)
         reason = f"{patterns.description} (Fashion-MNIST could not be had: {error.problem})"
         return replace(patterns, description=reason)
 
@@ -208,26 +208,17 @@ def _fashion_mnist(
     from committee.synthetic import choose
 
     data = reduced_fashion_mnist(directory)
-    train, test = data.train, data.test
-    if size > len(train.labels):
+    available = len(data.train_labels)
+    if size > available:
         raise ValueError(
-            f"size is {size}; Fashion-MNIST has {len(train.labels)} training patterns of the "
-            "two classes after the median filter."
+            f"size is {size}; Fashion-MNIST has {available} training patterns of the two classes "
+            "after the median filter."
         )
-    chosen = choose(train.labels, size, balanced, np.random.default_rng(seed))
+    chosen = choose(data.train_labels, size, balanced, np.random.default_rng(seed))
     description = (
-        f"Fashion-MNIST, Dress (+1) against Coat (−1), binarised; {len(chosen)} of "
-        f"{len(train.labels)} training patterns{' (balanced)' if balanced else ''} drawn "
-        f"with seed {seed}, {len(test.labels)} test patterns"
+        f"{data.description}; {len(chosen)} of {available} training patterns"
+        f"{' (balanced)' if balanced else ''} drawn with seed {seed}, "
+        f"{len(data.test_labels)} test patterns"
     )
-    if data.unofficial:
-        names = ", ".join(Path(file).name for file in data.unofficial)
-        description += f"; NOT the published files: {names}"
-    return PatternSet(
-        train.patterns[chosen],
-        train.labels[chosen],
-        test.patterns,
-        test.labels,
-        name="fashion-mnist",
-        description=description,
-    )
+    patterns, labels = data.train_patterns[chosen], data.train_labels[chosen]
+    return replace(data, train_patterns=patterns, train_labels=labels, description=description)

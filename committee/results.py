@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from committee.flatness import LocalEnergyProfile
 from committee.patterns import PatternSet
-from committee.training import MEASURED, TrainedMachine
+from committee.training import MEASURED
 from message_passing.local_entropy import LocalEntropyCurve
 from message_passing.tools.files import AGAIN, content_hash, from_arrays, read_npz, write_npz
 from message_passing.tools.run_folder import RunFolder
@@ -35,6 +35,7 @@ SIGMAS = (0.5, 1.0)
 DISTANCES = (0.1, 0.3)
 PROFILE = ("sigma", "local_energy")
 PATTERNS = ("train_patterns", "train_labels", "test_patterns", "test_labels")
+ABOUT = ("name", "description")
 _TRUST = {"mc": 0, "ep": 1, "bp": 2}
 
 
@@ -45,11 +46,10 @@ class AlgorithmResults:
     Attributes
     ----------
     name : str
-    restarts : (R,) int
-        Numbers of the restarts.
     weights : (R, K, N)
-    epochs, train_error, test_error, loss, converged, collapsed : (R,)
-        As in ``TrainedEnsemble``.
+    runs : DataFrame
+        R rows: the number of the ``restart``, and ``TrainedEnsemble``'s epochs, errors, loss,
+        converged, collapsed.
     profile : LocalEnergyProfile
         ``local_energy`` (R, S).
     curves : dict of dict
@@ -57,29 +57,26 @@ class AlgorithmResults:
     """
 
     name: str
-    restarts: NDArray[np.int64]
     weights: NDArray[np.float64]
-    epochs: NDArray[np.int64]
-    train_error: NDArray[np.float64]
-    test_error: NDArray[np.float64]
-    loss: NDArray[np.float64]
-    converged: NDArray[np.bool_]
-    collapsed: NDArray[np.bool_]
+    runs: pd.DataFrame
     profile: LocalEnergyProfile
     curves: Mapping[str, Mapping[int, LocalEntropyCurve]]
 
-    def local_entropy(self, engine: str, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Φ_LE (R, len(distances)) by one engine.
+    def local_entropy(
+        self, engine: str, distances: NDArray[np.float64], error: bool = False
+    ) -> NDArray[np.float64]:
+        """Φ_LE (R, len(distances)) by one engine, or its standard ``error``.
 
         NaN where a restart has no curve, where its curve does not reach, or lies between points
         that did not converge.
         """
-        found = np.full((len(self.restarts), len(distances)), np.nan)
-        for row, restart in enumerate(self.restarts):
-            curve = self.curves.get(engine, {}).get(int(restart))
+        found = np.full((len(self.runs), len(distances)), np.nan)
+        for row, restart in enumerate(self.runs["restart"]):
+            curve = self.curves.get(engine, {}).get(restart)
             if curve is not None:
                 inside = distances <= _reliable_distance(curve)
-                found[row, inside] = curve.at(distances[inside])
+                values = curve.standard_error_at if error else curve.at
+                found[row, inside] = values(distances[inside])
         return found
 
     def to_frame(self, engines: Sequence[str] | None = None) -> pd.DataFrame:
@@ -87,37 +84,30 @@ class AlgorithmResults:
 
         NaN where a run has no local entropy that converged as far as d.
         """
-        import pandas as pd
-
-        columns: dict[str, Any] = {"algorithm": self.name, "restart": self.restarts}
-        columns |= {name: getattr(self, name) for name in MEASURED}
-        energies = self.profile.at(np.array(SIGMAS))
-        columns |= {f"local_energy_{s:g}": e for s, e in zip(SIGMAS, energies.T, strict=True)}
+        table = self.runs.copy()
+        table.insert(0, "algorithm", self.name)
+        table[[f"local_energy_{sigma:g}" for sigma in SIGMAS]] = self.profile.at(SIGMAS)
         for engine in self.curves if engines is None else engines:
-            values = self.local_entropy(engine, np.array(DISTANCES)).T
             names = [f"local_entropy_{engine}_{d:g}" for d in DISTANCES]
-            columns |= dict(zip(names, values, strict=True))
-        return pd.DataFrame(columns)
+            table[names] = self.local_entropy(engine, np.array(DISTANCES))
+        return table
 
     def __repr__(self) -> str:
         engines = ", ".join(self.curves) or "none"
-        return f"AlgorithmResults({self.name}, {len(self.restarts)} machines, curves: {engines})"
+        return f"AlgorithmResults({self.name}, {len(self.runs)} machines, curves: {engines})"
 
 
 @dataclass(frozen=True, repr=False)
 class ExperimentResults:
     """What a figure is drawn from.
 
-    ``size`` is (K, N, P); ``data_name`` and ``data_description`` say what the machines have
-    learnt; ``constant_test_error`` is the test error of the constant answer; ``algorithms`` maps
-    the names of the algorithms to their results, in the order of the figure.
+    The machines have ``hidden_units`` and have learnt ``patterns``. ``algorithms`` maps the names
+    of the algorithms to their results, in the order of the figure.
     """
 
     title: str
-    size: tuple[int, int, int]
-    data_name: str
-    data_description: str
-    constant_test_error: float
+    hidden_units: int
+    patterns: PatternSet
     algorithms: Mapping[str, AlgorithmResults]
 
     @property
@@ -140,8 +130,8 @@ class ExperimentResults:
         return plot_results(self)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{name}: {len(a.restarts)}" for name, a in self.algorithms.items())
-        return f"ExperimentResults({self.data_name}, (K, N, P) = {self.size}, runs {counts})"
+        counts = ", ".join(f"{name}: {len(own.runs)}" for name, own in self.algorithms.items())
+        return f"ExperimentResults({self.patterns!r}, K={self.hidden_units}, runs {counts})"
 
 
 @dataclass(frozen=True)
@@ -157,26 +147,27 @@ class ExperimentFolder(RunFolder):
     def curve(self, algorithm: str, restart: int, engine: str) -> Path:
         return self.path / "curves" / _file_name(algorithm) / f"{restart:03d}.{engine}.npz"
 
-    def engines(self, algorithm: str) -> list[str]:
-        folder = self.path / "curves" / _file_name(algorithm)
-        return sorted({path.name.split(".")[1] for path in folder.glob("[0-9]*.*.npz")})
-
     def load_machine(self, algorithm: str, restart: int) -> dict[str, np.ndarray]:
         """Arrays of one machine. Raises ``ValueError`` if the file is damaged."""
-        names = {field.name for field in fields(TrainedMachine)} | {*PROFILE}
-        return _complete(self.machine(algorithm, restart), names)
+        return _complete(self.machine(algorithm, restart), {"weights", *MEASURED, *PROFILE})
 
-    def load_curve(self, path: Path) -> LocalEntropyCurve:
+    def load_curves(self, algorithm: str, restarts: Sequence[int]) -> dict[str, dict]:
+        """``curves[engine][restart]`` of these restarts."""
         names = {field.name for field in fields(LocalEntropyCurve)}
-        curve: LocalEntropyCurve = from_arrays(LocalEntropyCurve, _complete(path, names))
-        return curve
+        curves: dict[str, dict[int, LocalEntropyCurve]] = {}
+        for path in sorted(self.curve(algorithm, 0, "").parent.glob("[0-9]*.*.npz")):
+            restart, engine, _ = path.name.split(".")
+            if int(restart) in restarts:
+                curve = from_arrays(LocalEntropyCurve, _complete(path, names))
+                curves.setdefault(engine, {})[int(restart)] = curve
+        return curves
 
     def load_patterns(self) -> PatternSet | None:
         """The stored patterns; None where there are none, or no ``config.json``."""
         config, path = self.config(), self.path / "patterns.npz"
         if config is None or not path.exists():
             return None
-        about: dict[str, Any] = {name: self.entry("patterns", name) for name in _ABOUT}
+        about: dict[str, Any] = {name: self.entry("patterns", name) for name in ABOUT}
         return PatternSet(**{**_complete(path, {*PATTERNS}), **about})
 
     def entry(self, *keys: str) -> Any:
@@ -205,12 +196,9 @@ class ExperimentFolder(RunFolder):
         write_npz(self.path / "patterns.npz", **arrays)
 
 
-_ABOUT = ("name", "description")
-
-
 def about_patterns(patterns: PatternSet) -> dict[str, str]:
     """What ``config.json`` says about the patterns."""
-    about = {name: getattr(patterns, name) for name in _ABOUT}
+    about = {name: getattr(patterns, name) for name in ABOUT}
     return {**about, "content": fingerprint(patterns)}
 
 
@@ -250,10 +238,8 @@ def load_results(
     found = {name: _load_algorithm(folder, name, restarts) for name in algorithms or stored}
     return ExperimentResults(
         title=folder.entry("title"),
-        size=(folder.entry("settings", "hidden_units"), *patterns.train_patterns.shape[::-1]),
-        data_name=patterns.name,
-        data_description=patterns.description,
-        constant_test_error=patterns.constant_test_error,
+        hidden_units=folder.entry("settings", "hidden_units"),
+        patterns=patterns,
         algorithms={name: results for name, results in found.items() if results is not None},
     )
 
@@ -261,32 +247,21 @@ def load_results(
 def _load_algorithm(
     folder: ExperimentFolder, name: str, restarts: int | None
 ) -> AlgorithmResults | None:
-    paths = sorted(folder.machine(name, 0).parent.glob("[0-9]*.npz"))
-    numbers = [n for n in sorted(int(p.stem) for p in paths) if restarts is None or n < restarts]
+    import pandas as pd
+
+    numbers = sorted(int(p.stem) for p in folder.machine(name, 0).parent.glob("[0-9]*.npz"))
+    numbers = [number for number in numbers if restarts is None or number < restarts]
     if not numbers:
         return None
     machines = [folder.load_machine(name, number) for number in numbers]
     columns = {key: np.array([machine[key] for machine in machines]) for key in machines[0]}
-    sigma, energy = columns.pop("sigma"), columns.pop("local_energy")
+    energy, errors = columns["local_energy"], columns["train_error"]
     return AlgorithmResults(
         name=name,
-        restarts=np.array(numbers),
-        **columns,
-        profile=LocalEnergyProfile(
-            sigma=sigma[0],
-            local_energy=energy,
-            standard_error=np.zeros_like(energy),
-            reference_error=columns["train_error"],
-            samples=0,
-        ),
-        curves={
-            engine: {
-                number: folder.load_curve(path)
-                for number in numbers
-                if (path := folder.curve(name, number, engine)).exists()
-            }
-            for engine in folder.engines(name)
-        },
+        weights=columns["weights"],
+        runs=pd.DataFrame({"restart": numbers} | {key: columns[key] for key in MEASURED}),
+        profile=LocalEnergyProfile(columns["sigma"][0], energy, np.zeros_like(energy), errors, 0),
+        curves=folder.load_curves(name, numbers),
     )
 
 

@@ -6,7 +6,6 @@ reduction of the loss, the strength of the elastic term, the averaging of Entrop
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +22,7 @@ from message_passing.tools.files import read_records, write_records, write_table
 from message_passing.tools.parallel import check_scheduler
 from message_passing.tools.run_folder import RunFolder, as_json
 from message_passing.tools.tables import means, to_markdown
+from message_passing.tools.validation import check_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,13 +53,7 @@ class SensitivityConfig:
     """Address of a Dask scheduler, tcp://host:port. Its workers compute then."""
 
     def __post_init__(self) -> None:
-        if self.restarts < 2:
-            raise ValueError(
-                f"restarts is {self.restarts}; at least 2 were expected, for standard errors."
-            )
-        for name, least in (("size", 1), ("seed", 0), ("workers", 1)):
-            if (value := getattr(self, name)) is not None and value < least:
-                raise ValueError(f"{name} is {value}; an integer ≥ {least} was expected.")
+        check_least(self, restarts=2, size=1, seed=0, workers=1)  # 2: for standard errors
 
 
 @dataclass(frozen=True)
@@ -115,22 +109,16 @@ def run(config: SensitivityConfig) -> pd.DataFrame:
     folder.check(settings)
     folder.store_config("What the paper leaves open", settings)
     rows = []
-    for runs in measure(config):
-        rows.append(summarise(runs))
+    for variation in variations():
+        path = config.out / "rows" / f"{variation.name.replace(' ', '-')}.json"
+        if not path.exists():
+            write_records(path, measure_one(config, variation))
+        rows.append(summarise(read_records(path)))
         text = to_markdown(rows[-1], {"test_error": 100, "constant_test_error": 100}).splitlines()
         print("\n".join(text if len(rows) == 1 else text[2:]), flush=True)
     table = pd.concat(rows, ignore_index=True)
     write_table(config.out / "sensitivity.csv", table)
     return table
-
-
-def measure(config: SensitivityConfig) -> Iterator[pd.DataFrame]:
-    """The runs of one row after another, from the folder where they are known."""
-    for variation in variations():
-        path = config.out / "rows" / f"{variation.name.replace(' ', '-')}.json"
-        if not path.exists():
-            write_records(path, measure_one(config, variation))
-        yield read_records(path)
 
 
 def measure_one(config: SensitivityConfig, variation: Variation) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from committee.results import AlgorithmResults, ExperimentResults
+from committee.results import ExperimentResults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,7 +188,7 @@ def deviations(results: ExperimentResults) -> pd.DataFrame:
     others = [engine for engine in results.engines if engine != EXACT_ENGINE]
     for algorithm in results.algorithms.values() if EXACT_ENGINE in results.engines else ():
         exact = algorithm.local_entropy(EXACT_ENGINE, distances)
-        errors = _exact_errors(algorithm, exact, distances)
+        errors = algorithm.local_entropy(EXACT_ENGINE, distances, error=True)
         for engine in others:
             estimate = algorithm.local_entropy(engine, distances)
             for column, distance in enumerate(DEVIATION_DISTANCES):
@@ -211,16 +211,3 @@ def _deviation(
         "deviation_standard_error": np.sqrt(n) * scatter / total if total else np.nan,
         "mc_error": ratio * np.sqrt(np.sum(errors**2)) / total if total else np.nan,
     }
-
-
-def _exact_errors(
-    algorithm: AlgorithmResults, known: NDArray[np.float64], distances: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Monte Carlo's standard errors where Φ_LE is ``known`` (finite)."""
-    errors = np.full_like(known, np.nan)
-    for row, restart in enumerate(algorithm.restarts):
-        inside = np.isfinite(known[row])
-        if np.any(inside):
-            curve = algorithm.curves[EXACT_ENGINE][int(restart)]
-            errors[row, inside] = curve.standard_error_at(distances[inside])
-    return errors

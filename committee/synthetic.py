@@ -1,12 +1,8 @@
-"""Patterns made from a seed, no download: a hidden manifold, i.i.d. patterns, a teacher.
-
-Every maker returns training and test patterns of the same distribution. A larger training set
-begins with the patterns of a smaller one with the same seed.
-"""
+"""Patterns made from a seed, no download: a hidden manifold, i.i.d. patterns, a teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +12,7 @@ from committee.machine import predict
 from committee.patterns import PatternSet
 from message_passing.example_machines import LATENT_DIMENSIONS, HiddenManifold
 
-Sample = tuple[NDArray, NDArray]
+Sampler = Callable[[np.random.Generator, int], tuple[NDArray, NDArray]]  # patterns, labels
 
 INPUTS = 784
 TEST_SIZE = 1000
@@ -26,7 +22,30 @@ TEACHER_UNITS = 9
 POSITIVE_FRACTION = 0.11
 
 
-def hidden_manifold(size: int = 500, seed: int = 0, balanced: bool = False) -> PatternSet:
+def make_patterns(name: str, size: int, seed: int, balanced: bool = False) -> PatternSet:
+    """Training and test patterns of the same distribution, by a maker of ``MAKERS``.
+
+    A larger training set begins with the patterns of a smaller one with the same seed.
+    """
+    streams = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(3))
+    text, sample = MAKERS[name](streams)
+    train, test = next(streams), next(streams)
+    patterns, labels = sample(train, 2 * size if balanced else size)
+    if balanced:  # one half of each class: draw until the rarer one suffices
+        while min(np.sum(labels > 0), np.sum(labels < 0)) < size // 2:
+            more_patterns, more_labels = sample(train, size)
+            patterns = np.concatenate([patterns, more_patterns])
+            labels = np.concatenate([labels, more_labels])
+        chosen = choose(labels, size, True, train)
+        patterns, labels = patterns[chosen], labels[chosen]
+    description = (
+        f"{text}; {size} training patterns{' (balanced)' if balanced else ''}, "
+        f"{TEST_SIZE} test patterns, seed {seed}"
+    )
+    return PatternSet(patterns, labels, *sample(test, TEST_SIZE), name, description)
+
+
+def hidden_manifold(streams: Iterator[np.random.Generator]) -> tuple[str, Sampler]:
     """Inputs on a low-dimensional manifold, as correlated with each other as images are.
 
     ``x_i = sign(b_i + Σ_j F_ij z_j)``, ``y = sign(Σ_j v_j z_j − θ)``, with
@@ -50,48 +69,41 @@ def hidden_manifold(size: int = 500, seed: int = 0, balanced: bool = False) -> P
     with a scatter of 0.01, 0.015 and 1.6 from seed to seed. One class is as rare as Dress is
     there: a constant answer has about 11 % test error, and has to be beaten.
     """
-    shared, train, test = _generators(seed, 3)
+    shared = next(streams)
     manifold = HiddenManifold.draw(INPUTS, shared)
     v = manifold.scale * shared.normal(size=LATENT_DIMENSIONS)
     threshold = np.linalg.norm(v * manifold.scale) * norm.ppf(1.0 - POSITIVE_FRACTION)
 
-    def sample(rng: np.random.Generator, count: int) -> Sample:
+    def sample(rng: np.random.Generator, count: int) -> tuple[NDArray, NDArray]:
         z, patterns = manifold.sample(count, rng)
-        return patterns, _sign(z @ v - threshold)
+        return patterns, np.copysign(1.0, z @ v - threshold)
 
-    return _assemble(
-        "hidden-manifold",
-        f"hidden manifold: signs of a random map of {LATENT_DIMENSIONS} latent Gaussians, "
-        "linear teacher in latent space",
-        sample,
-        (train, test),
-        (size, seed, balanced),
-    )
+    latent = f"signs of a random map of {LATENT_DIMENSIONS} latent Gaussians"
+    return f"hidden manifold: {latent}, linear teacher in latent space", sample
 
 
-def random_patterns(size: int = 500, seed: int = 0, balanced: bool = False) -> PatternSet:
+def random_patterns(streams: Iterator[np.random.Generator]) -> tuple[str, Sampler]:
     """I.i.d. inputs and labels ±1: nothing to generalise (test error 1/2)."""
 
-    def sample(rng: np.random.Generator, count: int) -> Sample:
+    def sample(rng: np.random.Generator, count: int) -> tuple[NDArray, NDArray]:
         signs = 2.0 * rng.integers(0, 2, size=(count, INPUTS + 1)) - 1.0
         return signs[:, :-1], signs[:, -1]
 
-    train, test = _generators(seed, 2)
-    text = "i.i.d. patterns with random labels"
-    return _assemble("random", text, sample, (train, test), (size, seed, balanced))
+    return "i.i.d. patterns with random labels", sample
 
 
-def teacher_patterns(size: int = 500, seed: int = 0, balanced: bool = False) -> PatternSet:
+def teacher_patterns(streams: Iterator[np.random.Generator]) -> tuple[str, Sampler]:
     """I.i.d. inputs ±1 labelled by a committee machine of nine random hidden units."""
-    shared, train, test = _generators(seed, 3)
-    teacher = shared.normal(size=(TEACHER_UNITS, INPUTS))
+    teacher = next(streams).normal(size=(TEACHER_UNITS, INPUTS))
 
-    def sample(rng: np.random.Generator, count: int) -> Sample:
+    def sample(rng: np.random.Generator, count: int) -> tuple[NDArray, NDArray]:
         patterns = 2.0 * rng.integers(0, 2, size=(count, INPUTS)) - 1.0
         return patterns, predict(teacher, patterns)
 
-    text = f"i.i.d. patterns labelled by a teacher committee of {TEACHER_UNITS} hidden units"
-    return _assemble("teacher", text, sample, (train, test), (size, seed, balanced))
+    return (
+        f"i.i.d. patterns labelled by a teacher committee of {TEACHER_UNITS} hidden units",
+        sample,
+    )
 
 
 def choose(
@@ -110,57 +122,7 @@ def choose(
     return np.stack([positive[:count], negative[:count]], axis=1).ravel()
 
 
-def _assemble(
-    name: str,
-    text: str,
-    sample: Callable[[np.random.Generator, int], Sample],
-    generators: tuple[np.random.Generator, np.random.Generator],
-    arguments: tuple[int, int, bool],
-) -> PatternSet:
-    train, test = generators
-    size, seed, balanced = arguments
-    train_patterns, train_labels = _sample_exactly(sample, train, size, balanced)
-    test_patterns, test_labels = sample(test, TEST_SIZE)
-    return PatternSet(
-        train_patterns,
-        train_labels,
-        test_patterns,
-        test_labels,
-        name=name,
-        description=(
-            f"{text}; {size} training patterns{' (balanced)' if balanced else ''}, "
-            f"{TEST_SIZE} test patterns, seed {seed}"
-        ),
-    )
-
-
-def _sample_exactly(
-    sample: Callable[[np.random.Generator, int], Sample],
-    rng: np.random.Generator,
-    size: int,
-    balanced: bool,
-) -> Sample:
-    if not balanced:
-        return sample(rng, size)
-    # One half of each class: draw until the rarer one suffices.
-    patterns, labels = sample(rng, 2 * size)
-    while min(np.sum(labels > 0), np.sum(labels < 0)) < size // 2:
-        more_patterns, more_labels = sample(rng, size)
-        patterns = np.concatenate([patterns, more_patterns])
-        labels = np.concatenate([labels, more_labels])
-    chosen = choose(labels, size, True, rng)
-    return patterns[chosen], labels[chosen]
-
-
-def _generators(seed: int, count: int) -> list[np.random.Generator]:
-    return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(count)]
-
-
-def _sign(x: NDArray) -> NDArray[np.float64]:
-    return np.copysign(1.0, x)
-
-
-MAKERS: dict[str, Callable[[int, int, bool], PatternSet]] = {
+MAKERS: dict[str, Callable[[Iterator[np.random.Generator]], tuple[str, Sampler]]] = {
     "hidden-manifold": hidden_manifold,
     "random": random_patterns,
     "teacher": teacher_patterns,

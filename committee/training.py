@@ -160,7 +160,7 @@ def train(
     algorithm = resolve_algorithm(algorithm, max_epochs)
     if restarts < 1:
         raise ValueError(f"restarts is {restarts}; a positive integer was expected.")
-    _check_hidden_units(hidden_units)
+    check_hidden_units(hidden_units)
     machines: dict[int, TrainedMachine] = dict(
         run_tasks(
             train_restart,
@@ -201,7 +201,6 @@ def train_restart(
     seed_sequence: np.random.SeedSequence,
 ) -> TrainedMachine:
     """Train one machine. All its random numbers come from ``seed_sequence``."""
-    _check_hidden_units(hidden_units)
     X, y = patterns.train_patterns, patterns.train_labels
     if isinstance(algorithm, WeightNoise):
         weights, epochs, converged = run_weight_noise(
@@ -262,6 +261,7 @@ def _is_constant(answers: NDArray[np.float64], labels: NDArray[np.float64]) -> b
     return bool(np.all(answers == answers[0]) and np.any(labels != labels[0]))
 
 
-def _check_hidden_units(hidden_units: int) -> None:
+def check_hidden_units(hidden_units: int) -> None:
+    """Raise ``ValueError`` unless the number is odd and positive."""
     if hidden_units < 1 or hidden_units % 2 == 0:
         raise ValueError(f"hidden_units is {hidden_units}; an odd positive number was expected.")

@@ -1,11 +1,13 @@
 """Hinge loss with a ridge, minimised by an interior-point method.
 
-min λ‖w‖²/2 + Σ ξ_μ  with  s = A w + b y − 1 + ξ ≥ 0, ξ ≥ 0, rows of A = y x/√N. With multipliers
-a of s and 1 − a of ξ, Mehrotra's predictor and corrector steps solve λw = Aᵀa, y·a = 0, a s = 0,
-(1−a) ξ = 0; each costs one Cholesky factorisation in weight space.
+min ½ Σ_i λ_i w_i² + Σ ξ_μ  with  s = A w − 1 + ξ ≥ 0, ξ ≥ 0. With multipliers a of s and 1 − a
+of ξ, Mehrotra's predictor and corrector steps solve λw = Aᵀa, a s = 0, (1−a) ξ = 0; each costs
+one Cholesky factorisation in weight space. A bias is a weight with λ_i = 0.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,29 +18,25 @@ _REGULARISATION = 1e-12  # of the Newton matrix alone: the solution does not dep
 
 
 def minimise_hinge(
-    A: NDArray[np.float64], y: NDArray[np.float64], ridge: float, bias: bool
-) -> tuple[NDArray[np.float64], float, bool, int]:
-    """Weights (N,), bias, whether the duality gap closed, and the number of steps."""
-    P, N = A.shape
-    if bias:
-        A = np.column_stack([A, y])
-    diagonal = np.full(A.shape[1], ridge)
-    diagonal[N:] = 0.0
+    A: NDArray[np.float64], diagonal: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], bool, int]:
+    """Minimum of Σ max(0, 1 − A w) + ½ Σ diagonal w², whether the gap closed, number of steps."""
+    P = len(A)
     w = np.zeros(A.shape[1])
     a, c = np.full(P, 0.5), np.full(P, 0.5)
     xi, s = np.full(P, 1.0), np.full(P, 1.0)
     best, best_w, steps = np.inf, w, 0
     while best > 1e-9 * P and steps < 100:
         steps += 1
-        newton = _Newton(A, diagonal, w, a, c, s, xi)
+        direction = _linearise(A, diagonal, w, a, c, s, xi)
         gap = (a @ s + c @ xi) / (2 * P)
-        if not newton.factorise():
+        if direction is None:
             break
-        _, da, dc, ds, dxi = newton.direction(-a * s, -c * xi)
+        _, da, dc, ds, dxi = direction(-a * s, -c * xi)
         length = min(_longest(a, da), _longest(c, dc), _longest(s, ds), _longest(xi, dxi))
         predicted = (a + length * da) @ (s + length * ds) + (c + length * dc) @ (xi + length * dxi)
         centre = gap * (predicted / (2 * P) / gap) ** 3
-        dw, da, dc, ds, dxi = newton.direction(centre - a * s - da * ds, centre - c * xi - dc * dxi)
+        dw, da, dc, ds, dxi = direction(centre - a * s - da * ds, centre - c * xi - dc * dxi)
         length = 0.99 * min(_longest(a, da), _longest(c, dc), _longest(s, ds), _longest(xi, dxi))
         w, a, c = w + length * dw, a + length * da, c + length * dc
         s, xi = s + length * ds, xi + length * dxi
@@ -47,7 +45,7 @@ def minimise_hinge(
             break  # rounding errors rule from here on
         if size < best:
             best, best_w = size, w
-    return best_w[:N], float(best_w[N]) if bias else 0.0, bool(best < _ACCEPTED * P), steps
+    return best_w, bool(best < _ACCEPTED * P), steps
 
 
 def _duality_gap(A: NDArray, diagonal: NDArray, w: NDArray, a: NDArray) -> float:
@@ -60,45 +58,33 @@ def _duality_gap(A: NDArray, diagonal: NDArray, w: NDArray, a: NDArray) -> float
     return float(np.sum(np.maximum(0.0, slack) - a * slack) + np.abs(violation) @ np.abs(w))
 
 
-class _Newton:
-    """One linearisation of the conditions; one factorisation, two directions."""
+def _linearise(
+    A: NDArray, diagonal: NDArray, w: NDArray, a: NDArray, c: NDArray, s: NDArray, xi: NDArray
+) -> Callable[[NDArray, NDArray], tuple[NDArray, ...]] | None:
+    """Newton directions (dw, da, dc, ds, dξ) with a ds + s da and c dξ + ξ dc as given.
 
-    def __init__(
-        self,
-        A: NDArray,
-        diagonal: NDArray,
-        w: NDArray,
-        a: NDArray,
-        c: NDArray,
-        s: NDArray,
-        xi: NDArray,
-    ) -> None:
-        self.A, self.diagonal, self.a, self.c, self.s, self.xi = A, diagonal, a, c, s, xi
-        self.dual = diagonal * w - A.T @ a
-        self.primal = A @ w - 1.0 + xi - s
-        self.box = 1.0 - a - c
-        self.theta = 1.0 / (s / a + xi / c)
+    One factorisation serves all directions. None where the matrix is not positive.
+    """
+    dual = diagonal * w - A.T @ a
+    primal = A @ w - 1.0 + xi - s
+    box = 1.0 - a - c
+    theta = 1.0 / (s / a + xi / c)
+    matrix = (A.T * theta) @ A
+    matrix[np.diag_indices_from(matrix)] += diagonal
+    matrix[np.diag_indices_from(matrix)] *= 1.0 + _REGULARISATION
+    try:
+        factor = cho_factor(matrix, lower=True)
+    except LinAlgError:
+        return None
 
-    def factorise(self) -> bool:
-        matrix = (self.A.T * self.theta) @ self.A
-        matrix[np.diag_indices_from(matrix)] += self.diagonal
-        matrix[np.diag_indices_from(matrix)] *= 1.0 + _REGULARISATION
-        try:
-            self.factor = cho_factor(matrix, lower=True)
-        except LinAlgError:
-            return False
-        return True
-
-    def direction(
-        self, target_s: NDArray, target_xi: NDArray
-    ) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
-        """(dw, da, dc, ds, dξ) with a ds + s da = target_s, c dξ + ξ dc = target_xi."""
-        a, c, s, xi = self.a, self.c, self.s, self.xi
-        shift = self.primal + (target_xi - xi * self.box) / c - target_s / a
-        dw = cho_solve(self.factor, -self.dual - self.A.T @ (self.theta * shift))
-        da = -self.theta * (self.A @ dw + shift)
-        dc = self.box - da
+    def direction(target_s: NDArray, target_xi: NDArray) -> tuple[NDArray, ...]:
+        shift = primal + (target_xi - xi * box) / c - target_s / a
+        dw = cho_solve(factor, -dual - A.T @ (theta * shift))
+        da = -theta * (A @ dw + shift)
+        dc = box - da
         return dw, da, dc, (target_s - s * da) / a, (target_xi - xi * dc) / c
+
+    return direction
 
 
 def _longest(x: NDArray, dx: NDArray) -> float:

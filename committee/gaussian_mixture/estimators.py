@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.special import expit
 
 from committee.gaussian_mixture._hinge import minimise_hinge
 from committee.gaussian_mixture.bayes import overlap_error
-from committee.gaussian_mixture.losses import LossName, get_loss
+from committee.gaussian_mixture.losses import Loss, LossName, get_loss
 from committee.gaussian_mixture.state import ConvergenceWarning
 from message_passing.tools.validation import check_labels, check_patterns
 
@@ -93,44 +92,38 @@ def fit(
         )
     if bias and abs(y.sum()) == len(y):
         raise ValueError("labels are all alike; both classes were expected for bias=True.")
-    A = x * (y / np.sqrt(x.shape[1]))[:, None]
+    N = x.shape[1]
+    A, diagonal = x * (y / np.sqrt(N))[:, None], np.full(N, ridge)
+    if bias:
+        A, diagonal = np.column_stack([A, y]), np.append(diagonal, 0.0)
     if loss == "hinge":
-        w, b, converged, steps = minimise_hinge(A, y, ridge, bias)
+        w, converged, steps = minimise_hinge(A, diagonal)
     else:
-        w, b, converged, steps = _newton(A, y, ridge, bias, loss)
+        w, converged, steps = _newton(A, diagonal, get_loss(loss))
     if not converged:
         warnings.warn(f"{loss} did not converge in {steps} steps.", ConvergenceWarning, 2)
-    return LinearClassifier(w, b, f"{loss}, ridge {ridge:g}", converged, steps)
+    b = float(w[N]) if bias else 0.0
+    return LinearClassifier(w[:N], b, f"{loss}, ridge {ridge:g}", converged, steps)
 
 
-def _newton(
-    A: NDArray, y: NDArray, ridge: float, bias: bool, loss: str
-) -> tuple[NDArray[np.float64], float, bool, int]:
+def _newton(A: NDArray, diagonal: NDArray, loss: Loss) -> tuple[NDArray[np.float64], bool, int]:
     """Damped Newton steps; the square loss takes one."""
-    N = A.shape[1]
-    if bias:
-        A = np.column_stack([A, y])
-    diagonal = np.full(A.shape[1], ridge)
-    if bias:
-        diagonal[N:] = 0.0
     w = np.zeros(A.shape[1])
-    function = get_loss(loss)
 
     def objective(w: NDArray) -> float:
-        return float(function.value(A @ w).sum() + 0.5 * diagonal @ w**2)
+        return float(loss.value(A @ w).sum() + 0.5 * diagonal @ w**2)
 
     for step in range(1, 101):
         margins = A @ w
-        gradient = A.T @ function.slope(margins) + diagonal * w
-        curvature = expit(margins) * expit(-margins) if loss == "logistic" else np.ones(len(A))
-        matrix = (A.T * curvature) @ A
+        gradient = A.T @ loss.slope(margins) + diagonal * w
+        matrix = (A.T * loss.curvature(margins)) @ A
         matrix[np.diag_indices_from(matrix)] += diagonal
         move = cho_solve(cho_factor(matrix, lower=True), gradient)
         decrement = float(gradient @ move)
         if decrement < 1e-16 * (1.0 + objective(w)):
-            return w[:N] - move[:N], float(w[N] - move[N]) if bias else 0.0, True, step
+            return w - move, True, step
         length, before = 1.0, objective(w)
         while objective(w - length * move) > before - 0.25 * length * decrement and length > 1e-6:
             length *= 0.5
         w = w - length * move
-    return w[:N], float(w[N]) if bias else 0.0, False, 100
+    return w, False, 100

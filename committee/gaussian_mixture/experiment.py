@@ -15,9 +15,10 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from committee.gaussian_mixture.bayes import (
     bayes_error,
@@ -47,6 +48,7 @@ from message_passing.tools.files import AGAIN, read_records, write_records, writ
 from message_passing.tools.parallel import run_tasks
 from message_passing.tools.run_folder import RunFolder
 from message_passing.tools.tables import means
+from message_passing.tools.validation import check_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,9 +86,7 @@ class GaussianMixtureConfig:
 
     def __post_init__(self) -> None:
         check_parameters(self.alpha, self.delta, self.rho)
-        for name, least in (("inputs", 20), ("samples", 2), ("workers", 1), ("seed", 0)):
-            if (value := getattr(self, name)) is not None and value < least:
-                raise ValueError(f"{name} is {value}; at least {least} was expected.")
+        check_least(self, inputs=20, samples=2, workers=1, seed=0)
         P, largest = self.alpha * self.inputs, LARGEST_SAMPLE / self.inputs
         if not 2 <= round(P) <= largest:
             raise ValueError(
@@ -210,19 +210,12 @@ def measure(config: GaussianMixtureConfig, seed: np.random.SeedSequence) -> pd.D
     trained = config.rho != 0.5
 
     def row(family: str, parameter: float, classifier: LinearClassifier) -> dict[str, Any]:
-        about = {"estimator": family, "parameter": parameter}
         if not classifier.converged:
-            return about | dict.fromkeys([*MEASURED, *NOISE_COLUMNS], np.nan)
-        overlap = classifier.overlap(centre)
-        return {
-            **about,
-            "error": classifier.error(centre, config.delta, config.rho),
-            "training_error": classifier.error_rate(x, y),
-            "overlap": overlap,
-            "mean_margin": float(np.mean(normalised_margins(classifier.weights, x, y))),
-            "best_error": _best_error(overlap, config),
-            **_noise_columns(error_under_noise(classifier, x, y, SIGMAS)),
-        }
+            return {"estimator": family, "parameter": parameter}  # the rest is NaN
+        error = classifier.error(centre, config.delta, config.rho)
+        margin = float(np.mean(normalised_margins(classifier.weights, x, y)))
+        values = error, classifier.error_rate(x, y), classifier.overlap(centre), margin
+        return _row(config, family, parameter, values, error_under_noise(classifier, x, y, SIGMAS))
 
     learnt = hebb(x, y)
     if trained:
@@ -232,8 +225,8 @@ def measure(config: GaussianMixtureConfig, seed: np.random.SeedSequence) -> pd.D
         learnt = LinearClassifier(learnt.weights, b, "hebb with the Bayes-optimal bias")
     rows = [row("hebb", 0.0, learnt)]
     for loss in LOSSES:
-        rows += [row(loss, ridge, fit(x, y, loss, ridge, trained)) for ridge in RIDGES]  # type: ignore[arg-type]
-        rows += [row(f"flat {loss}", s, max_flat_loss(x, y, loss, s)) for s in NOISES]  # type: ignore[arg-type]
+        rows += [row(loss, ridge, fit(x, y, loss, ridge, trained)) for ridge in RIDGES]
+        rows += [row(f"flat {loss}", s, max_flat_loss(x, y, loss, s)) for s in NOISES]
     flattest = max_flat_classifier(x, y, NOISES)
     rows += [row("flattest", s, c) for s, c in zip(NOISES, flattest, strict=True)]
     return pd.DataFrame(rows)
@@ -246,64 +239,62 @@ def predict(config: GaussianMixtureConfig) -> pd.DataFrame:
     alpha, delta, rho = config.alpha, config.delta, config.rho
 
     def row(family: str, parameter: float, state: ReplicaSymmetricState) -> dict[str, Any]:
-        return {
-            "estimator": family,
-            "parameter": parameter,
-            "error": state.error,
-            "training_error": state.training_error,
-            "overlap": state.overlap,
-            "mean_margin": mean_margin_theory(state) if state.bias == 0 else np.nan,
-            "best_error": _best_error(state.overlap, config),
-            "stable": state.stable,
-            **_noise_columns(error_under_noise_theory(state, SIGMAS)),
-        }
+        margin = mean_margin_theory(state) if state.bias == 0 else np.nan
+        values = state.error, state.training_error, state.overlap, margin
+        noisy = error_under_noise_theory(state, SIGMAS)
+        return _row(config, family, parameter, values, noisy, stable=state.stable)
 
     R = bayes_overlap(alpha, delta)
     b = float(best_bias(R, delta, rho))
-    errors = np.asarray(hebb_error_under_noise(SIGMAS, alpha, delta, b, rho))
-    rows: list[dict[str, Any]] = [
-        {
-            "estimator": "hebb",
-            "parameter": 0.0,
-            "error": bayes_error(alpha, delta, rho),
-            "training_error": float(errors[0]),
-            "overlap": R,
-            "mean_margin": float(np.sqrt((alpha + delta) / (alpha * delta))),
-            "best_error": _best_error(R, config),
-            "stable": True,
-            **_noise_columns(errors),
-        }
-    ]
-    bias = "train" if rho != 0.5 else None
-    noises = np.union1d(NOISES, np.geomspace(NOISES[-1], NOISES[0], 16))[::-1]
+    noisy = np.asarray(hebb_error_under_noise(SIGMAS, alpha, delta, b, rho))
+    margin = float(np.sqrt((alpha + delta) / (alpha * delta)))
+    values = bayes_error(alpha, delta, rho), float(noisy[0]), R, margin
+    rows = [_row(config, "hebb", 0.0, values, noisy, stable=True)]
+    bias: Literal["train"] | None = "train" if rho != 0.5 else None
+    ridges = np.union1d(RIDGES, np.geomspace(RIDGES[0], RIDGES[-1], 25))[::-1].tolist()
+    noises = np.union1d(NOISES, np.geomspace(NOISES[-1], NOISES[0], 16))[::-1].tolist()
     for loss in LOSSES:
         state: ReplicaSymmetricState | None = None
-        for ridge in np.union1d(RIDGES, np.geomspace(RIDGES[0], RIDGES[-1], 25))[::-1]:
-            state = replica_symmetric(loss, alpha, delta, float(ridge), rho, bias, start=state)  # type: ignore[arg-type]
-            if state.converged:
-                rows.append(row(loss, float(ridge), state))
+        for ridge in ridges:
+            state = replica_symmetric(loss, alpha, delta, ridge, rho, bias, start=state)
+            rows += [row(loss, ridge, state)] if state.converged else []
         state = None
         for sigma in noises:
-            state = max_flat_loss_theory(loss, alpha, delta, float(sigma), start=state)  # type: ignore[arg-type]
-            if state.converged:
-                rows.append(row(f"flat {loss}", float(sigma), state))
+            state = max_flat_loss_theory(loss, alpha, delta, sigma, start=state)
+            rows += [row(f"flat {loss}", sigma, state)] if state.converged else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # where none exists, no line is drawn
         states = max_flat_theory(alpha, delta, noises)
     pairs = zip(noises, states, strict=True)
-    rows += [row("flattest", float(s), state) for s, state in pairs if state.converged]
+    rows += [row("flattest", sigma, state) for sigma, state in pairs if state.converged]
     return pd.DataFrame(rows)
+
+
+def _row(
+    config: GaussianMixtureConfig,
+    family: str,
+    parameter: float,
+    values: tuple[float, float, float, float],
+    noisy: np.ndarray,
+    **more: bool,
+) -> dict[str, Any]:
+    """One row: ``values`` of MEASURED but the last, and the errors under the noises SIGMAS."""
+    _, _, overlap, _ = values
+    best = float(best_error(overlap, config))
+    return {
+        "estimator": family,
+        "parameter": parameter,
+        **dict(zip(MEASURED, (*values, best), strict=True)),
+        **more,
+        **dict(zip(NOISE_COLUMNS, noisy.tolist(), strict=True)),
+    }
+
+
+def best_error(overlap: ArrayLike, config: GaussianMixtureConfig) -> NDArray | np.float64:
+    """Error at the best bias for this overlap."""
+    bias = 0.0 if config.rho == 0.5 else best_bias(overlap, config.delta, config.rho)
+    return overlap_error(overlap, config.delta, bias, config.rho)
 
 
 def _sample_file(folder: Path, i: int) -> Path:
     return folder / "samples" / f"{i:04d}.json"
-
-
-def _noise_columns(errors: np.ndarray) -> dict[str, float]:
-    return dict(zip(NOISE_COLUMNS, errors.tolist(), strict=True))
-
-
-def _best_error(overlap: float, config: GaussianMixtureConfig) -> float:
-    """Error at the best bias for this overlap."""
-    bias = 0.0 if config.rho == 0.5 else best_bias(overlap, config.delta, config.rho)
-    return float(overlap_error(overlap, config.delta, bias, config.rho))

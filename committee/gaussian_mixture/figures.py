@@ -12,8 +12,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from committee.gaussian_mixture.bayes import bayes_error, bayes_overlap, best_bias, overlap_error
-from committee.gaussian_mixture.experiment import NOISE_COLUMNS, SIGMAS, GaussianMixtureResults
+from committee.gaussian_mixture.bayes import bayes_error, bayes_overlap
+from committee.gaussian_mixture.experiment import (
+    NOISE_COLUMNS,
+    SIGMAS,
+    GaussianMixtureResults,
+    best_error,
+)
 from message_passing.figures import new_axes
 from message_passing.tools.tables import ERROR, means
 
@@ -117,9 +122,7 @@ def plot_error_against_margin(results: GaussianMixtureResults, ax: Axes | None =
     config, margins = results.config, results.simulation["mean_margin"]
     grid = np.linspace(0.98 * margins.min(), 1.02 * margins.max(), 200)
     overlap = np.sqrt(config.delta) * grid * config.alpha / (config.alpha + config.delta)
-    bias = 0.0 if config.rho == 0.5 else best_bias(overlap, config.delta, config.rho)
-    error = overlap_error(overlap, config.delta, bias, config.rho)
-    ax.plot(grid, error, color="black", label="theory")
+    ax.plot(grid, best_error(overlap, config), color="black", label="theory")
     columns = ["mean_margin", "best_error"]
     points = means(results.simulation, ["estimator", "parameter"], columns)
     for family, (colour, marker, label) in STYLES.items():

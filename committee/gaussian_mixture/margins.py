@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
 
 from committee.gaussian_mixture.losses import Loss
 
@@ -66,16 +65,6 @@ def training_margins(
         h, v, f, response, weight = _nodes(loss, m + label * bias, width, D, borders)
         parts.append((h, v, f, response, np.full_like(h, label), fraction * weight))
     return TrainingMargins(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def error_probability(
-    loss: Loss, m: float, width: float, D: float, bias: float = 0.0, rho: float = 0.5
-) -> float:
-    """P(v < 0): the training error. v < 0 exactly where h < D ℓ'(0)."""
-    border = D * float(loss.slope(np.zeros(1))[0])
-    return float(
-        rho * ndtr((border - m - bias) / width) + (1.0 - rho) * ndtr((border - m + bias) / width)
-    )
 
 
 def _nodes(

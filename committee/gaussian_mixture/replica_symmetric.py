@@ -71,11 +71,10 @@ def replica_symmetric(
     if isinstance(bias, str) and bias != "train":
         raise ValueError(f"bias is {bias!r}; None, a number or 'train' was expected.")
 
-    equations = Equations(base, alpha, delta, rho, bias, noise)
-    if ridge == 0 and noise == 0:
-        reason = _why_no_minimiser(loss, alpha, delta, rho, bias == "train")
-        if reason:
-            return equations.failure(0.0, reason)
+    equations = Equations(ReplicaSymmetricState(base, alpha, delta, rho, ridge), bias, noise)
+    trained = bias == "train"
+    if ridge == noise == 0 and (reason := _why_no_minimiser(loss, alpha, delta, rho, trained)):
+        return equations.failure(reason)
 
     if start is not None and start.converged:
         if equations.trained:
@@ -90,23 +89,14 @@ def replica_symmetric(
 def _why_no_minimiser(loss: str, alpha: float, delta: float, rho: float, trained_bias: bool) -> str:
     """Why there is no unique minimiser without any ridge; empty where there is one."""
     if loss == "square":
-        return (
-            ""
-            if alpha > 1
-            else (
-                f"without a ridge, the square loss has no unique minimiser at alpha = {alpha:g}: "
-                "there are fewer patterns than weights."
-            )
-        )
-    threshold = separability_threshold(delta, rho, trained_bias)
+        threshold, why = 1.0, "there are fewer patterns than weights"
+    else:
+        threshold = separability_threshold(delta, rho, trained_bias)
+        diverges, flat = "the length of the weights diverges", "the loss is zero on a whole region"
+        why = f"patterns are linearly separable, and {diverges if loss == 'logistic' else flat}"
     if alpha > threshold:
         return ""
-    what = (
-        "the length of the weights diverges"
-        if loss == "logistic"
-        else ("the loss is zero on a whole region, so that the minimiser is not unique")
-    )
     return (
-        f"without a ridge there is no solution of this kind at alpha = {alpha:g}: the patterns "
-        f"are linearly separable up to alpha = {threshold:.4g}, and {what}."
+        f"without a ridge the {loss} loss has no unique minimiser at alpha = {alpha:g}: up to "
+        f"alpha = {threshold:.4g} {why}."
     )

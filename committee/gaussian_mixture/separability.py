@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
+from committee.gaussian_mixture.losses import density
 from committee.gaussian_mixture.samples import check_parameters
 
 
@@ -31,12 +32,10 @@ def separability_threshold(delta: float, rho: float = 0.5, bias: bool = False) -
         average = 0.0
         for label, fraction in ((1.0, rho), (-1.0, 1.0 - rho)):
             a = (c + label * b) / (scale * length)
-            density = np.exp(-0.5 * a * a) / np.sqrt(2.0 * np.pi)
-            average += fraction * ((1.0 + a * a) * ndtr(-a) - a * density)
+            average += fraction * ((1.0 + a * a) * ndtr(-a) - a * density(a))
         return float(np.log(length**2 * average))
 
     start = np.array([1.0 / scale, 0.0]) if bias else np.array([1.0 / scale])
-    least = minimize(
-        violation, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13}
-    )
+    options = {"xatol": 1e-9, "fatol": 1e-13}
+    least = minimize(violation, start, method="Nelder-Mead", options=options)
     return float(np.exp(-least.fun))

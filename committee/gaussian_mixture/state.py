@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import ndtr
 
 from committee.gaussian_mixture.bayes import overlap_error
 from committee.gaussian_mixture.losses import Loss
-from committee.gaussian_mixture.margins import (
-    TrainingMargins,
-    error_probability,
-    training_margins,
-)
+from committee.gaussian_mixture.margins import TrainingMargins, training_margins
 
 TOLERANCE = 1e-9
 
@@ -32,13 +30,10 @@ class ReplicaSymmetricState:
     loss : the loss, averaged over weight noise where there is some.
     alpha, delta, rho : the mixture.
     ridge : λ, with the ridge that weight noise amounts to.
-    m, q, V : overlap with the centre, squared length, response (see the module).
+    m, q, V : overlap with the centre, squared length, response (see ``replica_symmetric.py``).
     bias : b.
-    overlap : R = m/√q.
-    error, training_error : generalisation and training error.
-    stability : αΔ²V² E[(∂f/∂h)²]; replica symmetry holds while it is below 1.
-    converged, residual, iterations, message : how the solver fared; ``residual`` is the largest
-        relative violation of the equations, ``message`` says why where there is no solution.
+    residual, iterations, message : how the solver fared; ``residual`` is the largest relative
+        violation of the equations, ``message`` says why where there is no solution.
     """
 
     loss: Loss
@@ -46,18 +41,47 @@ class ReplicaSymmetricState:
     delta: float
     rho: float
     ridge: float
-    m: float
-    q: float
-    V: float
-    bias: float
-    overlap: float
-    error: float
-    training_error: float
-    stability: float
-    converged: bool
-    residual: float
-    iterations: int
+    m: float = np.nan
+    q: float = np.nan
+    V: float = np.nan
+    bias: float = np.nan
+    residual: float = np.nan
+    iterations: int = 0
     message: str = ""
+
+    @property
+    def converged(self) -> bool:
+        """Whether this solves the equations."""
+        return self.residual < TOLERANCE
+
+    @property
+    def width(self) -> float:
+        """√(Δq), the standard deviation of the margin of a fresh pattern."""
+        return float(np.sqrt(self.delta * self.q))
+
+    @property
+    def overlap(self) -> float:
+        """R = m/√q."""
+        return float(self.m / np.sqrt(self.q))
+
+    @property
+    def error(self) -> float:
+        """Generalisation error."""
+        return float(overlap_error(self.overlap, self.delta, self.bias / np.sqrt(self.q), self.rho))
+
+    @property
+    def training_error(self) -> float:
+        """P(v < 0). v < 0 exactly where h < ΔV ℓ'(0)."""
+        border = self.delta * self.V * float(self.loss.slope(np.zeros(1))[0])
+        positive = ndtr((border - self.m - self.bias) / self.width)
+        negative = ndtr((border - self.m + self.bias) / self.width)
+        return float(self.rho * positive + (1.0 - self.rho) * negative)
+
+    @cached_property
+    def stability(self) -> float:
+        """αΔ²V² E[(∂f/∂h)²]: replica symmetry holds while this is below 1."""
+        margins = self.margins()
+        return self.alpha * (self.delta * self.V) ** 2 * margins.mean(margins.response**2)
 
     @property
     def stable(self) -> bool:
@@ -66,65 +90,19 @@ class ReplicaSymmetricState:
 
     def margins(self, borders: ArrayLike = ()) -> TrainingMargins:
         """Quadrature nodes over the training patterns (see :func:`training_margins`)."""
-        return training_margins(
-            self.loss,
-            self.m,
-            np.sqrt(self.delta * self.q),
-            self.delta * self.V,
-            self.bias,
-            self.rho,
-            np.atleast_1d(np.asarray(borders, dtype=float)),
+        D, more = self.delta * self.V, np.atleast_1d(np.asarray(borders, dtype=float))
+        return training_margins(self.loss, self.m, self.width, D, self.bias, self.rho, more)
+
+    def conjugates(self, margins: TrainingMargins) -> tuple[float, float, float]:
+        """m̂, q̂, V̂ of ``replica_symmetric.py`` at these margins."""
+        scale = self.alpha * self.delta
+        return (
+            self.alpha * margins.mean(margins.f),
+            scale * margins.mean(margins.f**2),
+            -scale * margins.mean(margins.response),
         )
 
-
-def make_state(
-    loss: Loss,
-    alpha: float,
-    delta: float,
-    rho: float,
-    ridge: float,
-    order: tuple[float, float, float, float],
-    stability: float,
-    residual: float,
-    iterations: int,
-    message: str = "",
-) -> ReplicaSymmetricState:
-    m, q, V, b = order
-    length = np.sqrt(q)
-    return ReplicaSymmetricState(
-        loss,
-        alpha,
-        delta,
-        rho,
-        ridge,
-        float(m),
-        float(q),
-        float(V),
-        float(b),
-        float(m / length),
-        float(overlap_error(m / length, delta, b / length, rho)),
-        error_probability(loss, m, np.sqrt(delta * q), delta * V, b, rho),
-        float(stability),
-        residual < TOLERANCE,
-        residual,
-        iterations,
-        message,
-    )
-
-
-def no_state(
-    loss: Loss,
-    alpha: float,
-    delta: float,
-    rho: float,
-    ridge: float,
-    message: str,
-    iterations: int,
-) -> ReplicaSymmetricState:
-    """The result where no solution exists: NaNs, ``converged`` False, the reason, a warning."""
-    warnings.warn(f"replica-symmetric solution: {message}", ConvergenceWarning, stacklevel=3)
-    nan = float("nan")
-    return ReplicaSymmetricState(
-        loss, alpha, delta, rho, ridge, nan, nan, nan, nan, nan, nan, nan, nan,
-        False, nan, iterations, message,
-    )  # fmt: skip
+    def missing(self, message: str) -> ReplicaSymmetricState:
+        """The result where no solution exists: ``converged`` False, the reason, a warning."""
+        warnings.warn(f"replica-symmetric solution: {message}", ConvergenceWarning, stacklevel=3)
+        return replace(self, message=message)

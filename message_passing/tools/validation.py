@@ -59,6 +59,17 @@ def check_labels(
     return array
 
 
+def check_least(settings: object, **least: int) -> None:
+    """Refuse attributes below their least values. None, the default of a setting, is left alone.
+
+    Raises ``ValueError``.
+    """
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if value is not None and value < bound:
+            raise ValueError(f"{name} is {value}; an integer ≥ {bound} was expected.")
+
+
 def _check_finite(array: NDArray[np.float64], name: str) -> None:
     bad = ~np.isfinite(array)
     if np.any(bad):

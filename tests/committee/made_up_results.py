@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from committee.flatness import LocalEnergyProfile
+from committee.patterns import PatternSet
 from committee.results import AlgorithmResults, ExperimentResults
 from message_passing.local_entropy import LocalEntropyCurve
 
@@ -24,6 +26,8 @@ def curve(slope: float, last: float = 0.32, engine: str = "bp") -> LocalEntropyC
         residual=zeros,
         standard_error=zeros,
         distance_error=zeros,
+        training_errors=0,
+        patterns=500,
         engine=engine,
     )
 
@@ -40,16 +44,19 @@ def algorithm(
     R = len(test_error)
     errors = np.array(train_error or [0.0] * R)
     sigma = np.linspace(0, 1.5, 4)
+    runs = {
+        "restart": range(R),
+        "epochs": 100 * (1 + np.arange(R)),
+        "train_error": errors,
+        "test_error": test_error,
+        "loss": 0.0,
+        "converged": errors == 0,
+        "collapsed": False,
+    }
     return AlgorithmResults(
         name=name,
-        restarts=np.arange(R),
         weights=np.ones((R, 1, 2)),
-        epochs=100 * (1 + np.arange(R)),
-        train_error=errors,
-        test_error=np.array(test_error),
-        loss=np.zeros(R),
-        converged=errors == 0,
-        collapsed=np.zeros(R, bool),
+        runs=pd.DataFrame(runs),
         profile=LocalEnergyProfile(
             sigma, np.outer(energy, sigma), np.zeros((R, 4)), errors, samples=0
         ),
@@ -62,10 +69,15 @@ def algorithm(
 def results(*algorithms: AlgorithmResults) -> ExperimentResults:
     return ExperimentResults(
         title="Made up",
-        size=(9, 784, 500),
-        data_name="fashion-mnist",
-        data_description="Fashion-MNIST, made up",
-        constant_test_error=0.109,
+        hidden_units=9,
+        patterns=PatternSet(
+            np.ones((500, 784)),
+            np.ones(500),
+            np.ones((1000, 784)),
+            np.where(np.arange(1000) < 109, 1.0, -1.0),
+            "fashion-mnist",
+            "Fashion-MNIST, made up",
+        ),
         algorithms={a.name: a for a in algorithms},
     )
 

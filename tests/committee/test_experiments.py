@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from committee import ALGORITHMS, experiments, local_energy, train
 from committee.experiments import Figure1Config, Figure6Config, run_experiment
 from committee.results import load_results
-from committee.training import MEASURED
 from message_passing.local_entropy import ENGINES, local_entropy_curve
 from message_passing.problem import LadderResult, ReferenceProblem
 from message_passing.tools.files import read_json, read_npz, write_json, write_npz
@@ -76,8 +76,8 @@ def test_results_are_those_of_the_functions(uninterrupted: Path) -> None:
     arrays = patterns.train_patterns, patterns.train_labels
     for name, own in results.algorithms.items():
         ensemble = train(patterns, name, 3, hidden_units=3, max_epochs=1500, workers=1)
-        for field in ("weights", *MEASURED):
-            np.testing.assert_array_equal(getattr(own, field), getattr(ensemble, field))
+        np.testing.assert_array_equal(own.weights, ensemble.weights)
+        pd.testing.assert_frame_equal(own.to_frame()[[*ensemble.to_frame()]], ensemble.to_frame())
         profile = local_energy(ensemble.weights, *arrays)
         np.testing.assert_array_equal(own.profile.local_energy, profile.local_energy)
         curve = local_entropy_curve(ensemble.weights[2], *arrays, engine="bp")
@@ -85,8 +85,8 @@ def test_results_are_those_of_the_functions(uninterrupted: Path) -> None:
         assert own.curves["bp"][2].engine == "bp"
         grid = np.array([0.05, 0.2])
         np.testing.assert_allclose(own.local_entropy("bp", grid)[2], curve.at(grid))
-    assert results.constant_test_error == patterns.constant_test_error
-    assert results.size == (3, 784, 40)
+    np.testing.assert_array_equal(results.patterns.train_patterns, patterns.train_patterns)
+    assert results.patterns.description == patterns.description and results.hidden_units == 3
 
 
 def test_two_workers_write_the_same_files(uninterrupted: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_resume_after_an_error(
     with pytest.raises(KeyboardInterrupt):
         run_experiment(small(tmp_path))
     assert files(tmp_path).items() < files(uninterrupted).items()
-    assert len(load_results(tmp_path).algorithms["sgd-slow"].restarts) >= 1  # partial results
+    assert len(load_results(tmp_path).algorithms["sgd-slow"].runs) >= 1  # partial results
     run_experiment(small(tmp_path))
     assert files(tmp_path) == files(uninterrupted)
     assert len(calls) == 4 + 3  # three of six were there
@@ -172,7 +172,7 @@ def test_more_restarts_and_algorithms_extend_a_folder(uninterrupted: Path, tmp_p
     assert list(results.algorithms) == list(NAMES)
     fewer = run_experiment(small(tmp_path, restarts=1, algorithms=("sgd-slow",)))
     assert list(fewer.algorithms) == ["sgd-slow"]
-    assert fewer.algorithms["sgd-slow"].restarts.tolist() == [0]
+    assert fewer.algorithms["sgd-slow"].runs["restart"].tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_other_settings_are_refused(uninterrupted: Path, change: dict, message: 
 def test_auto_keeps_the_data_of_the_folder(uninterrupted: Path) -> None:
     before = files(uninterrupted)
     results = run_experiment(small(uninterrupted, data="auto"))
-    assert results.data_name == "hidden-manifold" and files(uninterrupted) == before
+    assert results.patterns.name == "hidden-manifold" and files(uninterrupted) == before
 
 
 def test_machines_with_training_errors_count_their_equals(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_machines_with_training_errors_count_their_equals(tmp_path: Path) -> Non
         small(tmp_path, max_epochs=60, restarts=1, algorithms=("sgd-slow",), engines=("mc",))
     )
     own = results.algorithms["sgd-slow"]
-    assert own.train_error[0] > 0 and not own.converged[0]
+    assert own.runs["train_error"][0] > 0 and not own.runs["converged"][0]
     values = own.local_entropy("mc", np.array([0.05, 0.1]))
     assert np.all(np.isfinite(values)) and np.all(values <= 0)
 

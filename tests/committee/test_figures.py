@@ -127,7 +127,7 @@ def test_other_panels() -> None:
     ax = plot_local_energy(profiles)
     assert labels(ax) == ["sharp (n = 3)", "flat (n = 3)"]
     np.testing.assert_allclose(ax.get_lines()[1].get_ydata(), 0.03 * np.linspace(0, 1.5, 4))
-    ax = plot_test_errors(TWO.algorithms, TWO.constant_test_error)
+    ax = plot_test_errors(TWO.algorithms, TWO.patterns.constant_test_error)
     assert "constant answer (10.9 %)" in labels(ax) and "with training errors" in labels(ax)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["sharp\n(n = 3)", "flat\n(n = 3)"]
     values = sorted(np.concatenate([line.get_ydata() for line in ax.get_lines()[:1]]))
@@ -136,7 +136,7 @@ def test_other_panels() -> None:
 
 def test_legends_cover_no_data() -> None:
     lost = algorithm("lost", [0.109] * 9, [0.1] * 9, [0.0] * 9, [0.08] * 9, engines=())
-    lost = replace(lost, collapsed=np.ones(9, bool))
+    lost = replace(lost, runs=lost.runs.assign(collapsed=True))
     figure = plot_results(results(lost, *TWO.algorithms.values()))
     assert "collapsed" in labels(figure.axes[2])
     figure.draw_without_rendering()
@@ -260,6 +260,6 @@ def test_wrong_options_are_refused(
         main(["figure1", "--engines"])
     with pytest.raises(SystemExit, match="directory is"):
         main(["figure1", "--data-dir", str(tmp_path)])
-    with pytest.raises(SystemExit, match="restarts is 0; a positive integer was expected"):
+    with pytest.raises(SystemExit, match="restarts is 0; an integer ≥ 1 was expected"):
         main(["figure6", "--restarts", "0"])
     assert os.listdir(tmp_path) == []

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from committee import _kernels_minibatch as kernels
-from committee.machine import loss_gradient, loss_per_pattern, predict, unit_rows
+from committee.machine import loss_per_pattern, predict, unit_rows
+from tests.reference.training import gradient
 
 K, N, P = 5, 23, 17
 
@@ -45,7 +46,7 @@ def test_gradient_step_is_that_of_the_machine(arrays):
     assert count == 8 and np.array_equal(active[:count], batch)
     kernels.descend_along_patterns(rotated, rows, lengths, active, count, u, lr)
     used = batch[:6]
-    exact = loss_gradient(weights, patterns[used], labels[used], 1.5, 0.8)
+    exact = gradient(weights, patterns[used], labels[used], 1.5, 0.8)
     assert np.allclose(rotated @ rotation.T, weights - 0.1 * exact, atol=2e-6)
 
 

@@ -44,12 +44,11 @@ def mean_overlap(patterns: np.ndarray, power: int = 1) -> float:
 
 def test_published_counts(fashion_mnist_directory: Path) -> None:
     data = reduced_fashion_mnist(fashion_mnist_directory)
-    train, test = data.train, data.test
-    assert len(train.labels) == 3927 and round(100 * np.mean(train.labels > 0), 2) == 8.76
-    assert len(test.labels) == 677 and round(100 * np.mean(test.labels > 0), 2) == 10.93
-    for split in (train, test):
-        assert split.patterns.shape[1] == 784
-        assert np.all(np.abs(split.patterns) == 1)
+    train, test = data.train_labels, data.test_labels
+    assert len(train) == 3927 and round(100 * np.mean(train > 0), 2) == 8.76
+    assert len(test) == 677 and round(100 * np.mean(test > 0), 2) == 10.93
+    for patterns in (data.train_patterns, data.test_patterns):
+        assert patterns.shape[1] == 784 and np.all(np.abs(patterns) == 1)
 
 
 def test_fashion_mnist_patterns(fashion_mnist_directory: Path) -> None:
@@ -84,7 +83,7 @@ def test_auto_takes_the_images_where_they_are(
 
 
 def test_hidden_manifold_is_as_correlated_as_images(fashion_mnist_directory: Path) -> None:
-    pool = reduced_fashion_mnist(fashion_mnist_directory).train.patterns
+    pool = reduced_fashion_mnist(fashion_mnist_directory).train_patterns
     rng = np.random.default_rng(0)
     images = [rng.permutation(pool)[:500] for _ in range(4)]
     ours = [load_patterns("hidden-manifold", seed=s).train_patterns for s in range(4)]
@@ -193,9 +192,9 @@ def test_binarisation() -> None:
     images[1] = [[10, 20], [30, 40]]  # too dark
     images[2] = images[0]  # another class
     images[3] = [[64, 64], [64, 255]]  # kept: pixels equal to the median are −1
-    found = binarise(images, np.array([3, 4, 7, 4], np.uint8))
-    np.testing.assert_array_equal(found.patterns, [[-1, 1, -1, 1], [-1, -1, -1, 1]])
-    np.testing.assert_array_equal(found.labels, [1, -1])
+    patterns, labels = binarise(images, np.array([3, 4, 7, 4], np.uint8))
+    np.testing.assert_array_equal(patterns, [[-1, 1, -1, 1], [-1, -1, -1, 1]])
+    np.testing.assert_array_equal(labels, [1, -1])
 
 
 def truncate(path: Path) -> None:
