@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 import tyro
 
-from deep.algorithms import Algorithm, Esgd, Rsgd, Sgd, check_numbers
+from deep.algorithms import Algorithm, Esgd, Rsgd, Sgd
+from deep.checks import check, check_numbers
 from deep.config import TrainingConfig
 from deep.device import Device
 from deep.images.datasets import synthetic_images
@@ -47,8 +48,7 @@ class BenchmarkOptions:
 
     def __post_init__(self) -> None:
         check_numbers(self, positive=("batch_size", "steps", "replicas", "inner_steps"))
-        if self.repeats < 2:
-            raise ValueError(f"repeats is {self.repeats}; at least 2 was expected.")
+        check("repeats", self.repeats, self.repeats >= 2, "at least 2")
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,7 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
             "milliseconds" + ERROR: table.sem().to_numpy(),
             "overhead_percent": overhead.mean().to_numpy(),
             "overhead_percent" + ERROR: overhead.sem().to_numpy(),
-            "memory_MiB": [
-                bytes_held(run.models, run.method.optimizer) / 2**20 for run in runs.values()
-            ],
+            "memory_MiB": [bytes_held(run.models, run.method) / 2**20 for run in runs.values()],
         }
     )
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import tyro
 
 from deep.algorithms import KINDS
+from deep.checks import check_seeds
 from deep.config import CompileMode, Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, HessianOptions
 from deep.recipes import TABLE, recipe
 from deep.run import Run, cell_folder, check_folder, open_runs, run_folder, runs
-from deep.table1 import check_seeds
 from message_passing.tools.files import save_figure, write_table
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from deep.algorithms import KINDS, Algorithm, Sgd, check_number, check_numbers
+from deep.algorithms import KINDS, Algorithm, Sgd
+from deep.checks import check, check_numbers, check_one_of
 from message_passing.tools.files import content_hash
 from message_passing.tools.run_folder import as_json
 
@@ -88,16 +89,12 @@ class TrainingConfig:
             non_negative=("lr", "weight_decay", "padding", "image_size", "cutout"),
             below_one=("momentum",),
         )
-        if self.optimizer not in ("sgd", "rmsprop"):
-            raise ValueError(f"optimizer is {self.optimizer!r}; 'sgd' or 'rmsprop' was expected.")
+        check_one_of("optimizer", self.optimizer, ("sgd", "rmsprop"))
+        check_one_of("lr_schedule", self.lr_schedule, ("drops", "cosine"))
         if self.nesterov and (self.momentum == 0 or self.optimizer == "rmsprop"):
             raise ValueError(
                 f"nesterov is True with optimizer {self.optimizer!r} and momentum "
                 f"{self.momentum}; 'sgd' with a positive momentum was expected."
-            )
-        if self.lr_schedule not in ("drops", "cosine"):
-            raise ValueError(
-                f"lr_schedule is {self.lr_schedule!r}; 'drops' or 'cosine' was expected."
             )
         if self.lr_schedule == "cosine" and self.lr_drops:
             raise ValueError(
@@ -160,7 +157,7 @@ class TrainingConfig:
 
     def stretched(self, passes: float) -> TrainingConfig:
         """The same run in more or fewer passes: drops at the same fractions of it."""
-        check_number("passes", passes, math.isfinite(passes) and passes > 0, "a positive number")
+        check("passes", passes, math.isfinite(passes) and passes > 0, "a positive number")
         scale = passes / self.passes
         longer = {
             "passes": passes,

@@ -69,7 +69,6 @@ class Ensemble:
         self.group = group
         self.distributed = group is not None
         self.device = device
-        self.local = local
         self.total = round(self.sum(float(local)))
 
     def sum(self, value: float) -> float:

@@ -221,7 +221,7 @@ def test_archives_that_lack_something(damaged, tmp_path):
     refused("task is '3'; one of ['task1_v4']", "--task", "3")
     refused("has no model of Architecture(convolutions=9", "--convolutions", "9")
     refused("sigma is 0.0; a positive number", "--sigma", "0")
-    refused("images is 0; at least 1", "--images", "0")
+    refused("images is 0; a positive number", "--images", "0")
     refused("samples is 1; at least 2", "--samples", "1")
     assert not (tmp_path / "out").exists()
     refused("task1_v4 has 1 such networks; at least 3", "--filters", "6")
