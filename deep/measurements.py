@@ -142,10 +142,11 @@ def measure_flatness(
             network.model.to(images.device.torch), loader, options.sigmas, options.samples,
             options.scope, options.bn, options.seed,
         )  # fmt: skip
+        squares = (float(p.detach().double().square().sum()) for p in network.model.parameters())
         return {
             "passes": network.row["passes"],
             "test_error": network.row["test_error"],
-            "weight_norm": network.weight_norm,
+            "weight_norm": sum(squares) ** 0.5,
             "profile": {
                 "sigma": profile.sigma.tolist(),
                 "local_energy": profile.local_energy.tolist(),
