@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from deep.checks import check_numbers
+from deep.checks import check, check_numbers
 
 if TYPE_CHECKING:
     from deep.config import TrainingConfig
@@ -226,6 +226,5 @@ BASELINES = ("lookahead", "sam", "asam", "swa", "schedulefree")
 
 def algorithm_named(name: str) -> Algorithm:
     """The algorithm of that name with its default settings. Raises ``ValueError``."""
-    if name not in KINDS:
-        raise ValueError(f"algorithm is {name!r}; one of {tuple(KINDS)} was expected.")
+    check("algorithm", name, name in KINDS, f"one of {tuple(KINDS)}")
     return KINDS[name]()

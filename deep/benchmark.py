@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
 import torch
-import tyro
 
 from deep.algorithms import Algorithm, Esgd, Rsgd, Sgd
 from deep.checks import check, check_numbers
@@ -25,7 +24,10 @@ from message_passing.tools.tables import ERROR, to_markdown
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is timed: training steps on synthetic images, Nesterov momentum, published L and y."""
+    """Time sgd, esgd and rsgd on the same network; prints hardware, versions and a table.
+
+    Training steps on synthetic images, with Nesterov momentum.
+    """
 
     model: str = "resnet18"
     """smallconvnet, resnet18, resnet110, pyramidnet272, efficientnet_b0, resnet50, densenet121."""
@@ -45,21 +47,12 @@ class BenchmarkOptions:
     """auto, cpu, cuda."""
     precision: str = "auto"
     """auto, float32, bf16."""
+    out: Path | None = None
+    """JSON file for the numbers."""
 
     def __post_init__(self) -> None:
         check_numbers(self, positive=("batch_size", "steps", "replicas", "inner_steps"))
         check("repeats", self.repeats, self.repeats >= 2, "at least 2")
-
-
-@dataclass(frozen=True)
-class BenchmarkCommand:
-    """Time sgd, esgd and rsgd on the same network; prints hardware, versions and a table."""
-
-    options: Annotated[BenchmarkOptions, tyro.conf.arg(name="")] = field(
-        default_factory=BenchmarkOptions
-    )
-    out: Path | None = None
-    """JSON file for the numbers."""
 
 
 def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
@@ -102,14 +95,14 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
     )
 
 
-def show(chosen: BenchmarkCommand) -> None:
+def show(chosen: BenchmarkOptions) -> None:
     """Print the benchmark, and keep it."""
-    device = Device(chosen.options.device).name()
+    device = Device(chosen.device).name()
     hardware = describe_hardware() | {"device": device, "threads": str(torch.get_num_threads())}
     for key, value in hardware.items():
         print(f"{key:>18}: {value}")
-    table = benchmark(chosen.options)
-    print(f"{chosen.options}\n\n{to_markdown(table)}\n±: standard error over the repetitions")
+    table = benchmark(chosen)
+    print(f"{chosen}\n\n{to_markdown(table)}\n±: standard error over the repetitions")
     if chosen.out is not None:
         write_json(chosen.out, {"hardware": hardware, "rows": table.to_dict("records")})
 

@@ -100,14 +100,11 @@ class TrainingConfig:
             raise ValueError(
                 f"lr_drops is {self.lr_drops} with lr_schedule 'cosine'; () was expected."
             )
-        if any(not 0 < drop < self.passes for drop in self.lr_drops):
-            raise ValueError(
-                f"lr_drops is {self.lr_drops}; passes between 0 and {self.passes:g} were expected."
-            )
-        if any(not 0 < fraction < 1 for fraction in self.snapshots):
-            raise ValueError(
-                f"snapshots is {self.snapshots}; fractions between 0 and 1 were expected."
-            )
+        for name, values, end in (
+            ("lr_drops", self.lr_drops, self.passes), ("snapshots", self.snapshots, 1)
+        ):  # fmt: skip
+            inside = all(0 < value < end for value in values)
+            check(name, values, inside, f"a list of numbers between 0 and {end:g}")
         self.algorithm.check(self)
 
     @property

@@ -130,8 +130,8 @@ def _measured_curve(run: Run, name: str, first: Run) -> pd.DataFrame:
 
 def _fraction(run: Run, name: str, passes: float) -> float:
     """The planned fraction of the run after which a network was stored; 1 in the last row."""
-    nearest = (run.log["passes"] - passes).abs().idxmin()
-    done = run.log["step"][nearest] / run.log["step"].iloc[-1]
+    steps = run.log["step"].to_numpy()
+    done = steps[np.abs(run.log["passes"].to_numpy() - passes).argmin()] / steps[-1]
     return (
         1.0 if name == "final" or done == 1 else max(f for f in run.config.snapshots if f <= done)
     )

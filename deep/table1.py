@@ -100,12 +100,7 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
         if used():
             break
         try:
-            result = train(
-                config,
-                folder,
-                **vars(chosen.hardware),
-                stop_when=used,
-            )
+            result = train(config, folder, **vars(chosen.hardware), stop_when=used)
         except (DivergedError, RunInUseError) as error:
             print(f"{folder}: {error}")
             continue
