@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not arguments or arguments[0] not in COMMANDS:  # these import torch for their options
         from deep import benchmark, figure7
 
-        chosen["benchmark"] = (benchmark.BenchmarkCommand, _training(benchmark.show))
+        chosen["benchmark"] = (benchmark.BenchmarkOptions, _training(benchmark.show))
         chosen["figure7"] = (figure7.Figure7Command, _training(figure7.draw_figure7))
     run_command("deep", DESCRIPTION, chosen, arguments)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from deep.checks import check, check_numbers
 
 if TYPE_CHECKING:
     from deep.config import TrainingConfig
@@ -225,30 +226,5 @@ BASELINES = ("lookahead", "sam", "asam", "swa", "schedulefree")
 
 def algorithm_named(name: str) -> Algorithm:
     """The algorithm of that name with its default settings. Raises ``ValueError``."""
-    if name not in KINDS:
-        raise ValueError(f"algorithm is {name!r}; one of {tuple(KINDS)} was expected.")
+    check("algorithm", name, name in KINDS, f"one of {tuple(KINDS)}")
     return KINDS[name]()
-
-
-def check_numbers(
-    settings: Any,
-    positive: tuple[str, ...] = (),
-    non_negative: tuple[str, ...] = (),
-    below_one: tuple[str, ...] = (),
-    fractions: tuple[str, ...] = (),
-) -> None:
-    """Raise ``ValueError`` for a number of ``settings`` that is out of its range."""
-    for names, text, good in (
-        (positive, "a positive number", lambda x: x > 0),
-        (non_negative, "a non-negative number", lambda x: x >= 0),
-        (below_one, "a number in [0, 1)", lambda x: 0 <= x < 1),
-        (fractions, "a number from 0 to 1", lambda x: 0 <= x <= 1),
-    ):
-        for name in names:
-            value = getattr(settings, name)
-            check_number(name, value, math.isfinite(value) and good(value), text)
-
-
-def check_number(name: str, value: float, good: bool, expected: str) -> None:
-    if not good:
-        raise ValueError(f"{name} is {value}; {expected} was expected.")

@@ -10,11 +10,11 @@ from typing import Annotated
 import tyro
 
 from deep.algorithms import BASELINES
+from deep.checks import check_seeds
 from deep.config import Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, Images, measure_flatness
 from deep.recipes import recipe
 from deep.run import Run, check_folder, run_folder
-from deep.table1 import check_seeds
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import means
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
 import torch
-import tyro
 
-from deep.algorithms import Algorithm, Esgd, Rsgd, Sgd, check_numbers
+from deep.algorithms import Algorithm, Esgd, Rsgd, Sgd
+from deep.checks import check, check_numbers
 from deep.config import TrainingConfig
 from deep.device import Device
 from deep.images.datasets import synthetic_images
@@ -24,7 +24,10 @@ from message_passing.tools.tables import ERROR, to_markdown
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is timed: training steps on synthetic images, Nesterov momentum, published L and y."""
+    """Time sgd, esgd and rsgd on the same network; prints hardware, versions and a table.
+
+    Training steps on synthetic images, with Nesterov momentum.
+    """
 
     model: str = "resnet18"
     """smallconvnet, resnet18, resnet110, pyramidnet272, efficientnet_b0, resnet50, densenet121."""
@@ -44,22 +47,12 @@ class BenchmarkOptions:
     """auto, cpu, cuda."""
     precision: str = "auto"
     """auto, float32, bf16."""
+    out: Path | None = None
+    """JSON file for the numbers."""
 
     def __post_init__(self) -> None:
         check_numbers(self, positive=("batch_size", "steps", "replicas", "inner_steps"))
-        if self.repeats < 2:
-            raise ValueError(f"repeats is {self.repeats}; at least 2 was expected.")
-
-
-@dataclass(frozen=True)
-class BenchmarkCommand:
-    """Time sgd, esgd and rsgd on the same network; prints hardware, versions and a table."""
-
-    options: Annotated[BenchmarkOptions, tyro.conf.arg(name="")] = field(
-        default_factory=BenchmarkOptions
-    )
-    out: Path | None = None
-    """JSON file for the numbers."""
+        check("repeats", self.repeats, self.repeats >= 2, "at least 2")
 
 
 def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
@@ -97,21 +90,19 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
             "milliseconds" + ERROR: table.sem().to_numpy(),
             "overhead_percent": overhead.mean().to_numpy(),
             "overhead_percent" + ERROR: overhead.sem().to_numpy(),
-            "memory_MiB": [
-                bytes_held(run.models, run.method.optimizer) / 2**20 for run in runs.values()
-            ],
+            "memory_MiB": [bytes_held(run.models, run.method) / 2**20 for run in runs.values()],
         }
     )
 
 
-def show(chosen: BenchmarkCommand) -> None:
+def show(chosen: BenchmarkOptions) -> None:
     """Print the benchmark, and keep it."""
-    device = Device(chosen.options.device).name()
+    device = Device(chosen.device).name()
     hardware = describe_hardware() | {"device": device, "threads": str(torch.get_num_threads())}
     for key, value in hardware.items():
         print(f"{key:>18}: {value}")
-    table = benchmark(chosen.options)
-    print(f"{chosen.options}\n\n{to_markdown(table)}\n±: standard error over the repetitions")
+    table = benchmark(chosen)
+    print(f"{chosen}\n\n{to_markdown(table)}\n±: standard error over the repetitions")
     if chosen.out is not None:
         write_json(chosen.out, {"hardware": hardware, "rows": table.to_dict("records")})
 

@@ -10,20 +10,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
 from deep.algorithms import KINDS
+from deep.checks import check_seeds
 from deep.config import CompileMode, Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, HessianOptions
 from deep.recipes import TABLE, recipe
 from deep.run import Run, cell_folder, check_folder, open_runs, run_folder, runs
-from deep.table1 import check_seeds
 from message_passing.tools.files import save_figure, write_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _KINDS = [*reversed(KINDS.values()), TrainingConfig]
 _SPECIAL: dict[str, tuple[Any, Any]] = {
@@ -226,25 +223,25 @@ def show_flatness(chosen: FlatnessCommand) -> None:
     images = Images(Device(chosen.device), data_dir=chosen.data_dir)
     parts, final = [], {}
     for run in open_runs(chosen.folders):
-        name = f"{run.folder.parent.name}/{run.folder.name}".strip("/")
         along = {}
         if not run.networks:
             print(f"Skipped: {run.folder} has no network yet.", file=sys.stderr)
             continue
-        for network in tqdm(run.networks, desc=str(run.folder), unit="network"):
-            profile = measure_flatness(run, network, chosen.options, images)
-            stored = run.measured(network) or {}
-            errors = [100 * float(profile.reference_error), 100 * stored["test_error"]]
-            errors_text = f"({errors[0]:.1f}, {errors[1]:.1f}) %"
-            along[f"{stored['passes']:g} passes {errors_text}"] = profile
-            if network == "final":
-                final[f"{name} {errors_text}"] = profile
-            hessian = None
-            if chosen.hessian and network == "final":
-                hessian = measure_hessian(run, network, chosen.hessian_options, images)
-            parts.append(_flatness_rows(run, name, stored, profile, hessian))
+        for name in tqdm(run.networks, desc=str(run.folder), unit="network"):
+            profile = measure_flatness(run, name, chosen.options, images)
+            rows = run.curve(name)
+            assert rows is not None
+            passes, train, test = rows[["passes", "reference_error", "test_error"]].iloc[0]
+            errors = f"({100 * train:.1f}, {100 * test:.1f}) %"
+            along[f"{passes:g} passes {errors}"] = profile
+            if name == "final":
+                final[f"{run.name} {errors}"] = profile
+                if chosen.hessian:
+                    measured = measure_hessian(run, name, chosen.hessian_options, images)
+                    rows = rows.assign(**_hessian_columns(measured))
+            parts.append(rows)
         figure = plot_local_energy(along).figure
-        save_figure(figure, chosen.out / f"along-training-{name.replace('/', '-')}")
+        save_figure(figure, chosen.out / f"along-training-{run.name.replace('/', '-')}")
     if not parts:
         raise ValueError("no run has a network yet; at least one network was expected.")
     write_table(chosen.out / "flatness.csv", pd.concat(parts, ignore_index=True))
@@ -254,24 +251,14 @@ def show_flatness(chosen: FlatnessCommand) -> None:
     print(f"Written: {chosen.out / 'flatness.csv'} and figures beside it")
 
 
-def _flatness_rows(
-    run: Run, name: str, stored: Mapping[str, Any], profile: Any, hessian: Mapping[str, Any] | None
-) -> pd.DataFrame:
-    """A row for each σ: of which network, on which images, and its curvature if that is known."""
-    rows = profile.to_frame().assign(
-        run=name, algorithm=run.config.algorithm.name, passes=stored["passes"],
-        images=profile.images, test_error=stored["test_error"],
-        weight_norm=stored["weight_norm"], samples=profile.samples, scope=profile.scope,
-        bn=profile.bn,
-    )  # fmt: skip
-    if hessian is not None:
-        spectrum, trace = hessian["spectrum"], hessian["trace"]
-        for i, value in enumerate(spectrum["eigenvalues"], 1):
-            rows[f"hessian_eigenvalue_{i}"] = value
-        rows["hessian_converged"] = spectrum["converged"]
-        rows["hessian_trace"] = trace["trace"]
-        rows["hessian_trace_standard_error"] = trace["standard_error"]
-    return rows
+def _hessian_columns(measured: Mapping[str, Any]) -> dict[str, Any]:
+    spectrum, trace = measured["spectrum"], measured["trace"]
+    values = {f"hessian_eigenvalue_{i}": v for i, v in enumerate(spectrum["eigenvalues"], 1)}
+    return values | {
+        "hessian_converged": spectrum["converged"],
+        "hessian_trace": trace["trace"],
+        "hessian_trace_standard_error": trace["standard_error"],
+    }
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from deep.algorithms import KINDS, Algorithm, Sgd, check_number, check_numbers
+from deep.algorithms import KINDS, Algorithm, Sgd
+from deep.checks import check, check_numbers, check_one_of
 from message_passing.tools.files import content_hash
 from message_passing.tools.run_folder import as_json
 
@@ -88,29 +89,22 @@ class TrainingConfig:
             non_negative=("lr", "weight_decay", "padding", "image_size", "cutout"),
             below_one=("momentum",),
         )
-        if self.optimizer not in ("sgd", "rmsprop"):
-            raise ValueError(f"optimizer is {self.optimizer!r}; 'sgd' or 'rmsprop' was expected.")
+        check_one_of("optimizer", self.optimizer, ("sgd", "rmsprop"))
+        check_one_of("lr_schedule", self.lr_schedule, ("drops", "cosine"))
         if self.nesterov and (self.momentum == 0 or self.optimizer == "rmsprop"):
             raise ValueError(
                 f"nesterov is True with optimizer {self.optimizer!r} and momentum "
                 f"{self.momentum}; 'sgd' with a positive momentum was expected."
             )
-        if self.lr_schedule not in ("drops", "cosine"):
-            raise ValueError(
-                f"lr_schedule is {self.lr_schedule!r}; 'drops' or 'cosine' was expected."
-            )
         if self.lr_schedule == "cosine" and self.lr_drops:
             raise ValueError(
                 f"lr_drops is {self.lr_drops} with lr_schedule 'cosine'; () was expected."
             )
-        if any(not 0 < drop < self.passes for drop in self.lr_drops):
-            raise ValueError(
-                f"lr_drops is {self.lr_drops}; passes between 0 and {self.passes:g} were expected."
-            )
-        if any(not 0 < fraction < 1 for fraction in self.snapshots):
-            raise ValueError(
-                f"snapshots is {self.snapshots}; fractions between 0 and 1 were expected."
-            )
+        for name, values, end in (
+            ("lr_drops", self.lr_drops, self.passes), ("snapshots", self.snapshots, 1)
+        ):  # fmt: skip
+            inside = all(0 < value < end for value in values)
+            check(name, values, inside, f"a list of numbers between 0 and {end:g}")
         self.algorithm.check(self)
 
     @property
@@ -160,7 +154,7 @@ class TrainingConfig:
 
     def stretched(self, passes: float) -> TrainingConfig:
         """The same run in more or fewer passes: drops at the same fractions of it."""
-        check_number("passes", passes, math.isfinite(passes) and passes > 0, "a positive number")
+        check("passes", passes, math.isfinite(passes) and passes > 0, "a positive number")
         scale = passes / self.passes
         longer = {
             "passes": passes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,31 +58,20 @@ def correlation_report(
         for error in errors:
             known = table[np.isfinite(table[measure]) & np.isfinite(table[error])]
             x, y = (known[name].to_numpy(np.float64) for name in (measure, error))
-            about = {"measure": measure, "error": error}
+            about = {"measure": measure, "error": error, "kind": "", "n": len(x)}
             for kind, test in P_VALUES.items():
                 value, low, high = correlation_with_interval(
                     kind, x, y, resamples, confidence, seed
                 )
                 p_value = float(test(x, y).pvalue) if np.isfinite(value) else np.nan
-                rows.append(about | _row(kind, len(x), value, p_value, low, high))
+                limits = {"p_value": p_value, "low": low, "high": high}
+                rows.append(about | {"kind": kind, "correlation": value, **limits})
             if hyper_parameters:
                 mean, parts = granulated_kendall(x, y, known[[*hyper_parameters]])
-                rows.append(about | _row("granulated kendall", len(x), mean))
-                for name, value in parts.items():
-                    rows.append(about | _row(f"kendall along {name}", len(x), value))
+                coefficients = {f"kendall along {name}": value for name, value in parts.items()}
+                for kind, value in {"granulated kendall": mean, **coefficients}.items():
+                    rows.append(about | {"kind": kind, "correlation": value})
     return pd.DataFrame(rows)
-
-
-def _row(
-    kind: str,
-    n: int,
-    correlation: float,
-    p_value: float = np.nan,
-    low: float = np.nan,
-    high: float = np.nan,
-) -> dict[str, Any]:
-    limits = {"p_value": p_value, "low": low, "high": high}
-    return {"kind": kind, "n": n, "correlation": correlation, **limits}
 
 
 def granulated_kendall(

@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from deep.checks import check_one_of
 from deep.optimizers.replicas import guarded
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
-PRECISIONS = ("auto", "float32", "bf16")
 
 
 class Device:
@@ -36,8 +36,7 @@ class Device:
     """
 
     def __init__(self, device: str = "auto", precision: str = "auto") -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is {precision!r}; one of {PRECISIONS} was expected.")
+        check_one_of("precision", precision, ("auto", "float32", "bf16"))
         self.group: Any | None = None
         self.gloo: Any | None = None  # for objects that live on the CPU
         self.rank, self.processes = 0, 1

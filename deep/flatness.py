@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from committee.flatness import LocalEnergyProfile
+from deep.checks import check_one_of
 from deep.images.minibatches import evaluate, stream_seed
 from deep.measurements import BatchNormMode, Scope, checked_sigmas
 from deep.model_state import modes_kept, values_kept
@@ -110,8 +111,7 @@ def local_energy(
     options, a loader without a batch.
     """
     grid = checked_sigmas(sigmas, samples)
-    if bn not in ("keep", "recalibrate"):
-        raise ValueError(f"bn is {bn!r}; 'keep' or 'recalibrate' was expected.")
+    check_one_of("bn", bn, ("keep", "recalibrate"))
     parameters = _in_scope(model, scope)
     increase = np.zeros((samples, len(grid)))  # of the error, by each noise vector
 
@@ -141,8 +141,7 @@ def local_energy(
 
 
 def _in_scope(model: nn.Module, scope: Scope) -> list[Tensor]:
-    if scope not in ("all", "weights"):
-        raise ValueError(f"scope is {scope!r}; 'all' or 'weights' was expected.")
+    check_one_of("scope", scope, ("all", "weights"))
     parameters: list[Tensor] = [p for p in model.parameters() if scope == "all" or p.ndim >= 2]
     if not parameters:
         raise ValueError(f"model has no parameters in scope {scope!r}.")

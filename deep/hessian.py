@@ -15,6 +15,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from deep.checks import check
 from deep.model_state import modes_kept
 
 if TYPE_CHECKING:
@@ -183,12 +184,9 @@ def hessian_spectrum(
     Raises ``ValueError`` for k out of range and for what ``Hessian`` raises.
     """
     operator = Hessian(model, loader, loss)
-    if not 1 <= k < operator.size:
-        raise ValueError(f"k is {k}; a number from 1 to {operator.size - 1} was expected.")
-    if not tolerance > 0:
-        raise ValueError(f"tolerance is {tolerance}; a positive number was expected.")
-    if iterations < 1:
-        raise ValueError(f"iterations is {iterations}; at least 1 was expected.")
+    check("k", k, 1 <= k < operator.size, f"a number from 1 to {operator.size - 1}")
+    check("tolerance", tolerance, tolerance > 0, "a positive number")
+    check("iterations", iterations, iterations >= 1, "at least 1")
     linear = LinearOperator(
         (operator.size, operator.size), matvec=operator.__matmul__, dtype=np.float64
     )
@@ -223,8 +221,7 @@ def hessian_trace(
     For the parameters see ``Hessian``; ``seed`` draws the signs. Raises ``ValueError`` for
     fewer than two samples and for what ``Hessian`` raises.
     """
-    if samples < 2:
-        raise ValueError(f"samples is {samples}; at least 2 was expected.")
+    check("samples", samples, samples >= 2, "at least 2")
     operator = Hessian(model, loader, loss)
     rng = np.random.default_rng(seed)
     values = np.empty(samples)

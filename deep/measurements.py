@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deep.algorithms import check_numbers
+from deep.checks import check, check_numbers
 from deep.config import DATASETS, TrainingConfig, archive_hash
 from message_passing.tools.run_folder import measured_once
 
@@ -51,8 +51,7 @@ class FlatnessOptions:
 
     def __post_init__(self) -> None:
         checked_sigmas(self.sigmas, self.samples)
-        if self.images is not None:
-            check_numbers(self, positive=("images",))
+        check_numbers(self, positive=("images",))
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ def checked_sigmas(sigmas: ArrayLike, samples: int) -> NDArray[np.float64]:
         raise ValueError(f"sigmas is {sigmas!r}; a list of numbers ≥ 0 was expected.")
     if np.any(np.diff(grid) <= 0):
         raise ValueError(f"sigmas is {sigmas!r}; strictly increasing numbers were expected.")
-    if not samples >= 2:
-        raise ValueError(f"samples is {samples}; at least 2 was expected.")
+    check("samples", samples, samples >= 2, "at least 2")
     return grid
 
 
@@ -144,10 +142,11 @@ def measure_flatness(
             network.model.to(images.device.torch), loader, options.sigmas, options.samples,
             options.scope, options.bn, options.seed,
         )  # fmt: skip
+        squares = (float(p.detach().double().square().sum()) for p in network.model.parameters())
         return {
             "passes": network.row["passes"],
             "test_error": network.row["test_error"],
-            "weight_norm": network.weight_norm,
+            "weight_norm": sum(squares) ** 0.5,
             "profile": {
                 "sigma": profile.sigma.tolist(),
                 "local_energy": profile.local_energy.tolist(),

@@ -1,6 +1,8 @@
 """The algorithms as the training loop sees them: one object for each.
 
-A method takes the steps of all networks of this process, and says which network counts.
+A method takes the steps of all networks of this process, and says which network counts. The
+optimizers to compare with are from libraries: Lookahead, SAM, ASAM and schedule-free SGD from
+``pytorch_optimizer``, the average of SWA from torch. ``deep.algorithms`` names their papers.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from committee.schedules import Cosine, Exponential
 from deep import algorithms as kinds
 from deep.algorithms import Focused, Rsgd
 from deep.config import TrainingConfig
 from deep.images.minibatches import LANGEVIN, stream_seed
-from deep.optimizers import baselines
+from deep.model_state import batch_statistics, values_kept
 from deep.optimizers.base import Base
 from deep.optimizers.entropy_sgd import EntropySGD
 from deep.optimizers.gamma import AutomaticFocusing, Gamma
@@ -33,21 +36,19 @@ class Method:
 
     Attributes
     ----------
+    averages : bool
+        Whether an average counts, which needs BatchNorm statistics of its own.
     logs_recalibrated : bool
         Whether the network that counts has made no forward pass in training, so that its
         BatchNorm statistics belong to other weights. The log then has the test error with
         statistics measured again, too.
     """
 
+    averages: bool = False
     logs_recalibrated = False
 
     def __init__(self, models: Sequence[nn.Module], optimizer: Any) -> None:
         self.models, self.optimizer = models, optimizer
-
-    @property
-    def averages(self) -> bool:
-        """Whether an average counts, which needs BatchNorm statistics of its own."""
-        return False
 
     def prepare(self, steps: int, loss: Callable[[nn.Module], float], first: bool) -> None:
         """Before the first step: measure γ0 by ``loss``, warn where a coupling is unstable."""
@@ -157,11 +158,8 @@ class Entropic(Method):
     def step(self, loss: Tensor, gradient: Gradient) -> None:
         self.optimizer.step(loss=loss)
 
-    def network(self) -> AbstractContextManager[nn.Module]:
-        return self._anchor()
-
     @contextmanager
-    def _anchor(self) -> Iterator[nn.Module]:
+    def network(self) -> Iterator[nn.Module]:
         with self.optimizer.anchor():
             yield self.models[0]
 
@@ -172,20 +170,81 @@ class Entropic(Method):
         return {"measured_gamma0": self.optimizer.gamma0}
 
 
-class Compared(Method):
-    """A baseline from a library."""
+class Lookahead(Method):
+    """k steps of the base optimizer, then φ ← φ + α (w − φ), w ← φ; the slow weights φ count."""
 
-    optimizer: baselines.Baseline
+    averages = True
 
-    @property
-    def averages(self) -> bool:
-        return self.optimizer.averages
+    @contextmanager
+    def network(self) -> Iterator[nn.Module]:
+        self.optimizer.backup_and_load_cache()
+        try:
+            yield self.models[0]
+        finally:
+            self.optimizer.clear_and_load_backup()
+
+
+class SharpnessAware(Method):
+    """SAM: the base optimizer along ∇L(w + ρ g/‖g‖), g = ∇L(w).
+
+    With ASAM the perturbation is ρ w²g/‖wg‖, entry by entry and without the small η of that paper.
+    Both gradients are of the same minibatch; BatchNorm's running statistics follow the first one.
+    """
 
     def step(self, loss: Tensor, gradient: Gradient) -> None:
-        self.optimizer.step(gradient)
+        with batch_statistics(self.models):
+            self.optimizer.step(gradient)
+
+
+class WeightAveraging(Method):
+    """SWA: the mean of the weights every ``period`` steps, from ``start`` on.
+
+    Before the first average the weights themselves count.
+    """
+
+    def __init__(
+        self, models: Sequence[nn.Module], optimizer: Any, start: int, period: int
+    ) -> None:
+        super().__init__(models, optimizer)
+        self.average = AveragedModel(models[0])
+        self.start, self.period = start, period
+        self._count(0)
+
+    def _count(self, steps_done: int) -> None:
+        self.steps_done, self.averages = steps_done, steps_done >= self.start
+
+    def step(self, loss: Tensor, gradient: Gradient) -> None:
+        self.optimizer.step()
+        self._count(self.steps_done + 1)
+        if self.averages and (self.steps_done - self.start) % self.period == 0:
+            self.average.update_parameters(self.models[0])
 
     def network(self) -> AbstractContextManager[nn.Module]:
-        return self.optimizer.network()
+        return nullcontext(self.average.module if self.averages else self.models[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        average, done = self.average.state_dict(), self.steps_done
+        return {"base": super().state_dict(), "average": average, "steps_done": done}
+
+    def load_state_dict(self, state: dict[str, Any], indices: Sequence[int]) -> None:
+        super().load_state_dict(state["base"], indices)
+        self.average.load_state_dict(state["average"])
+        self._count(state["steps_done"])
+
+
+class ScheduleFree(Method):
+    """Schedule-free SGD: gradients at y = (1 − β) z + β x; the average x counts."""
+
+    averages = True
+
+    @contextmanager
+    def network(self) -> Iterator[nn.Module]:
+        with values_kept(self.models[0].parameters()):  # the way from y to x and back rounds
+            self.optimizer.eval()
+            try:
+                yield self.models[0]
+            finally:
+                self.optimizer.train()
 
 
 def build_method(
@@ -200,7 +259,7 @@ def build_method(
     Raises ``ValueError`` where the package that a baseline comes from is not installed.
     """
     base, parameters = base_of(config), list(models[0].parameters())
-    model, lr = models[0], config.lr
+    lr = config.lr
     match config.algorithm:
         case kinds.Rsgd() as own:
             replicated = ReplicatedSGD(
@@ -219,22 +278,21 @@ def build_method(
             slow = library(own.name).Lookahead(
                 base(parameters, lr=lr), k=own.lookahead_steps, alpha=own.lookahead_rate
             )
-            return Compared(models, baselines.Lookahead(model, slow))
+            return Lookahead(models, slow)
         case kinds.Sam() as own:
             sharp = library(own.name).SAM(
                 parameters, base, rho=own.sam_radius, adaptive=own.name == "asam", lr=lr
             )
-            return Compared(models, baselines.SharpnessAware(model, sharp))
+            return SharpnessAware(models, sharp)
         case kinds.ScheduleFree() as own:
             free = library(own.name).ScheduleFreeSGD(
                 parameters, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay,
                 warmup_steps=round(own.schedulefree_warmup * steps),
             )  # fmt: skip
-            return Compared(models, baselines.ScheduleFree(model, free))
+            return ScheduleFree(models, free)
         case kinds.Swa() as own:
             start = max(1, round(own.swa_from * steps))
-            averaging = baselines.WeightAveraging(model, base(parameters, lr=lr), start, per_pass)
-            return Compared(models, averaging)
+            return WeightAveraging(models, base(parameters, lr=lr), start, per_pass)
     return Method(models, base(parameters, lr=lr))
 
 

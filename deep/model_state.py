@@ -54,7 +54,7 @@ def batch_statistics(models: Sequence[nn.Module]) -> Iterator[None]:
         yield
 
 
-def bytes_held(models: Sequence[nn.Module], optimizer: Any) -> int:
+def bytes_held(models: Sequence[nn.Module], method: Any) -> int:
     """Bytes of weights, gradients and optimizer state (not of activations and buffers)."""
     held: dict[int, int] = {}
 
@@ -66,13 +66,13 @@ def bytes_held(models: Sequence[nn.Module], optimizer: Any) -> int:
             add(p)
             if p.grad is not None:
                 add(p.grad)
-    for tensor in _tensors(vars(optimizer), set()):
+    for tensor in _tensors(vars(method), set()):
         add(tensor)
     return sum(held.values())
 
 
 def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
-    """All tensors that an optimizer refers to; of a network its parameters."""
+    """All tensors that an object refers to; of a network its parameters."""
     if id(value) in seen:
         return
     seen.add(id(value))

@@ -7,10 +7,10 @@ that its figure shows: a stored CSV can be drawn again by ``figures.plot_curves`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import tyro
@@ -35,15 +35,13 @@ def error_curves(runs: Sequence[Run]) -> pd.DataFrame:
     import pandas as pd
 
     parts = []
-    for (dataset, model, algorithm), seeds in grouped(runs).items():
+    for cell, seeds in grouped(runs).items():
         logs = [run.log.set_index("step") for run in seeds]
         steps = [s for s in logs[0].index if all(s in log.index for log in logs)]
         long = pd.concat([log.loc[steps, ["test_error"]].reset_index() for log in logs])
-        table = means(long, "step", ["test_error"])
-        epochs = seeds[0].epochs(logs[0].loc[steps, "passes"].to_numpy())
-        label = f"{KINDS[algorithm].label} (n = {len(seeds)})"
-        table = table.drop(columns="step").assign(epochs=epochs)
-        parts.append(_named(table, f"{model}, {dataset}", dataset, model, algorithm, label))
+        table = means(long, "step", ["test_error"]).drop(columns="step")
+        table["epochs"] = seeds[0].epochs(logs[0].loc[steps, "passes"].to_numpy())
+        parts.append(_named(table, cell, f"{KINDS[cell[2]].label} (n = {len(seeds)})"))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -52,35 +50,36 @@ def flatness_curves(runs: Sequence[Run], along: bool = False) -> pd.DataFrame:
 
     With ``along`` (Figures 3 and 5 of [P21]) the runs are of one data set and model, and each
     panel has the networks after the same fraction of training; else (Figure 4) the final ones.
-    Columns: panel, dataset, model, algorithm, label, epoch, n, noise_vectors, images (which the
-    local energy and train_error are of), train_error, test_error, train_loss (of final networks,
-    without augmentation), sigma, local_energy and its standard error.
+    Columns: panel, dataset, model, algorithm, label, sigma, n, local_energy and its standard error,
+    epoch, noise_vectors, images (which the local energy and train_error are of), train_error,
+    test_error, train_loss (of final networks, without augmentation).
 
     Raises ``ValueError`` for runs that are not finished or not measured, or not measured alike,
     and for runs of an algorithm that differ in more than the seed.
     """
     import pandas as pd
 
-    found: dict[tuple[float, str, str, str], list[dict[str, Any]]] = {}
     cells = grouped(runs)
     if along and len({key[:2] for key in cells}) != 1:
         mixed = ["-".join(names) for names in dict.fromkeys(key[:2] for key in cells)]
         raise ValueError(f"the runs are of {mixed}; one data set and model were expected.")
+    found: dict[tuple[float, tuple[str, str, str]], list[pd.DataFrame]] = {}
+    firsts: dict[tuple[str, str], Run] = {}
     for cell, seeds in cells.items():
         for run in seeds:
-            for fraction, one in _measured_networks(run, along):
-                found.setdefault((fraction, *cell), []).append(one)
-    for names in dict.fromkeys(key[:2] for key in cells):
-        _check_alike([one for key, own in found.items() if key[1:3] == names for one in own])
+            for name in run.networks if along else ["final"]:
+                curve = _measured_curve(run, name, firsts.setdefault(cell[:2], run))
+                fraction = _fraction(run, name, curve["passes"].iloc[0])
+                if name == "final" or fraction < 1:  # else the final network is the same
+                    found.setdefault((fraction, cell), []).append(curve)
     parts = []
-    for fraction, dataset, model, algorithm in sorted(found, key=lambda key: key[0]):
-        panel = f"{model}, {dataset}"
-        if along:
-            panel += f", {100 * fraction:g} % of training" if fraction < 1 else ", at the end"
-        measured = found[fraction, dataset, model, algorithm]
-        table = _flatness_curve(algorithm, measured, final=fraction == 1)
-        label = table.pop("label").iloc[0]
-        parts.append(_named(table, panel, dataset, model, algorithm, label))
+    for fraction, cell in sorted(found, key=lambda key: key[0]):
+        table = _mean_curve(found[fraction, cell], final=fraction == 1)
+        one = table.iloc[0]
+        errors = f"({100 * one['train_error']:.1f}, {100 * one['test_error']:.1f})"
+        label = f"{KINDS[cell[2]].label}, {one['epoch']:.3g} {errors}, n = {one['n']}"
+        where = f", {100 * fraction:g} % of training" if fraction < 1 else ", at the end"
+        parts.append(_named(table, cell, label, where if along else ""))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -95,86 +94,74 @@ def grouped(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
         cell = cells.setdefault((config.dataset_name, config.model, config.algorithm.name), [])
         if any(other.config.seed == config.seed for other in cell):
             raise ValueError(f"{run.folder} and another run have the seed {config.seed}.")
-        if cell:
-            first = cell[0].cells()
-            for name, value in run.cells().items():
-                if name != "seed" and first[name] != value:
-                    raise ValueError(
-                        f"runs that differ in the seed only were expected; {name} is "
-                        f"{first[name]!r} in {cell[0].folder} and {value!r} in {run.folder}."
-                    )
+        first = cell[0].cells() if cell else {}
+        for name, value in run.cells().items():
+            if name != "seed" and first.get(name, value) != value:
+                raise ValueError(
+                    f"runs that differ in the seed only were expected; {name} is "
+                    f"{first[name]!r} in {cell[0].folder} and {value!r} in {run.folder}."
+                )
         cell.append(run)
     return cells
 
 
-def _measured_networks(run: Run, along: bool) -> list[tuple[float, dict[str, Any]]]:
+def _measured_curve(run: Run, name: str, first: Run) -> pd.DataFrame:
+    """The local energy of a network, measured with the options that the first run has."""
     if run.result is None:
         raise ValueError(
             f"{run.folder} is not finished; `python -m deep train` or `table1` resumes it."
         )
-    measured = []
-    for name in run.networks if along else ["final"]:
-        stored, profile = run.measured(name), run.flatness(name)
-        if stored is None or profile is None:
+    curve, stored = run.curve(name), run.measured(name)
+    if curve is None or stored is None:
+        raise ValueError(
+            f"the flatness of {run.path(name)} has not been measured; `python -m deep "
+            f"flatness {run.folder}` does it."
+        )
+    options = (first.measured() or stored)["options"]
+    for key, value in stored["options"].items():
+        if options[key] != value:
             raise ValueError(
-                f"the flatness of {run.path(name)} has not been measured; `python -m deep "
-                f"flatness {run.folder}` does it."
+                f"the flatness of {first.folder} was measured with {key} {options[key]!r}, the "
+                f"flatness of {run.folder} with {value!r}; "
+                "measure both with the same options of `python -m deep flatness`."
             )
-        nearest = (run.log["passes"] - stored["passes"]).abs().idxmin()
-        done = run.log["step"][nearest] / run.log["step"].iloc[-1]
-        if name != "final" and done == 1:  # the final network
-            continue
-        fraction = 1.0 if name == "final" else max(f for f in run.config.snapshots if f <= done)
-        measured.append((fraction, {"run": run, "stored": stored, "profile": profile}))
-    return measured
+    return curve.assign(epoch=run.epochs(curve["passes"]), train_loss=run.result["train_loss"])
 
 
-def _check_alike(measured: Sequence[Mapping[str, Any]]) -> None:
-    """The networks of a data set and model were measured with the same options."""
-    first, options = measured[0]["run"], measured[0]["stored"]["options"]
-    for one in measured:
-        for key, value in options.items():
-            if one["stored"]["options"][key] != value:
-                raise ValueError(
-                    f"the flatness of {first.folder} was measured with {key} {value!r}, the "
-                    f"flatness of {one['run'].folder} with {one['stored']['options'][key]!r}; "
-                    "measure both with the same options of `python -m deep flatness`."
-                )
-
-
-def _flatness_curve(
-    algorithm: str, measured: Sequence[Mapping[str, Any]], final: bool
-) -> pd.DataFrame:
-    import pandas as pd
-
-    long = pd.concat([one["profile"].to_frame() for one in measured])
-    table = means(long, "sigma", ["local_energy"])
-    if len(measured) == 1:
-        table["local_energy" + ERROR] = long["local_energy" + ERROR].to_numpy()
-    run, profile, stored = (measured[0][name] for name in ("run", "profile", "stored"))
-    train = float(np.mean([float(one["profile"].reference_error) for one in measured]))
-    test = float(np.mean([one["stored"]["test_error"] for one in measured]))
-    loss = np.mean([one["run"].result["train_loss"] for one in measured]) if final else np.nan
-    epoch = run.epochs(stored["passes"])
-    errors = f"({100 * train:.1f}, {100 * test:.1f})"
-    return table.assign(
-        epoch=epoch,
-        noise_vectors=profile.samples,
-        images=profile.images,
-        train_error=train,
-        test_error=test,
-        train_loss=loss,
-        label=f"{KINDS[algorithm].label}, {epoch:.3g} {errors}, n = {len(measured)}",
+def _fraction(run: Run, name: str, passes: float) -> float:
+    """The planned fraction of the run after which a network was stored; 1 in the last row."""
+    steps = run.log["step"].to_numpy()
+    done = steps[np.abs(run.log["passes"].to_numpy() - passes).argmin()] / steps[-1]
+    return (
+        1.0 if name == "final" or done == 1 else max(f for f in run.config.snapshots if f <= done)
     )
 
 
+def _mean_curve(curves: Sequence[pd.DataFrame], final: bool) -> pd.DataFrame:
+    """The mean over seeds; of one seed with the standard error over its noise vectors."""
+    import pandas as pd
+
+    table, first = means(pd.concat(curves), "sigma", ["local_energy"]), curves[0].iloc[0]
+    if len(curves) == 1:
+        table["local_energy" + ERROR] = curves[0]["local_energy" + ERROR]
+    names = ["reference_error", "test_error", "train_loss"]
+    train, test, loss = pd.DataFrame([curve.iloc[0] for curve in curves])[names].mean()
+    return table.assign(
+        epoch=first["epoch"], noise_vectors=first["samples"], images=first["images"],
+        train_error=train, test_error=test, train_loss=loss if final else np.nan,
+    )  # fmt: skip
+
+
 def _named(
-    table: pd.DataFrame, panel: str, dataset: str, model: str, algorithm: str, label: str
+    table: pd.DataFrame, cell: tuple[str, str, str], label: str, where: str = ""
 ) -> pd.DataFrame:
-    names = {"panel": panel, "dataset": dataset, "model": model, "algorithm": algorithm}
-    for place, (name, value) in enumerate((names | {"label": label}).items()):
-        table.insert(place, name, value)
-    return table
+    """With what it is of in the first columns."""
+    import pandas as pd
+
+    dataset, model, algorithm = cell
+    names = {"panel": f"{model}, {dataset}{where}", "dataset": dataset, "model": model}
+    names |= {"algorithm": algorithm, "label": label}
+    return pd.DataFrame(names, index=table.index).join(table)
 
 
 @dataclass(frozen=True)

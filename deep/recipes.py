@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deep.algorithms import BASELINES, algorithm_named
+from deep.checks import check
 from deep.config import TrainingConfig
 
 L = 5  # passes in an epoch of eSGD
@@ -150,9 +151,7 @@ def recipe(dataset: str, model: str, algorithm: str, seed: int = 0) -> TrainingC
     """
     own = algorithm_named(algorithm)
     known = {data: row for (data, name), row in TABLE.items() if name == model}
-    if not known:
-        models = sorted({name for _, name in TABLE})
-        raise ValueError(f"model is {model!r}; one of {models} was expected.")
+    check("model", model, bool(known), f"one of {sorted({name for _, name in TABLE})}")
     row = known.get(dataset) or next(iter(known.values()))
     settings = dict(row.sgd)
     if algorithm in ("rsgd", "rsgd-xy"):

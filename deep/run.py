@@ -10,10 +10,10 @@ import glob
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -37,23 +37,11 @@ SETTINGS = SHARED + OWN
 SIGMAS = (0.3, 0.5)
 
 
-@dataclass(frozen=True)
-class StoredNetwork:
-    """A network that a run has left: ``final``, or a snapshot's name.
+class StoredNetwork(NamedTuple):
+    """A network that a run has left, and the row of the log after which it was stored."""
 
-    ``row`` is the row of the log after which it was stored.
-    """
-
-    path: Path
     model: nn.Module
     row: Mapping[str, float]
-
-    @property
-    def weight_norm(self) -> float:
-        """‖w‖₂ over all parameters."""
-        return (
-            sum(float(p.detach().double().square().sum()) for p in self.model.parameters()) ** 0.5
-        )
 
 
 class Run:
@@ -77,7 +65,10 @@ class Run:
         error = f", test error {100 * self.result['test_error']:.2f} %" if self.result else ""
         return f"<Run {self.folder}: {self.config.title}, {self.state}{error}>"
 
-    # -- log and result -----------------------------------------------------------------
+    @property
+    def name(self) -> str:
+        """Names of the folder and of the one that it is in."""
+        return f"{self.folder.parent.name}/{self.folder.name}".strip("/")
 
     @cached_property
     def log(self) -> pd.DataFrame:
@@ -171,18 +162,20 @@ class Run:
             raise ValueError(f"{path} holds no network of this run ({error}). {advice}") from error
         # As in training; on a CPU convolutions take half the time.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return StoredNetwork(path, model, stored["about"]["log"])
+        return StoredNetwork(model, stored["about"]["log"])
 
     def check_final(self) -> None:
         """Raise ``ValueError`` if the final network is not there, with what can be done."""
-        problem = f"{self.path('final')} does not exist"
-        if self.result is None and not self.path("final").exists():
-            raise ValueError(f"{problem}: the run is not finished.")
-        if not self.path("final").exists():
+        if self.path("final").exists():
+            return
+        if self.result is None:
+            problem = ": the run is not finished."
+        elif (self.folder / "checkpoint.pt").exists():
             again = f"Delete {self.folder / 'result.json'}: the run then finishes again."
-            lost = "Its results are there; its network is lost, since its checkpoint is too."
-            kept = (self.folder / "checkpoint.pt").exists()
-            raise ValueError(f"{problem}, though the run is finished. {again if kept else lost}")
+            problem = f", though the run is finished. {again}"
+        else:
+            problem = ", though the run is finished; its checkpoint is lost, too."
+        raise ValueError(f"{self.path('final')} does not exist{problem}")
 
     # -- what was measured --------------------------------------------------------------
 
@@ -205,12 +198,20 @@ class Run:
         """The measured local energy of a network."""
         from deep.measurements import profile_of
 
-        stored = self.measured(name)
-        return (
-            None
-            if stored is None
-            else profile_of(stored, self.folder / "flatness" / f"{name}.json")
-        )
+        stored, file = self.measured(name), self.folder / "flatness" / f"{name}.json"
+        return None if stored is None else profile_of(stored, file)
+
+    def curve(self, name: str = "final") -> pd.DataFrame | None:
+        """The measured local energy of a network, a row for each σ, and what it belongs to."""
+        stored, profile = self.measured(name), self.flatness(name)
+        if stored is None or profile is None:
+            return None
+        return profile.to_frame().assign(
+            run=self.name, algorithm=self.config.algorithm.name, passes=stored["passes"],
+            images=profile.images, test_error=stored["test_error"],
+            weight_norm=stored["weight_norm"], samples=profile.samples, scope=profile.scope,
+            bn=profile.bn,
+        )  # fmt: skip
 
     # -- tables and a plot --------------------------------------------------------------
 

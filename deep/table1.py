@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from deep.algorithms import ALGORITHMS
+from deep.checks import check_numbers, check_seeds
 from deep.config import Hardware
 from deep.run import run_folder
 from deep.tables import ROWS, Cells, cells, costs, state_of, table1, table1_text
@@ -49,15 +49,8 @@ class Table1Command:
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
 
     def __post_init__(self) -> None:
-        if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
-            raise ValueError(f"budget is {self.budget}; a positive number of hours was expected.")
+        check_numbers(self, positive=("budget",))
         check_seeds(self.seeds)
-
-
-def check_seeds(seeds: tuple[int, ...]) -> None:
-    """Raise ``ValueError`` for no seed, and for a seed twice."""
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds is {seeds}; at least one was expected, each once.")
 
 
 def train_table1(chosen: Table1Command) -> None:
@@ -107,12 +100,7 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
         if used():
             break
         try:
-            result = train(
-                config,
-                folder,
-                **vars(chosen.hardware),
-                stop_when=used,
-            )
+            result = train(config, folder, **vars(chosen.hardware), stop_when=used)
         except (DivergedError, RunInUseError) as error:
             print(f"{folder}: {error}")
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from deep.algorithms import ALGORITHMS, KINDS
 from deep.config import TrainingConfig
@@ -113,7 +113,7 @@ def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame
     """
     import pandas as pd
 
-    rows: list[dict[str, Any]] = []
+    rows = []
     for cell, config in chosen.items():
         stored = [path.name[5:] for path in cell_folder(runs, config).glob("seed-*")]
         for seed in sorted({*seeds, *(int(name) for name in stored if name.isdigit())}):
@@ -122,13 +122,9 @@ def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame
             state, problem = state_of(folder, one)
             run = None if state in ("missing", "other") else Run(folder)
             result = (run.result if run else None) or {}
-            rows.append(
-                {
-                    **dict(zip(CELL, cell, strict=True)), "seed": seed, "folder": folder,
-                    "state": state, "problem": problem, "done": run.done if run else 0.0,
-                    "test_error": result.get("test_error"), "seconds": result.get("seconds"),
-                }
-            )  # fmt: skip
+            measured = [result.get("test_error"), result.get("seconds")]
+            done = run.done if run else 0.0
+            rows.append([*cell, seed, folder, state, problem, done, *measured])
     columns = [*CELL, "seed", "folder", "state", "problem", "done", "test_error", "seconds"]
     table = pd.DataFrame(rows, columns=columns)
     return table.astype({"test_error": float, "seconds": float, "done": float})
@@ -142,13 +138,13 @@ def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
     """
     import pandas as pd
 
-    cell_rows = []
-    for cell, config in chosen.items():
-        value, error = TABLE[cell[:2]].published.get(cell[2], (None, None))
-        published = {"published": value, "published" + ERROR: error}
-        data = {"passes": config.passes, **published, "data": Path(config.dataset).name}
-        cell_rows.append({**dict(zip(CELL, cell, strict=True)), **data})
-    table, found = pd.DataFrame(cell_rows), states(runs, chosen)
+    columns = [*CELL, "passes", "published", "published" + ERROR, "data"]
+    rows = [
+        (*cell, config.passes, *TABLE[cell[:2]].published.get(cell[2], (None, None)),
+         Path(config.dataset).name)
+        for cell, config in chosen.items()
+    ]  # fmt: skip
+    table, found = pd.DataFrame(rows, columns=columns), states(runs, chosen)
     measured = means(found[found["state"] == "complete"], CELL, ["test_error"])
     table = table.astype({"published": float, "published" + ERROR: float})
     table = table.merge(measured, "left", CELL).fillna({"n": 0}).astype({"n": int})

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from deep.checkpoints import load_checkpoint, save_checkpoint, save_network
+from deep.checks import check_one_of
 from deep.config import CompileMode, TrainingConfig
 from deep.device import Device
 from deep.images.datasets import ImageData, load_images
@@ -34,7 +35,7 @@ from deep.models import build_model
 from deep.optimizers.replicas import spread
 from deep.run import Run, check_folder, claim
 from message_passing.tools.commands import CommandError
-from message_passing.tools.files import write_csv, write_json
+from message_passing.tools.files import write_json, write_table
 from message_passing.tools.run_folder import RunFolder
 
 GAMMA0_MINIBATCHES = 8
@@ -145,10 +146,7 @@ class Training:
         device: Device,
         compile_mode: CompileMode = "off",
     ) -> None:
-        if compile_mode not in get_args(CompileMode):
-            raise ValueError(
-                f"compile_mode is {compile_mode!r}; one of {get_args(CompileMode)} was expected."
-            )
+        check_one_of("compile_mode", compile_mode, get_args(CompileMode))
         self.config, self.data, self.device = config, data, device
         self.indices = spread(config.algorithm.networks, device.processes, device.rank)
         self.models = [self._fresh_model(index) for index in self.indices]
@@ -285,8 +283,7 @@ class Training:
         self.log.append(row)
         if any(before < f <= done / self.steps for f in self.config.snapshots):
             self._save(folder / "snapshots" / f"passes-{row['passes']:06.1f}.pt")
-        if self.device.first:
-            write_csv(folder / "log.csv", self.log)
+        self._write_log(folder)
         if not math.isfinite(row["train_loss"]):
             raise DivergedError(
                 f"The training loss became {row['train_loss']} before step {done} of {folder} "
@@ -319,6 +316,12 @@ class Training:
             "seconds": self.seconds,
         }
 
+    def _write_log(self, folder: Path) -> None:
+        import pandas as pd
+
+        if self.device.first:
+            write_table(folder / "log.csv", pd.DataFrame(self.log))
+
     def _save(self, path: Path) -> None:
         with self.network() as network:
             if self.device.first:
@@ -336,7 +339,7 @@ class Training:
                 fresh = self._recalibrated(network)
                 result["test_error_recalibrated"] = self._evaluate(fresh, "test")[1]
         result |= self.method.result() | {
-            "memory_MiB": bytes_held(self.models, self.method.optimizer) / 2**20,
+            "memory_MiB": bytes_held(self.models, self.method) / 2**20,
             "seconds": self.seconds,
             "data": self.data.name,
             "device": self.device.name(),
@@ -344,6 +347,6 @@ class Training:
             "processes": self.device.processes,
         }
         self._save(folder / "final.pt")
+        self._write_log(folder)
         if self.device.first:
-            write_csv(folder / "log.csv", self.log)
             write_json(folder / "result.json", result)

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deep.checks import check_one_of
 from deep.images.augmentation import Preprocessing
 from deep.images.datasets import ImageData
+from deep.model_state import modes_kept
 
 ORDER, AUGMENTATION, NETWORK, START, LANGEVIN = range(5)  # what a stream is for
 
@@ -78,8 +80,7 @@ class ImageBatches:
         images: int | None = None,
         seed: int = 0,
     ) -> None:
-        if split not in ("train", "test"):
-            raise ValueError(f"split is {split!r}; 'train' or 'test' was expected.")
+        check_one_of("split", split, ("train", "test"))
         self.images: Tensor = getattr(data, f"{split}_images")
         self.labels: Tensor = getattr(data, f"{split}_labels")
         self.prepare, self.augment, self.size, self.seed = prepare, augment, size, seed
@@ -113,11 +114,10 @@ def evaluate(
 
     Raises ``ValueError`` if there are no batches.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     totals: Tensor | None = None
     count = 0
-    try:
+    with modes_kept(model):
+        model.eval()
         for images, labels in batches:
             with autocast or nullcontext():
                 output = model(images)
@@ -127,9 +127,6 @@ def evaluate(
             both = torch.stack([loss.double(), wrong.double()])
             totals = both if totals is None else totals + both
             count += len(labels)
-    finally:
-        for module, training in modes:
-            module.training = training
     if totals is None or count == 0:
         raise ValueError("batches yielded no batch; at least one (images, labels) was expected.")
     loss_sum, wrong_sum = totals.tolist()

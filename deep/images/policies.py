@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deep.checks import check
 from deep.images.operations import CODES, operate
 from message_passing.tools.downloads import PublishedFile, find_files
 
@@ -85,13 +86,9 @@ class Step:
     magnitude: float
 
     def __post_init__(self) -> None:
-        if self.operation not in CODES:
-            raise ValueError(f"operation is {self.operation!r}; one of {[*CODES]} was expected.")
-        if not 0 <= self.probability <= 1:
-            raise ValueError(
-                f"probability of {self.operation} is {self.probability}; a number in [0, 1] was "
-                "expected."
-            )
+        check("operation", self.operation, self.operation in CODES, f"one of {[*CODES]}")
+        chance = self.probability
+        check(f"probability of {self.operation}", chance, 0 <= chance <= 1, "a number in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -211,30 +208,23 @@ def _from_levels(content: Any, source: str) -> Policy:
         raise ValueError(f"{source} holds no list of sub-policies.")
     subpolicies = []
     for number, entry in enumerate(content):
-        where = f"sub-policy {number} of {source}"
         try:
-            triples = [(str(name), float(chance), float(level)) for name, chance, level in entry]
-        except (TypeError, ValueError):
-            triples = []
-        if not triples:
+            steps = tuple(_step(str(n), float(chance), float(level)) for n, chance, level in entry)
+            check("its length", len(steps), len(steps) > 0, "at least one operation")
+        except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{where} is {entry!r}; a list of [operation, probability, level] was expected."
-            )
-        steps = []
-        for name, chance, level in triples:
-            if name not in RANGES:
-                raise ValueError(
-                    f"{where} has operation {name!r}; one of {[*RANGES]} was expected."
-                )
-            low, high = RANGES[name]
-            for kind, value in (("probability", chance), ("level", level)):
-                if not 0 <= value <= 1:
-                    raise ValueError(
-                        f"{where}: {kind} of {name} is {value}; a number in [0, 1] was expected."
-                    )
-            steps.append(Step(name, chance, low + level * (high - low)))
-        subpolicies.append(tuple(steps))
+                f"sub-policy {number} of {source} is {entry!r}; a list of [operation, probability, "
+                f"level] was expected ({error})."
+            ) from error
+        subpolicies.append(steps)
     return Policy(tuple(subpolicies))
+
+
+def _step(name: str, probability: float, level: float) -> Step:
+    check("operation", name, name in RANGES, f"one of {[*RANGES]}")
+    check(f"level of {name}", level, 0 <= level <= 1, "a number in [0, 1]")
+    low, high = RANGES[name]
+    return Step(name, probability, low + level * (high - low))
 
 
 def _archived_list(path: Path, function: str) -> Any:

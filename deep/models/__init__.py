@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from deep.checks import check
 from deep.models.densenet import DenseNet121
 from deep.models.efficientnet import EfficientNetB0
 from deep.models.pyramidnet import pyramidnet272
@@ -31,10 +32,9 @@ def build_model(name: str, num_classes: int, **options: Any) -> nn.Module:
 
     Raises ``ValueError`` for an unknown name or option.
     """
-    if name not in MODELS:
-        raise ValueError(f"name is {name!r}; one of {sorted(MODELS)} was expected.")
-    if not (isinstance(num_classes, int) and num_classes >= 2):
-        raise ValueError(f"num_classes is {num_classes!r}; an integer ≥ 2 was expected.")
+    check("name", name, name in MODELS, f"one of {sorted(MODELS)}")
+    several = isinstance(num_classes, int) and num_classes >= 2
+    check("num_classes", num_classes, several, "an integer ≥ 2")
     known = list(inspect.signature(MODELS[name]).parameters)[1:]
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"{name} has no option {unknown[0]!r}; its options are {known}.")

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from deep.checks import check
+
 # Table 1 of the paper: expansion, kernel, stride, channels, repetitions.
 STAGES = (
     (1, 3, 1, 16, 1),
@@ -103,8 +105,7 @@ class EfficientNetB0(nn.Module):
     def __init__(self, num_classes: int, drop_connect: float = 0.2, dropout: float = 0.2) -> None:
         super().__init__()
         for name, value in (("drop_connect", drop_connect), ("dropout", dropout)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} is {value}; a probability below 1 was expected.")
+            check(name, value, 0 <= value < 1, "a probability below 1")
         self.stem = convolution(3, 32, 3, 2)
         blocks: list[nn.Module] = []
         width, total = 32, sum(stage[-1] for stage in STAGES)

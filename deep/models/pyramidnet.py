@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deep.checks import check
+
 DEPTH, WIDENING = 272, 200
 
 
@@ -46,8 +48,7 @@ class ShakeDrop(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"p is {p}; a probability was expected.")
+        check("p", p, 0 <= p <= 1, "a probability")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,6 +132,5 @@ def pyramidnet272(num_classes: int, p_last: float = 0.5) -> PyramidNet:
     with the number of pixels. ``p_last`` is p_L; 1 is without ShakeDrop. Raises ``ValueError`` for
     a ``p_last`` outside [0, 1].
     """
-    if not 0 <= p_last <= 1:
-        raise ValueError(f"p_last is {p_last}; a probability was expected.")
+    check("p_last", p_last, 0 <= p_last <= 1, "a probability")
     return PyramidNet(num_classes, DEPTH, WIDENING, p_last)

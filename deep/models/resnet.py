@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deep.checks import check_one_of
+
 
 class PaddedShortcut(nn.Module):
     """Option A: every second pixel, new channels are zero; no parameters."""
@@ -114,8 +116,7 @@ def stem_of(stem: str, channels: int = 64) -> nn.Sequential:
     "imagenet" is a 7×7 convolution with stride 2 and max-pooling: the image becomes four times
     smaller. "cifar" is one 3×3 convolution, which keeps the size. Raises ``ValueError`` otherwise.
     """
-    if stem not in ("imagenet", "cifar"):
-        raise ValueError(f"stem is {stem!r}; 'imagenet' or 'cifar' was expected.")
+    check_one_of("stem", stem, ("imagenet", "cifar"))
     size, stride = (7, 2) if stem == "imagenet" else (3, 1)
     layers = [
         nn.Conv2d(3, channels, size, stride, padding=size // 2, bias=False),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from deep.checks import check
+
 
 class SmallConvNet(nn.Module):
     """Conv(5×5, 20) – MaxPool(2) – Conv(5×5, 50) – MaxPool(2) – Dense(500) – classes.
@@ -29,13 +31,11 @@ class SmallConvNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not (isinstance(padding, int) and padding >= 0):
-            raise ValueError(f"padding is {padding!r}; a number of pixels ≥ 0 was expected.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; a probability below 1 was expected.")
+        pixels = isinstance(padding, int) and padding >= 0
+        check("padding", padding, pixels, "a number of pixels ≥ 0")
+        check("dropout", dropout, 0 <= dropout < 1, "a probability below 1")
         first, second, dense = (round(width * n) for n in (*channels, hidden))
-        if min(first, second, dense) < 1:
-            raise ValueError(f"width is {width}; at least one unit in each layer was expected.")
+        check("width", width, min(first, second, dense) >= 1, "at least one unit in each layer")
         lost = 4 - 2 * padding  # pixels of a side, by each convolution
         side = ((image_size - lost) // 2 - lost) // 2
         if side < 1:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deep.checks import check
 from deep.optimizers.gamma import AutomaticFocusing, Gamma, gamma_rule
 
 Base = Callable[..., torch.optim.Optimizer]
@@ -48,9 +49,12 @@ class EntropicOptimizer(torch.optim.Optimizer):
     gamma0 = Progress()  # measured by AutomaticFocusing
     evaluating = Progress()  # whether the model holds the weights to evaluate
 
+    _ready = False  # torch's constructor calls add_param_group
+
     def __init__(self, groups: Groups, defaults: dict[str, Any], gamma: Gamma) -> None:
         self.rule = gamma_rule(gamma)
         super().__init__(groups, defaults)
+        self._ready = True
         self.gamma0, self.evaluating = None, False
 
     @property
@@ -219,6 +223,25 @@ def build_base(base: Base, groups: Groups, lr: float, name: str = "base") -> tor
     return optimizer
 
 
+def take_step(base: torch.optim.Optimizer) -> None:
+    """A step of a base.
+
+    Torch's fused SGD raises where some of the parameters have a momentum and others none, as after
+    a first gradient that comes late. Such a step is not fused.
+    """
+    late = []
+    if isinstance(base, torch.optim.SGD):
+        for group in (group for group in base.param_groups if group["fused"]):
+            moving = [base.state[p] for p in group["params"] if p.grad is not None]
+            if len({state.get("momentum_buffer") is None for state in moving}) > 1:
+                late.append(group)
+    for group in late:
+        group["fused"] = False
+    base.step()
+    for group in late:
+        group["fused"] = True
+
+
 def forget(base: torch.optim.Optimizer) -> None:
     """Forget the state of a base: its next step is as its first one.
 
@@ -234,32 +257,8 @@ def forget(base: torch.optim.Optimizer) -> None:
 
 
 def check_rate(value: float, name: str) -> None:
-    """A learning rate: a number ≥ 0. Raises ``ValueError`` otherwise."""
-    if not (isinstance(value, int | float) and value >= 0):
-        raise ValueError(f"{name} is {value!r}; a number ≥ 0 was expected.")
-
-
-def check_inner_loop(
-    inner_lr: float, inner_steps: int, noise: float, averaging: float, noise_enters: str
-) -> None:
-    """The numbers of Entropy-SGD's inner loop: η' ≥ 0, L ≥ 1, ε ≥ 0, α in [0, 1)."""
-    check_rate(inner_lr, "inner_lr")
-    if not (isinstance(inner_steps, int) and inner_steps >= 1):
-        raise ValueError(f"inner_steps is {inner_steps!r}; an integer ≥ 1 was expected.")
-    if not noise >= 0:
-        raise ValueError(f"noise is {noise}; a number ≥ 0 was expected.")
-    if not 0 <= averaging < 1:
-        raise ValueError(f"averaging is {averaging}; a number in [0, 1) was expected.")
-    check_one_of(noise_enters, "noise_enters", "weights", "gradient")
-    if noise_enters == "gradient" and noise > 0 and inner_lr == 0:
-        raise ValueError("inner_lr is 0; noise in the gradient needs a positive one.")
-
-
-def check_one_of(value: str, name: str, *expected: str) -> None:
-    """Raise ``ValueError`` where ``value`` is none of the expected words."""
-    if value not in expected:
-        words = " or ".join(map(repr, expected))
-        raise ValueError(f"{name} is {value!r}; {words} was expected.")
+    """Raise ``ValueError`` where a learning rate is no number ≥ 0."""
+    check(name, value, isinstance(value, int | float) and value >= 0, "a number ≥ 0")
 
 
 def dense_gradient(p: Tensor) -> Tensor:
@@ -274,19 +273,11 @@ def check_same_shapes(stored: Groups, groups: Groups) -> None:
     """Raise ``ValueError`` where stored groups belong to other parameters."""
     there = [[list(shape) for shape in group.get("shapes", [])] for group in stored]
     here = [[list(p.shape) for p in group["params"]] for group in groups]
-    if there == here:
-        return
-    counts = [sum(map(len, shapes)) for shapes in (there, here)]
-    different = next(
-        (
-            f"; the first difference is {a} where the model has {b}"
-            for old, new in zip(there, here, strict=False)
-            for a, b in zip(old, new, strict=False)
-            if a != b
-        ),
-        "",
-    )
-    raise ValueError(
-        f"the state belongs to another model: it has {counts[0]} parameter tensors in "
-        f"{len(there)} groups, the model {counts[1]} in {len(here)}{different}."
-    )
+    if there != here:
+        shapes = [[shape for group in groups for shape in group] for groups in (there, here)]
+        pairs = [f"; the first difference is {a} where the model has {b}"
+                 for a, b in zip(*shapes, strict=False) if a != b]  # fmt: skip
+        raise ValueError(
+            f"the state belongs to another model: it has {len(shapes[0])} parameter tensors in "
+            f"{len(there)} groups, the model {len(shapes[1])} in {len(here)}{''.join(pairs[:1])}."
+        )

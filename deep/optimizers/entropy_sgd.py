@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from committee.entropic import elastic_pull, local_entropy_gradient, running_average
+from deep.checks import check, check_one_of
 from deep.model_state import recalibrated
 from deep.optimizers.base import (
     Base,
@@ -19,11 +20,11 @@ from deep.optimizers.base import (
     Progress,
     as_groups,
     build_base,
-    check_inner_loop,
-    check_one_of,
+    check_rate,
     dense_gradient,
     forget,
     split_group,
+    take_step,
 )
 from deep.optimizers.gamma import AutomaticFocusing, Gamma, balanced_gamma0, warn_if_unstable
 from deep.optimizers.langevin import Draw, kick, kick_and_average
@@ -127,12 +128,18 @@ class EntropySGD(EntropicOptimizer):
         reset_outer: bool = False,
         seed: int = 0,
     ) -> None:
-        check_inner_loop(inner_lr, inner_steps, noise, averaging, noise_enters)
-        check_one_of(outer_form, "outer_form", "algorithm", "code")
+        check_rate(inner_lr, "inner_lr")
+        whole = isinstance(inner_steps, int) and inner_steps >= 1
+        check("inner_steps", inner_steps, whole, "an integer ≥ 1")
+        check("noise", noise, noise >= 0, "a number ≥ 0")
+        check("averaging", averaging, 0 <= averaging < 1, "a number in [0, 1)")
+        check_one_of("noise_enters", noise_enters, ("weights", "gradient"))
+        check_one_of("outer_form", outer_form, ("algorithm", "code"))
+        if noise_enters == "gradient" and noise > 0 and inner_lr == 0:
+            raise ValueError("inner_lr is 0; noise in the gradient needs a positive one.")
         self.inner_steps, self.noise, self.averaging = inner_steps, noise, averaging
         self.noise_enters, self.outer_form = noise_enters, outer_form
 
-        self._ready = False  # torch's constructor calls add_param_group
         self._vanilla = outer_base is None
         inner, outer = zip(
             *(split_group(group, self._vanilla) for group in as_groups(params)), strict=True
@@ -144,7 +151,6 @@ class EntropySGD(EntropicOptimizer):
         self.reset_outer = reset_outer
         defaults = {**self.inner.defaults, "lr": lr, "inner_lr": inner_lr}
         super().__init__(list(inner), defaults, gamma)
-        self._ready = True
         self.inner_steps_done = self.outer_steps_done = self.draws = 0
         self.seed, self.first_loss = seed % 2**64, None
 
@@ -190,7 +196,7 @@ class EntropySGD(EntropicOptimizer):
                 elastic_pull(TensorList(weights), TensorList(anchors), gamma).add_to(gradients)
             if self.noise_enters == "gradient":
                 kick(gradients, 1 / float(group["lr"]), -self.noise, draw)
-        self.inner.step()
+        take_step(self.inner)
         noise = self.noise if self.noise_enters == "weights" else 0.0
         for group, (weights, _, averages, draw) in parts:
             kick_and_average(weights, averages, self.averaging, float(group["lr"]), noise, draw)
@@ -243,7 +249,7 @@ class EntropySGD(EntropicOptimizer):
         anchors.copy_to(weights)
         for p, gradient, loop in zip(weights, descent.tensors, loops, strict=True):
             p.grad, loop["begun"] = gradient, False
-        self.outer.step()
+        take_step(self.outer)
         for p, gradient in gradients:
             p.grad = gradient
         for base, resets in ((self.inner, self.reset_inner), (self.outer, self.reset_outer)):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from committee.schedules import Constant, Exponential, Schedule
+from deep.checks import check, check_numbers
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,7 @@ class AutomaticFocusing:
     total: float
 
     def __post_init__(self) -> None:
-        if not (self.growth > 0 and math.isfinite(self.growth)):
-            raise ValueError(f"growth is {self.growth}; a positive number was expected.")
-        if not self.total > 0:
-            raise ValueError(f"total is {self.total}; a positive number of steps was expected.")
+        check_numbers(self, positive=("growth", "total"))
 
     def starting_at(self, gamma0: float) -> Exponential:
         """The schedule once γ0 has been measured."""
@@ -49,8 +47,7 @@ def gamma_rule(gamma: Gamma) -> Schedule | AutomaticFocusing:
     """A number as a constant schedule. Raises ``ValueError`` where it is negative or infinite."""
     if not isinstance(gamma, int | float):
         return gamma
-    if not (gamma >= 0 and math.isfinite(gamma)):
-        raise ValueError(f"gamma is {gamma}; a finite number ≥ 0 was expected.")
+    check("gamma", gamma, gamma >= 0 and math.isfinite(gamma), "a finite number ≥ 0")
     return Constant(float(gamma))
 
 
@@ -78,8 +75,7 @@ def largest_stable_kick(momentum: float, nesterov: bool, coupling_period: int) -
     one. Without momentum the limit is 2, with Nesterov momentum 0.9 and K_c = 1 it is
     2(1 + m)/(1 + 2m) = 1.36. The stiffness of the loss lowers it further.
     """
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum is {momentum}; a number in [0, 1) was expected.")
+    check("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)")
 
     def radius(kick: float) -> float:
         period = np.linalg.matrix_power(_step(0.0), coupling_period - 1) @ _step(kick)

@@ -67,14 +67,12 @@ class Ensemble:
 
     def __init__(self, local: int, device: torch.device, group: Any | None = None) -> None:
         self.group = group
-        self.distributed = group is not None
         self.device = device
-        self.local = local
         self.total = round(self.sum(float(local)))
 
     def sum(self, value: float) -> float:
         """Sum of a number over the processes."""
-        if not self.distributed:
+        if self.group is None:
             return value
         total = torch.tensor([value], dtype=torch.float64, device=self.device)
         self._all_reduce(total)
@@ -85,7 +83,7 @@ class Ensemble:
         total = lists[0].clone()
         for tensors in lists[1:]:
             tensors.add_to(total.tensors)
-        if self.distributed:
+        if self.group is not None:
             for dtype in sorted({t.dtype for t in total.tensors}, key=str):
                 same = [t for t in total.tensors if t.dtype == dtype]
                 flat = torch.cat([t.reshape(-1) for t in same])

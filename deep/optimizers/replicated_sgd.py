@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from committee.entropic import descend, elastic_pull
+from deep.checks import check, check_one_of
 from deep.model_state import batch_statistics, recalibrated
 from deep.optimizers.base import (
     Base,
@@ -20,9 +21,9 @@ from deep.optimizers.base import (
     Progress,
     as_groups,
     build_base,
-    check_one_of,
     check_same_shapes,
     dense_gradient,
+    take_step,
 )
 from deep.optimizers.gamma import Gamma, balanced_gamma0, warn_if_unstable
 from deep.optimizers.replicas import Ensemble, check_replicas, floating_buffers
@@ -108,10 +109,8 @@ class ReplicatedSGD(EntropicOptimizer):
     ) -> None:
         self.models = list(models)
         check_replicas(self.models)
-        if not (isinstance(coupling_period, int) and coupling_period >= 1):
-            raise ValueError(
-                f"coupling_period is {coupling_period!r}; an integer ≥ 1 was expected."
-            )
+        whole = isinstance(coupling_period, int) and coupling_period >= 1
+        check("coupling_period", coupling_period, whole, "an integer ≥ 1")
         self.bases = [build_base(base, as_groups(groups(m)), lr) for m in self.models]
         self.coupling_period = coupling_period
         self.coupling = self._checked(coupling)
@@ -126,7 +125,7 @@ class ReplicatedSGD(EntropicOptimizer):
         plain = isinstance(self.bases[0], torch.optim.SGD)
         if coupling is None:
             return "explicit" if plain else "implicit"
-        check_one_of(coupling, "coupling", "explicit", "implicit")
+        check_one_of("coupling", coupling, ("explicit", "implicit"))
         if coupling == "explicit" and not plain:
             warnings.warn(
                 f"coupling is 'explicit' with the base {type(self.bases[0]).__name__}, which "
@@ -168,7 +167,7 @@ class ReplicatedSGD(EntropicOptimizer):
         if coupled and self.coupling == "explicit":
             self._pull(gamma)
         for base in self.bases:
-            base.step()
+            take_step(base)
         if coupled and self.coupling == "implicit":
             self._contract(gamma)
         self.steps_done += 1
@@ -306,7 +305,16 @@ class ReplicatedSGD(EntropicOptimizer):
         kept = iter(self.kept)
         return [TensorList(next(kept) for _ in model.parameters()) for model in self.models]
 
-    # -- state --------------------------------------------------------------------------
+    # -- groups and state ---------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Raises ``ValueError``: the replicas have all their parameters from the start."""
+        if self._ready:
+            raise ValueError(
+                "a parameter group was added, which belongs to no replica; give all parameters of "
+                "the replicas to ReplicatedSGD (its argument groups divides them)."
+            )
+        super().add_param_group(param_group)
 
     def replica_states(self) -> list[dict[str, Any]]:
         """A state for each replica here, for checkpoints of replicas in several processes."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deep.checks import check
 from deep.pgdl.archive import required
 
 # Names, and arguments that matter for training alone.
@@ -52,13 +53,11 @@ class ChannelsLastFlatten(nn.Module):
 
 def conv2d(
     x: Tensor, filters: float, kernel_size: Any, strides: Any = 1, padding: str = "valid",
-    dilation_rate: Any = 1, use_bias: bool = True,
+    use_bias: bool = True,
 ) -> list[nn.Module]:  # fmt: skip
-    kernel, stride, dilation = _pair(kernel_size), _pair(strides), _pair(dilation_rate)
-    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    options: dict[str, Any] = {"dilation": dilation, "bias": bool(use_bias)}
-    module = nn.Conv2d(x.shape[1], int(filters), kernel, stride, **options)
-    return [*_padding(padding, reach, stride, 0.0), module]
+    kernel, stride = _pair(kernel_size), _pair(strides)
+    module = nn.Conv2d(x.shape[1], int(filters), kernel, stride, bias=bool(use_bias))
+    return [*_padding(padding, kernel, stride, 0.0), module]
 
 
 def max_pooling(
@@ -106,8 +105,7 @@ ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
 
 
 def _check(name: str, value: Any, expected: Collection[Any]) -> None:
-    if value not in expected:
-        raise ValueError(f"{name} is {value!r}; one of {[*expected]} was expected")
+    check(name, value, value in expected, f"one of {[*expected]}")
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from deep.checks import check, check_numbers
 from deep.device import Device
 from deep.flatness import Scope, local_energy
 from deep.images.minibatches import ORDER, stream_seed
@@ -68,12 +69,8 @@ class MeasurementOptions:
     """Of the noise and the choice of images."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma < float("inf"):
-            raise ValueError(f"sigma is {self.sigma}; a positive number was expected.")
-        for name, least in (("samples", 2), ("images", 1), ("batch_size", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} is {value}; at least {least} was expected.")
+        check_numbers(self, positive=("sigma", "images", "batch_size"))
+        check("samples", self.samples, self.samples >= 2, "at least 2")
 
 
 def measure_task(

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -133,15 +133,6 @@ def read_records(path: str | Path, advice: str = AGAIN) -> pd.DataFrame:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path} holds no rows. {advice}")
     return pd.DataFrame(rows)
-
-
-def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write rows (mappings with the same keys) as CSV; floats keep six significant digits."""
-    import pandas as pd
-
-    if not rows:
-        raise ValueError("rows is empty; at least one row was expected.")
-    return write_table(path, pd.DataFrame(rows))
 
 
 def read_table(path: str | Path, advice: str = AGAIN) -> pd.DataFrame:

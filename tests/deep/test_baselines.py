@@ -9,21 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from deep.algorithms import ALGORITHMS, BASELINES, algorithm_named
+from deep.algorithms import ALGORITHMS, BASELINES
 from deep.baselines import equal_budget
-from deep.config import TrainingConfig
 from deep.device import Device
-from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches, evaluate
 from deep.methods import build_method
 from deep.recipes import TABLE, recipe
-from deep.training import Training, train
-
-DATA = synthetic_images(train=96, test=40, classes=4, size=16)
-SMALL = TrainingConfig(
-    dataset="synthetic", model_options={"channels": [4, 6], "hidden": 8, "image_size": 16},
-    passes=4, batch_size=16, lr=0.05, lr_drops=(2,), snapshots=(0.75,),
-)  # fmt: skip
+from deep.training import Training
+from tests.deep import test_training
+from tests.deep.test_training import DATA, model, run, weights
 
 ALMOST_ONE = 1 - 2**-40  # in float32 no other slow step than 1, which the library refuses
 
@@ -43,23 +37,10 @@ def batch_norm(monkeypatch):
 
 
 def small(algorithm, **changes):
+    changes = {"passes": 4, "lr_drops": (2,), "snapshots": (0.75,), "lr": 0.05} | changes
     if algorithm == "schedulefree":
-        changes = {"lr_drops": (), "nesterov": False} | changes
-    if algorithm in ("rsgd", "rsgd-xy", "esgd"):
-        changes = {"gamma": 0.01, "gamma_growth": 10} | changes
-    return SMALL.changed(algorithm=algorithm_named(algorithm)).changed(**changes)
-
-
-def run(config, folder, **options):
-    return train(config, folder, device="cpu", data=DATA, progress=False, **options)
-
-
-def weights(result):
-    return torch.cat([v.reshape(-1).double() for v in model(result).state_dict().values()])
-
-
-def model(run):
-    return run.network().model
+        changes |= {"lr_drops": (), "nesterov": False}
+    return test_training.small(algorithm, **changes)
 
 
 @pytest.mark.parametrize("algorithm", BASELINES)
@@ -242,12 +223,12 @@ def test_the_second_gradient_of_sam_leaves_the_running_statistics(batch_norm):
 
 
 def test_recipes_differ_from_sgd_in_what_the_method_asks_for():
-    for dataset, model in TABLE:
-        sgd = recipe(dataset, model, "sgd")
+    for dataset, name in TABLE:
+        sgd = recipe(dataset, name, "sgd")
         for algorithm in BASELINES:
-            config = recipe(dataset, model, algorithm)
-            for name in ("passes", "batch_size", "weight_decay"):
-                assert getattr(config, name) == getattr(sgd, name)
+            config = recipe(dataset, name, algorithm)
+            for setting in ("passes", "batch_size", "weight_decay"):
+                assert getattr(config, setting) == getattr(sgd, setting)
             build_method(config, [nn.Linear(2, 2)], 100, 10)
     swa = recipe("cifar10", "smallconvnet", "swa")
     rates = [swa.learning_rate(t) for t in (0, 0.49, 0.5, 1)]

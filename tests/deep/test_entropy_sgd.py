@@ -213,19 +213,6 @@ def test_two_groups_have_their_own_rates_and_options():
         assert torch.equal(a, b)
 
 
-def test_the_anchor_is_put_in_place_and_taken_out():
-    model = perceptron(8)
-    optimizer = EntropySGD(model.parameters(), lr=0.5, inner_lr=0.1, gamma=0.1, noise=0.0)
-    train(model, optimizer, 5)
-    w = [p.detach().clone() for p in model.parameters()]
-    train(model, optimizer, 2, start=5)
-    inside = [p.detach().clone() for p in model.parameters()]
-    with optimizer.anchor():
-        assert all(torch.equal(a, b) for a, b in zip(w, model.parameters(), strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(inside, model.parameters(), strict=True))
-    assert not torch.equal(w[0], inside[0])
-
-
 def test_a_closure_gives_the_same_steps():
     one, two = perceptron(9), perceptron(9)
     options = {"lr": 0.5, "inner_lr": 0.1, "gamma": 0.1, "noise": 0.1}

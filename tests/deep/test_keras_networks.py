@@ -61,7 +61,7 @@ NETWORKS = {
         {"layer_name": "Flatten"}, {**DENSE, "use_bias": False},
     ],
     "network in network": [
-        conv(4, 3, padding="same", dilation_rate=2), {"layer_name": "BatchNormalization"},
+        conv(4, 3, padding="same"), {"layer_name": "BatchNormalization"},
         {"layer_name": "Activation", "activation": "relu"}, conv(6, 1),
         {"layer_name": "BatchNormalization", "epsilon": 0.1, "axis": [3], "momentum": 0.9},
         {"layer_name": "GlobalAveragePooling2D"}, {"layer_name": "Softmax"},

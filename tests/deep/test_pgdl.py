@@ -144,25 +144,25 @@ def test_what_is_measured_is_kept(official, tmp_path, monkeypatch):
     assert len(measured) == count + 5
 
 
-def test_a_measurement_belongs_to_its_data(damaged, tmp_path, capsys):
+def test_a_measurement_belongs_to_its_data(damaged, tmp_path):
     """Other images or other layers are measured anew; a torn file is named."""
     out = tmp_path / "out"
-    assert figure7(damaged, out) == 0
+    figure7(damaged, out)
     kept = sorted((out / "measurements").iterdir())
     before = [path.read_text() for path in kept]
     config = damaged / TASK / "model_20/config.json"
     described = json.loads(config.read_text())
     described["model_config"][0]["activation"] = "linear"
     config.write_text(json.dumps(described))
-    assert figure7(damaged, out) == 0
+    figure7(damaged, out)
     changed = [path.read_text() != text for path, text in zip(kept, before, strict=True)]
     assert [path.stem for path, c in zip(kept, changed, strict=True) if c] == ["model_20"]
     (damaged / TASK / "dataset_1/train/shard_2.tfrecord").unlink()
-    assert figure7(damaged, out) == 0
+    figure7(damaged, out)
     assert all(path.read_text() != text for path, text in zip(kept, before, strict=True))
     kept[0].write_text(before[0][:30])
-    assert figure7(damaged, out) == 1
-    assert f"{kept[0]} cannot be read" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=re.escape(f"{kept[0]} cannot be read")):
+        figure7(damaged, out)
 
 
 def test_figure7_over_http_fetches_only_what_it_needs(official, tmp_path, capsys):
@@ -221,7 +221,7 @@ def test_archives_that_lack_something(damaged, tmp_path):
     refused("task is '3'; one of ['task1_v4']", "--task", "3")
     refused("has no model of Architecture(convolutions=9", "--convolutions", "9")
     refused("sigma is 0.0; a positive number", "--sigma", "0")
-    refused("images is 0; at least 1", "--images", "0")
+    refused("images is 0; a positive number", "--images", "0")
     refused("samples is 1; at least 2", "--samples", "1")
     assert not (tmp_path / "out").exists()
     refused("task1_v4 has 1 such networks; at least 3", "--filters", "6")
@@ -236,8 +236,8 @@ def test_archives_that_lack_something(damaged, tmp_path):
 
     shard = damaged / TASK / "dataset_1/train/shard_1.tfrecord"
     content = shard.read_bytes()
-    shard.write_bytes(content[:500] + b"?" + content[501:])
-    refused("shard_1.tfrecord is corrupt", "--seed", "1")
+    shard.write_bytes(content[:500])
+    refused("shard_1.tfrecord is truncated", "--seed", "1")
     for path in shard.parent.iterdir():
         path.unlink()
     refused(
@@ -280,7 +280,7 @@ def test_places_that_are_no_archive(official, tmp_path):
         archive.read(f"{TASK}/model_20/weights.hdf5")
 
 
-@pytest.mark.parametrize("package", ["h5py", "google_crc32c", "remotezip"])
+@pytest.mark.parametrize("package", ["h5py", "remotezip"])
 def test_a_missing_package_is_named(official, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     archive = open_archive(official[0])
@@ -289,7 +289,6 @@ def test_a_missing_package_is_named(official, monkeypatch, package):
     network = build_network(model.layers, model.input_shape)
     use = {
         "h5py": lambda: load_weights(network, archive.read(task.weights_name(model)), "x"),
-        "google_crc32c": task.training_data,
         "remotezip": lambda: open_archive("http://127.0.0.1:1/public_data.zip"),
     }
     with pytest.raises(ValueError, match=rf'{package} .*pip install "wide-flat-minima\[pgdl\]"'):

@@ -147,7 +147,7 @@ def test_the_archive_of_fast_autoaugment_is_read_and_not_executed(tmp_path, monk
         ("[[]]", r"sub-policy 0 .* a list of \[operation"),
         ('[[["Rotate", 0.5]]]', r"\[operation, probability, level\] was expected"),
         ('[[["Rotate", "often", 0.5]]]', r"\[operation, probability, level\] was expected"),
-        ('[[["Spin", 0.5, 0.5]]]', "has operation 'Spin'; one of"),
+        ('[[["Spin", 0.5, 0.5]]]', "operation is 'Spin'; one of"),
         ('[[["Rotate", 1.5, 0.5]]]', "probability of Rotate is 1.5"),
         ('[[["Rotate", 0.5, 7]]]', "level of Rotate is 7.0"),
     ],
@@ -164,8 +164,4 @@ def test_bad_policies():
         load_policy("autoaugment")
     with pytest.raises(ValueError, match="subpolicies is empty or holds an empty one"):
         Policy(())
-    with pytest.raises(ValueError, match="operation is 'Spin'; one of"):
-        Policy(((Step("Spin", 0.5, 0.0),),))
-    with pytest.raises(ValueError, match="probability of Rotate is 2"):
-        Policy(((Step("Rotate", 2, 0.0),),))
     assert {name for s in AUTOAUGMENT_CIFAR10 for name, _, _ in s} <= set(OPERATIONS)

@@ -105,7 +105,6 @@ def test_options_of_the_model_and_settings_of_the_algorithm(small_data, tmp_path
         0.05, 0.1, 2,
     )  # fmt: skip
     said([*command, "stem", "cifar"], "smallconvnet has no option 'stem'")
-    said(["train", *SETTINGS, "--gamma", "1"], "gamma is no setting of sgd")
 
 
 def test_the_published_error_is_that_of_the_data_set():

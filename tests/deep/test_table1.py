@@ -18,7 +18,7 @@ from deep.images.datasets import synthetic_images
 from deep.recipes import TABLE, recipe
 from deep.run import Run, claim, run_folder
 from deep.tables import ROWS, cells, state_of, table1, table1_text
-from message_passing.tools.files import write_csv, write_json
+from message_passing.tools.files import write_json, write_table
 from message_passing.tools.run_folder import RunFolder
 
 ROW = ["--rows", "cifar10-smallconvnet", "--device", "cpu"]
@@ -156,10 +156,6 @@ def test_archives_are_marked_and_may_move(tmp_path, monkeypatch, capsys):
     main(["table1", *arguments])
     printed = capsys.readouterr().out
     assert "\\*" not in printed and "16.00 (n=1)" in printed and "17.00" not in printed
-    # An archive of the same name with other images has other runs.
-    moved.write_bytes(b"other images")
-    with pytest.raises(SystemExit, match="of other settings: archive is"):
-        main(["table1", *arguments, "--archives", "cifar10", str(moved)])
 
 
 def test_runs_of_other_processes_and_diverged_ones_are_left_alone(tmp_path, capsys):
@@ -167,7 +163,8 @@ def test_runs_of_other_processes_and_diverged_ones_are_left_alone(tmp_path, caps
     runs = tmp_path / "passes-2"
     folder = run_folder(runs, diverged)
     claim(folder, diverged, diverged.settings())
-    write_csv(folder / "log.csv", [{"passes": 1.0, "train_loss": math.nan, "seconds": 1.0}])
+    log = pd.DataFrame([{"passes": 1.0, "train_loss": math.nan, "seconds": 1.0}])
+    write_table(folder / "log.csv", log)
     arguments = [*ROW, "--algorithms", "sgd", "rsgd", "--passes", "2", "--runs", str(tmp_path)]
     with RunFolder(run_folder(runs, busy)).in_use():
         main(["table1", *arguments])
@@ -185,7 +182,8 @@ def test_dry_run_lists_all_cells_and_their_cost(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("deep.models.build_model", None)
     stored(tmp_path, seconds=3600)
     begun = stored(tmp_path, "rsgd", finished=False)
-    write_csv(begun / "log.csv", [{"passes": 200.0, "train_loss": 1.0, "seconds": 1.0}])
+    log = pd.DataFrame([{"passes": 200.0, "train_loss": 1.0, "seconds": 1.0}])
+    write_table(begun / "log.csv", log)
     main(["table1", "--dry-run", "--seeds", "0", "1", "--runs", str(tmp_path)])
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in
              capsys.readouterr().out.splitlines()]  # fmt: skip
@@ -205,7 +203,7 @@ def test_bad_input(tmp_path):
         (["--archives", "cifar10", "nowhere.tar"], "archives has 'nowhere.tar', which is not"),
         (["--archives", "mnist", str(tmp_path)], "archives has 'mnist'; some of ['cifar10', 'cif"),
         (["--seeds"], "seeds is (); at least one was expected"),
-        (["--budget", "0"], "budget is 0.0; a positive number of hours"),
+        (["--budget", "0"], "budget is 0.0; a positive number"),
     ):
         with pytest.raises(SystemExit, match=re.escape(sentence)):
             main(["table1", *arguments, "--runs", str(tmp_path)])

@@ -22,13 +22,14 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import torch
 import tyro
 from PIL import Image
 
 from deep import load_images, recipe, train
 from deep.images.datasets import ImageData
-from message_passing.tools.files import write_csv
+from message_passing.tools.files import write_table
 
 HALF_A_BLOCK = 4
 
@@ -98,7 +99,7 @@ def main(options: Options) -> None:
                 }
             )
             print(rows[-1], flush=True)
-            write_csv(options.out, rows)
+            write_table(options.out, pd.DataFrame(rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""Checks of options: each names the option, its value and what was expected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any
+
+
+def check_numbers(
+    settings: Any,
+    positive: tuple[str, ...] = (),
+    non_negative: tuple[str, ...] = (),
+    below_one: tuple[str, ...] = (),
+    fractions: tuple[str, ...] = (),
+) -> None:
+    """Raise ``ValueError`` for a number of ``settings`` that is out of its range; None is in it."""
+    for names, text, good in (
+        (positive, "a positive number", lambda x: x > 0),
+        (non_negative, "a non-negative number", lambda x: x >= 0),
+        (below_one, "a number in [0, 1)", lambda x: 0 <= x < 1),
+        (fractions, "a number from 0 to 1", lambda x: 0 <= x <= 1),
+    ):
+        for name in names:
+            value = getattr(settings, name)
+            if value is not None:
+                check(name, value, math.isfinite(value) and good(value), text)
+
+
+def check_one_of(name: str, value: str, expected: Collection[str]) -> None:
+    """Raise ``ValueError`` where ``value`` is none of the expected words."""
+    check(name, value, value in expected, " or ".join(map(repr, expected)))
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise ``ValueError`` for no seed, and for a seed twice."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds is {seeds}; at least one was expected, each once.")
+
+
+def check(name: str, value: Any, good: bool, expected: str) -> None:
+    """Raise ``ValueError`` where the value is not good."""
+    if not good:
+        raise ValueError(f"{name} is {value!r}; {expected} was expected.")
