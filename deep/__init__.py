@@ -5,6 +5,7 @@ from deep.correlations import correlation_report
 from deep.flatness import local_energy
 from deep.hessian import hessian_spectrum, hessian_trace
 from deep.images.datasets import load_images
+from deep.local_entropy import local_entropy_curve
 from deep.models import build_model
 from deep.optimizers.entropy_sgd import EntropySGD
 from deep.optimizers.focusing import AutomaticFocusing
@@ -23,6 +24,7 @@ __all__ = [
     "hessian_trace",
     "load_images",
     "local_energy",
+    "local_entropy_curve",
     "recipe",
     "train",
 ]
