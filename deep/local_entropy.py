@@ -42,7 +42,7 @@ CLOSE_ENOUGH = 0.05
 MOST_ROUNDS = 4
 
 #: Filters move in so many groups, one after the other.
-BLOCKS = 8
+BLOCKS = 4
 
 Scale = Literal["layer", "filter"] | float
 
