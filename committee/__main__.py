@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from committee import benchmark, sensitivity
-from committee.benchmark import BenchmarkConfig
-from committee.costs import GRID
+from committee.benchmark import GRID, BenchmarkConfig
 from committee.experiments import Experiment, ExperimentConfig, Figure1Config, Figure6Config
 from committee.figures import plot_results, plot_training_costs
-from committee.gaussian_mixture import command as gaussian_mixture
-from committee.gaussian_mixture.experiment import GaussianMixtureConfig
+from committee.gaussian_mixture.bayes import bayes_error, oracle_error
+from committee.gaussian_mixture.experiment import GaussianMixtureConfig, compute
 from committee.sensitivity import SensitivityConfig
 from committee.tables import (
     closing_table,
@@ -23,6 +22,7 @@ from committee.tables import (
 )
 from message_passing.tools.commands import Commands, run_command
 from message_passing.tools.files import save_figure
+from message_passing.tools.tables import to_markdown
 
 
 def draw_figure(config: ExperimentConfig) -> None:
@@ -30,19 +30,33 @@ def draw_figure(config: ExperimentConfig) -> None:
     experiment = Experiment.prepare(config)
     print(f"Data: {experiment.patterns.description}", flush=True)
     results = experiment.run(progress=True)
-    statistics = write_tables(results, config.out)
+    tables = write_tables(results, config.out)
     figures = save_figure(plot_results(results), config.out / "figure")
     engine = results.engines[0] if results.engines else None
     print(f"\n{closing_table(results)}\n")
-    if statistics.comparisons:
+    if "comparisons" in tables:
         print("Differences between the algorithms: Mann-Whitney tests, corrected by Holm")
-        print(f"{comparison_table(statistics.comparisons, engine)}\n")
-    if statistics.deviations:
+        print(f"{comparison_table(tables['comparisons'], engine)}\n")
+    if "deviations" in tables:
         print("Local entropy: deviations from Monte Carlo")
-        print(f"{deviation_table(statistics.deviations)}\n")
+        print(f"{deviation_table(tables['deviations'])}\n")
     print("Correlations over the runs, with 95 % confidence intervals")
-    print(f"{correlation_table(statistics.correlations, engine)}\n")
+    print(f"{correlation_table(tables['correlations'], engine)}\n")
     print(f"Written: {', '.join(map(str, figures))} and tables in {config.out}")
+
+
+def draw_gaussian_mixture(config: GaussianMixtureConfig) -> None:
+    """Theory, samples, ``summary.csv`` and the figure; prints a table."""
+    results = compute(config, progress=True)
+    figures = save_figure(results.plot(), config.out / "figure")
+    print(
+        f"Bayes-optimal error {bayes_error(config.alpha, config.delta, config.rho):.5f}, "
+        f"of one who knows the centre {oracle_error(config.delta, config.rho):.5f}"
+    )
+    shown = ["estimator", "parameter", "n", "error", "error_standard_error", "error_theory"]
+    shown += ["training_error", "training_error_standard_error", "training_error_theory"]
+    print(to_markdown(results.to_frame()[shown]))
+    print(f"Written: {', '.join(map(str, figures))} and summary.csv in {config.out}")
 
 
 def show_speed(config: BenchmarkConfig) -> None:
@@ -58,7 +72,7 @@ COMMANDS: Commands = {
     "figure1": (Figure1Config, draw_figure),
     "figure6": (Figure6Config, draw_figure),
     "sensitivity": (SensitivityConfig, sensitivity.run),
-    "gaussian-mixture": (GaussianMixtureConfig, gaussian_mixture.run),
+    "gaussian-mixture": (GaussianMixtureConfig, draw_gaussian_mixture),
     "benchmark": (BenchmarkConfig, show_speed),
 }
 

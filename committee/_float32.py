@@ -11,12 +11,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from message_passing.tools.compiled import compiled
 
 # Sums may be reordered and multiply-adds fused; NaN and infinities keep their meaning. A division
 # gives what IEEE arithmetic says: Python's check for zero would keep loops from being vectorised.
 VECTORISED: dict[str, Any] = {
-    "cache": True,
     "fastmath": {"reassoc", "contract", "nsz"},
     "error_model": "numpy",
     "forceinline": True,
@@ -27,7 +27,7 @@ _half = np.float32(0.5)
 _two = np.float32(2.0)
 
 
-@njit(**VECTORISED)
+@compiled(**VECTORISED)
 def exp_of_negative(x):
     """``exp(x)`` for float32 x ≤ 0; below −87 it stays at exp(−87) ≈ 1.6e-38."""
     x = max(x, np.float32(-87.0))
@@ -44,7 +44,7 @@ def exp_of_negative(x):
     return mantissa * power_of_two.view(np.float32)
 
 
-@njit(**VECTORISED)
+@compiled(**VECTORISED)
 def tanh(x):
     """``tanh(x)`` in float32, absolute error below 2e-7; exactly ±1 for |x| > 9."""
     e = exp_of_negative(-_two * abs(x))
@@ -52,7 +52,7 @@ def tanh(x):
     return t if x >= 0 else -t
 
 
-@njit(**VECTORISED)
+@compiled(**VECTORISED)
 def log_of_unit(x):
     """``log(x)`` for float32 x in (0, 1], never positive, by x = m·2^e and the series of artanh.
 
@@ -72,13 +72,13 @@ def log_of_unit(x):
     return series + np.float32(np.int32(exponent)) * np.float32(0.69314718)
 
 
-@njit(**VECTORISED)
+@compiled(**VECTORISED)
 def gaussians_from_bits(words, out):
     """Turn 2n random 32-bit integers into 2n standard normals (Box and Muller).
 
-    Word i gives the radius, word n + i the angle, of ``out[i]`` and ``out[n + i]``. The radius
-    is that of the midpoints of 2³¹ equal shares of probability: it reaches 6.66, with the steps
-    of float32 there as elsewhere. Sine and cosine are minimax polynomials (error 5e-8).
+    Word i gives the radius, word n + i the angle, of ``out[i]`` and ``out[n + i]``. The radii
+    belong to the midpoints of 2³¹ equal shares of probability. They reach 6.66. Sine and cosine
+    are minimax polynomials (error 5e-8).
     """
     n = out.size // 2
     radii, angles = words[:n], words[n : 2 * n]

@@ -1,7 +1,7 @@
 """Compiled loops over epochs: SGD, Replicated-SGD, Entropy-SGD, on plain float32 arrays.
 
-Arrays are those of ``_kernels_minibatch.py``; weights are changed in place. The update rules are
-those of ``entropic.py``, compiled as they stand.
+``_kernels_minibatch.py`` explains the arrays. Weights change in place. The update rules come from
+``entropic.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from committee import entropic
 from committee._float32 import gaussians_from_bits
@@ -23,6 +22,7 @@ from committee._kernels_minibatch import (
     preactivations,
 )
 from committee._random_bits import random_bits
+from message_passing.tools.compiled import compiled
 
 _descend = part(entropic.descend)
 _elastic_pull = part(entropic.elastic_pull)
@@ -114,7 +114,7 @@ def _normalise_and_average(weights, average, averaging):
             mu[i] = _running_average(mu[i], w[i], averaging)
 
 
-@njit(cache=True)
+@compiled
 def sgd_epochs(
     weights,
     rows,
@@ -170,7 +170,7 @@ def sgd_epochs(
     return batches.shape[0], False
 
 
-@njit(cache=True)
+@compiled
 def rsgd_epochs(
     replicas,
     rows,
@@ -224,7 +224,7 @@ def rsgd_epochs(
     return batches.shape[0], False, distance
 
 
-@njit(cache=True)
+@compiled
 def esgd_epochs(
     anchor,
     rows,
@@ -244,9 +244,9 @@ def esgd_epochs(
 ):
     """Entropy-SGD (Algorithm 1) until w and μ meet at the end of an epoch; w in place.
 
-    ``batches`` (epochs, outer, inner, B); ``lanes`` (4, L) is the state of the generators of the
-    noise, which advances by 32 bits a weight (at the end of a step the rest of a number of each
-    lane is left unused). Returns (epochs done, rule met, squared distance of w and μ).
+    ``batches`` (epochs, outer, inner, B); ``lanes`` (4, L) is the state of the noise
+    generators. It advances by 32 bits a weight; the unused rest of a step is dropped. Returns
+    (epochs done, rule met, squared distance of w and μ).
     """
     K, N = anchor.shape
     B = batches.shape[3]

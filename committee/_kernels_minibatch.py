@@ -1,10 +1,10 @@
 """Compiled parts of a training step: minibatches, pre-activations, gradients, stopping rules.
 
-Training does not change when the input space is rotated. ``algorithms.py`` rotates it so that
-the pattern matrix becomes lower triangular: pattern μ then has only its first μ+1 inputs
+Training does not change when the input space is rotated. ``rotated_patterns.py`` rotates it so
+that the pattern matrix becomes lower triangular: pattern μ then has only its first μ+1 inputs
 different from zero, and both products of a step, pre-activations and gradient, cost half of
-P·B·K multiply-adds instead of N·B·K. Weights stay ordinary weights, so that norms, distances
-and Langevin noise are what they say, and rounding does not accumulate.
+P·B·K multiply-adds instead of N·B·K. Weights stay ordinary weights: norms, distances and
+Langevin noise keep their meaning, and rounding does not accumulate.
 
 ============  =================  ============================================================
 array         shape              meaning
@@ -17,7 +17,7 @@ array         shape              meaning
                                  multiple of 4. More axes in front: epochs, replicas
 ============  =================  ============================================================
 
-The update rules are those of ``entropic.py``, compiled as they stand.
+The update rules come from ``entropic.py``.
 """
 
 from __future__ import annotations
@@ -25,26 +25,25 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from committee import entropic
 from committee._float32 import VECTORISED, exp_of_negative, tanh
+from message_passing.tools.compiled import compiled
 
-# Parts of a kernel are inlined into it. Otherwise a freshly compiled kernel would call the copies
-# of its parts that were optimised alone, one loaded from the cache the copies beside it, and the
-# two round differently.
-part = njit(**VECTORISED)
+# Parts of a kernel are inlined into it. Otherwise a fresh kernel and a cached one would call
+# differently optimised copies of the parts, and round differently.
+part = compiled(**VECTORISED)
 
 _descend = part(entropic.descend)
 
 
-@njit(cache=True)
+@compiled
 def draw_minibatches(bits, batches, patterns, size):
     """Fill ``batches`` (passes, steps, B) with random partitions of the patterns.
 
     ``bits`` (passes, patterns) are random 64-bit integers; the upper half of each is used.
-    Each minibatch has ``size`` patterns, the last of a pass what is left, in ascending order;
-    unused places hold ``patterns``, the index of the padding row.
+    Each minibatch has ``size`` patterns in ascending order; the last of a pass has the remainder.
+    Unused places hold ``patterns``, the index of the padding row.
     """
     passes, steps, _ = batches.shape
     batches[:] = patterns

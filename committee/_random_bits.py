@@ -2,17 +2,17 @@
 
 One generator after the other is a chain of dependent instructions. Lanes that advance together
 become vector instructions, some ten times faster. Lane l is numpy's ``SFC64`` of child l of the
-seed (a state of 256 bits each, so that no two lanes meet), and the output takes one number of
-every lane in turn.
+seed. A state has 256 bits, so no two lanes meet. The output takes one number of every lane in
+turn.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from committee._float32 import VECTORISED
+from message_passing.tools.compiled import compiled
 
 LANES = 64
 
@@ -23,7 +23,7 @@ def sfc64_lanes(seeds: list[np.random.SeedSequence]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(np.array(states, np.uint64).T)
 
 
-@njit(**VECTORISED)
+@compiled(**VECTORISED)
 def random_bits(state, out):
     """Fill ``out`` (blocks, lanes) with random 64-bit integers; ``state`` (4, lanes) advances."""
     a, b, c, counter = state[0], state[1], state[2], state[3]

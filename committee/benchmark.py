@@ -1,44 +1,49 @@
-"""Speed of training, measured beside a plain torch loop on the same machine in the same run.
+"""Speed of training, measured beside a plain torch loop on the same hardware in the same run.
 
-The plain loop is what one writes first: float32 weights, the closed-form gradient of a
-minibatch by two matrix products, one machine after another. Both sides train the same protocol
-on i.i.d. patterns, with stopping rules that are never met. The package's time includes
-everything between ``train`` being called and its result, processes and data transfer too; its
-kernels are compiled and the processes started before the clock runs.
+The plain loop is a first attempt: float32 weights, the closed-form gradient of a minibatch by
+two matrix products, one machine after another. Both sides train the same algorithm
+on i.i.d. patterns, with stopping rules that are never met. The package's time is a call of
+``train``, with data transfer, after kernels are compiled and processes started.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from committee.costs import (
-    Row,
-    cost_row,
-    endless,
-    measure_memory,
-    measure_scaling,
-    measure_whole_runs,
-    random_problem,
-    timed,
-)
-from committee.datasets import load_patterns
-from committee.patterns import PatternSet
-from committee.protocols import PROTOCOLS, EntropySGD, Protocol, ReplicatedSGD
-from committee.training import train
-from message_passing.tools.files import write_csv
-from message_passing.tools.hardware import describe_hardware
-from message_passing.tools.parallel import usable_cores
+from committee.algorithms import ALGORITHMS, SGD, Algorithm, EntropySGD, ReplicatedSGD
+from committee.patterns import PatternSet, load_patterns
+from committee.training import train, train_restart
+from message_passing.tools.files import write_table
+from message_passing.tools.hardware import describe_hardware, peak_memory
+from message_passing.tools.parallel import run_tasks, usable_cores
+from message_passing.tools.tables import to_markdown
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
+
+BASE = {"K": 9, "N": 784, "P": 500, "replicas": 10, "restarts": 1}
+GRID = {
+    "K": (3, 9, 21),
+    "N": (196, 784, 3136),
+    "P": (100, 500, 2000),
+    "replicas": (1, 3, 10, 30),
+    "restarts": (1, 2, 4, 8),
+}
+FIGURE_RESTARTS = 50
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,78 +53,214 @@ class BenchmarkConfig:
     epochs: int = 1500
     """Epochs of each restart with this package."""
     plain_epochs: int = 40
-    """Epochs with the plain loop, whose cost per epoch is constant."""
+    """Epochs with the plain loop. Its cost per epoch is constant."""
     repeats: int = 3
-    """Measurements of each number; the median is printed, with the range."""
+    """Measurements of each number. The table shows the median and the range."""
     workers: int | None = None
-    """Processes; all cores by default."""
+    """Processes. Default: one on each core."""
     scaling: bool = True
     """Also measure how the cost grows with K, N, P, replicas and restarts."""
     whole: bool = False
-    """Also train one restart per worker and protocol until it stops, and extrapolate to 50."""
+    """Also train one restart per worker and algorithm until it stops, and extrapolate to 50."""
     data_dir: Path | None = None
-    """Folder with the files of Fashion-MNIST, for the whole runs (else looked for as always)."""
+    """Folder with the files of Fashion-MNIST, for the whole runs."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
     """Write the numbers to this CSV file, and the growth as .pdf and .png beside it."""
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "plain_epochs", "repeats", "workers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} is {value}; a positive integer was expected.")
 
-def run(config: BenchmarkConfig) -> list[Row]:
-    """Measure, print, and return one row per number."""
+
+def run(config: BenchmarkConfig) -> pd.DataFrame:
+    """Measure, print, write, and return one row per number."""
+    import pandas as pd
+
     workers = config.workers or usable_cores()
+    whole = load_patterns(directory=config.data_dir) if config.whole else None
     for key, value in describe_hardware().items():
         print(f"{key:18s} {value}")
     peak = measure_peak(config.repeats)
-    print(f"{'sgemm, one thread':18s} {peak / 1e9:.0f} GFLOP/s\n")
-    rows: list[Row] = []
-    patterns = random_problem(500, 784)
-    print("peak memory, this process and the workers")
+    print(f"{'sgemm, one thread':18s} {peak / 1e9:.0f} GFLOP/s", flush=True)
+    rows, problem = [], random_problem(500, 784)
     for name in ("sgd-fast", "rsgd-slow", "esgd"):
-        mebibytes = measure_memory(patterns, endless(PROTOCOLS[name]), 9, workers, 4)
-        print(f"  {name:10s} {mebibytes:6.0f} MiB")
-        rows.append(cost_row(f"peak MiB {name}", mebibytes, workers=workers))
-    print(f"\nrestart-epochs per second, K=9, N=784, P=500, minibatches of 100, {workers} workers")
-    header = ("protocol", "plain loop", "package", "ratio", "median (range) of ratios", "of peak")
-    print("{:10s} {:>12s} {:>12s} {:>8s} {:>26s} {:>8s}".format(*header))
-    for name in PROTOCOLS:
-        protocol = endless(PROTOCOLS[name])
-        epochs = max(1, config.epochs // (10 if isinstance(protocol, EntropySGD) else 1))
-        plain, ours = [], []
-        for repeat in range(config.repeats):
-            # Compile and start the processes, with other patterns: rotating them is on the clock.
-            other = random_problem(500, 784, seed=1 + repeat)
-            measure_package(other, protocol, 9, workers, 4)
-            plain.append(measure_plain(patterns, protocol, 9, config.plain_epochs))
-            ours.append(measure_package(patterns, protocol, 9, workers, epochs))
-        ratios = sorted(o / p for o, p in zip(ours, plain, strict=True))
-        flop = 4 * 100 * 9 * 250 * machine_steps(protocol, 500)
-        share = median(ours) * flop / (peak * workers)
-        spread = f"({ratios[0]:.1f} to {ratios[-1]:.1f})"
-        print(
-            f"{name:10s} {median(plain):12.1f} {median(ours):12.1f} {median(ratios):8.1f}"
-            f" {spread:>26s} {share:8.1%}"
-        )
-        rows.append(
-            cost_row(
-                f"restart-epochs/s {name}", median(ours), plain_loop=median(plain),
-                replicas=getattr(protocol, "replicas", 1), restarts=2 * workers, workers=workers,
-                ratio=median(ratios), share_of_peak=share,
-            )
-        )  # fmt: skip
+        mebibytes = measure_memory(problem, endless(ALGORITHMS[name]), 9, workers, 4)
+        rows.append(_row(f"peak MiB {name}", mebibytes, workers=workers))
+    _print("peak memory, this process and the workers", rows)
+    speeds = [measure_speed(name, config, workers, peak) for name in ALGORITHMS]
+    title = f"restart-epochs per second, K=9, N=784, P=500, minibatches of 100, {workers} workers"
+    _print(title, speeds)
+    rows += speeds
     if config.scaling:
         rows += measure_scaling(max(2, config.epochs // 10), workers)
-    if config.whole:
-        rows += measure_whole_runs(load_patterns(directory=config.data_dir), workers)
+    if whole is not None:
+        runs = measure_whole_runs(whole, workers)
+        _print(f"whole restarts to their stopping rule, one per worker: {whole.description}", runs)
+        rows += runs
+    table = pd.DataFrame(rows)
     if config.out is not None:
-        write_csv(config.out, rows)
+        write_table(config.out, table)
+    return table
+
+
+def _row(quantity: str, package: float, **others: object) -> Row:
+    """One line of the table: what, at which sizes, how much."""
+    row: Row = {
+        "quantity": quantity, "growing": "", **BASE, "replicas": 1, "workers": 1,
+        "plain_loop": np.nan, "package": package, "ratio": np.nan, "ratio_range": "",
+        "share_of_peak": np.nan, "epochs": "",
+    }  # fmt: skip
+    return {**row, **others}
+
+
+def _print(title: str, rows: list[Row]) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame(rows).replace("", np.nan).dropna(axis="columns", how="all")
+    fixed = ["K", "N", "P", "replicas", "restarts", "workers"]
+    print(f"\n{title}\n{to_markdown(table.drop(columns=fixed))}", flush=True)
+
+
+def measure_memory(
+    patterns: PatternSet, algorithm: Algorithm, K: int, workers: int, epochs: int
+) -> float:
+    """Peak resident memory in MiB of this process and of ``workers`` that train, summed.
+
+    Every process counts with its own largest value so far. Libraries that processes share are
+    counted once for each, so this is an upper bound.
+    """
+    seeds = np.random.SeedSequence(0).spawn(2 * workers)
+    common = (patterns, replace(algorithm, max_epochs=epochs), K)
+    peaks: dict[int, float] = {}
+    for _, (process, peak) in run_tasks(_train_and_weigh, seeds, common=common, workers=workers):
+        peaks[process] = max(peak, peaks.get(process, 0.0))
+    peaks[os.getpid()] = peak_memory()
+    return sum(peaks.values())
+
+
+def _train_and_weigh(
+    patterns: PatternSet, algorithm: Algorithm, K: int, seed: np.random.SeedSequence
+) -> tuple[int, float]:
+    train_restart(patterns, algorithm, K, seed)
+    return os.getpid(), peak_memory()
+
+
+def measure_speed(name: str, config: BenchmarkConfig, workers: int, peak: float) -> Row:
+    """Restart-epochs per second of one algorithm, by the plain loop and by the package."""
+    patterns, algorithm = random_problem(500, 784), endless(ALGORITHMS[name])
+    epochs = max(1, config.epochs // (10 if isinstance(algorithm, EntropySGD) else 1))
+    plain, ours = [], []
+    for repeat in range(config.repeats):
+        # Compile and start the processes, with other patterns: rotating them is on the clock.
+        other = random_problem(500, 784, seed=1 + repeat)
+        measure_package(other, algorithm, 9, workers, 4)
+        plain.append(measure_plain(patterns, algorithm, 9, config.plain_epochs))
+        ours.append(measure_package(patterns, algorithm, 9, workers, epochs))
+    ratios = sorted(o / p for o, p in zip(ours, plain, strict=True))
+    flop = 4 * 100 * 9 * 250 * machine_steps(algorithm, 500)
+    return _row(
+        f"restart-epochs/s {name}", median(ours), plain_loop=median(plain),
+        replicas=getattr(algorithm, "replicas", 1), restarts=2 * workers, workers=workers,
+        ratio=median(ratios), ratio_range=f"{ratios[0]:.1f} to {ratios[-1]:.1f}",
+        share_of_peak=median(ours) * flop / (peak * workers),
+    )  # fmt: skip
+
+
+def measure_scaling(epochs: int, workers: int) -> list[Row]:
+    """Milliseconds per epoch of rsgd-fast against K, N, P, replicas and restarts.
+
+    One restart on one core, except for the growth with the restarts, which fill ``workers``
+    cores.
+    """
+    rows: list[Row] = []
+    for name, values in GRID.items():
+        cores = workers if name == "restarts" else 1
+        print(f"\nmilliseconds per epoch of rsgd-fast against {name}, {cores} worker(s)")
+        for value in values:
+            size = {**BASE, name: value}
+            algorithm = endless(ALGORITHMS["rsgd-fast"])
+            algorithm = replace(algorithm, replicas=size["replicas"])  # type: ignore[call-arg]
+            patterns = random_problem(size["P"], size["N"])
+            sizes = size["K"], epochs, size["restarts"], cores
+            ms = 1e3 * cost_per_epoch(patterns, algorithm, *sizes)
+            print(f"  {name} = {value:5d}: {ms:8.3f}", flush=True)
+            rows.append(_row("ms per epoch rsgd-fast", ms, growing=name, workers=cores, **size))
+        before, last = (row["package"] for row in rows[-2:])
+        if before > 0 and last > 0:  # not lost in the noise of a short measurement
+            power = np.log(last / before) / np.log(values[-1] / values[-2])
+            print(f"  from {name} = {values[-2]} to {values[-1]} as {name}^{power:.2f}")
     return rows
 
 
-def machine_steps(protocol: Protocol, P: int) -> int:
+def cost_per_epoch(
+    patterns: PatternSet, algorithm: Algorithm, K: int, epochs: int, restarts: int, workers: int
+) -> float:
+    """Seconds per epoch of all restarts, without costs that occur once (rotation, processes)."""
+
+    def seconds(length: int) -> float:
+        options: dict[str, Any] = {"hidden_units": K, "max_epochs": length, "workers": workers}
+        return timed(lambda: train(patterns, algorithm, restarts, **options))
+
+    seconds(1)  # compiles, starts the processes
+    once = min(seconds(1) for _ in range(2))
+    return max(seconds(1 + epochs) - once, 0.0) / epochs
+
+
+def measure_whole_runs(patterns: PatternSet, workers: int) -> list[Row]:
+    """Seconds of one restart per worker to its stopping rule, for every algorithm.
+
+    Prints how long the restarts of a figure would take. It extrapolates from a few runs, and
+    their numbers of epochs vary.
+    """
+    rows, total = [], 0.0
+    for name, algorithm in ALGORITHMS.items():
+        train(patterns, algorithm, workers, 9, max_epochs=1, workers=workers)
+        start = time.perf_counter()
+        machines = train(patterns, algorithm, workers, 9, workers=workers)
+        seconds = time.perf_counter() - start
+        total += seconds * FIGURE_RESTARTS / workers / 60
+        rows.append(
+            _row(
+                f"s to the stopping rule {name}", seconds,
+                P=len(patterns.train_labels), N=patterns.train_patterns.shape[1],
+                replicas=getattr(algorithm, "replicas", 1), restarts=workers, workers=workers,
+                epochs=" ".join(map(str, machines.epochs)),
+            )
+        )  # fmt: skip
+    print(f"\n{len(ALGORITHMS)} × {FIGURE_RESTARTS} whole restarts: {total:.0f} minutes")
+    return rows
+
+
+def endless(algorithm: Algorithm) -> Algorithm:
+    """The algorithm with a stopping rule that is never met."""
+    if isinstance(algorithm, SGD):
+        return replace(algorithm, stop_at="cross-entropy", threshold=0.0)
+    assert isinstance(algorithm, ReplicatedSGD | EntropySGD)
+    return replace(algorithm, distance_threshold=0.0)
+
+
+def random_problem(P: int, N: int, seed: int = 0) -> PatternSet:
+    """I.i.d. patterns and labels."""
+    rng = np.random.default_rng(seed)
+    X = rng.choice((-1.0, 1.0), (P + 10, N))
+    y = rng.choice((-1.0, 1.0), P + 10)
+    return PatternSet(X[:P], y[:P], X[P:], y[P:], "random", "i.i.d. patterns and labels")
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def machine_steps(algorithm: Algorithm, P: int) -> int:
     """Minibatch gradients of one restart in one epoch."""
-    steps = -(-P // protocol.batch_size)
-    if isinstance(protocol, ReplicatedSGD):
-        return steps * protocol.replicas
-    return steps * (protocol.inner_steps if isinstance(protocol, EntropySGD) else 1)
+    steps = -(-P // algorithm.batch_size)
+    if isinstance(algorithm, ReplicatedSGD):
+        return steps * algorithm.replicas
+    return steps * (algorithm.inner_steps if isinstance(algorithm, EntropySGD) else 1)
 
 
 def measure_peak(repeats: int, size: int = 2048) -> float:
@@ -130,17 +271,15 @@ def measure_peak(repeats: int, size: int = 2048) -> float:
 
 
 def measure_package(
-    patterns: PatternSet, protocol: Protocol, K: int, workers: int, epochs: int
+    patterns: PatternSet, algorithm: Algorithm, K: int, workers: int, epochs: int
 ) -> float:
     """Restart-epochs per second of ``train`` with two restarts per worker."""
-    restarts = 2 * workers
-    seconds = timed(
-        lambda: train(patterns, protocol, restarts, K, max_epochs=epochs, workers=workers)
-    )
-    return restarts * epochs / seconds
+    options: dict[str, Any] = {"restarts": 2 * workers, "hidden_units": K, "max_epochs": epochs}
+    seconds = timed(lambda: train(patterns, algorithm, workers=workers, **options))
+    return 2 * workers * epochs / seconds
 
 
-def measure_plain(patterns: PatternSet, protocol: Protocol, K: int, epochs: int) -> float:
+def measure_plain(patterns: PatternSet, algorithm: Algorithm, K: int, epochs: int) -> float:
     """Restart-epochs per second of the plain loop, with the better of one and all threads."""
     import torch  # two seconds that the other commands need not wait
 
@@ -149,8 +288,8 @@ def measure_plain(patterns: PatternSet, protocol: Protocol, K: int, epochs: int)
     try:
         for count in sorted({1, usable_cores()}):
             torch.set_num_threads(count)
-            plain_loop(patterns, protocol, K, 1)
-            seconds = timed(lambda: plain_loop(patterns, protocol, K, epochs))
+            plain_loop(patterns, algorithm, K, 1)
+            seconds = timed(lambda: plain_loop(patterns, algorithm, K, epochs))
             best = max(best, epochs / seconds)
     finally:
         torch.set_num_threads(threads)
@@ -158,9 +297,9 @@ def measure_plain(patterns: PatternSet, protocol: Protocol, K: int, epochs: int)
 
 
 def plain_loop(
-    patterns: PatternSet, protocol: Protocol, K: int, epochs: int
+    patterns: PatternSet, algorithm: Algorithm, K: int, epochs: int
 ) -> NDArray[np.float32]:
-    """Train one machine as one would write it first; returns the weights (replicas, K, N)."""
+    """Train one machine in the obvious way; returns the weights (replicas, K, N)."""
     import torch
 
     torch.manual_seed(0)
@@ -178,34 +317,34 @@ def plain_loop(
     def unit(w: Tensor) -> Tensor:
         return w / w.norm(dim=1, keepdim=True)
 
-    y_replicas = protocol.replicas if isinstance(protocol, ReplicatedSGD) else 1
+    y_replicas = algorithm.replicas if isinstance(algorithm, ReplicatedSGD) else 1
     machines = [unit(torch.rand(K, N) * 2 - 1) for _ in range(y_replicas)]
     for epoch in range(epochs):
-        beta, omega = float(protocol.beta(epoch)), float(protocol.omega(epoch))
-        if isinstance(protocol, EntropySGD):
-            gamma = protocol.elastic_scale * float(protocol.gamma(epoch))
-            w, L, lr = machines[0], protocol.inner_steps, protocol.inner_lr
-            batches = [b for _ in range(L) for b in torch.randperm(P).split(protocol.batch_size)]
+        beta, omega = float(algorithm.beta(epoch)), float(algorithm.omega(epoch))
+        if isinstance(algorithm, EntropySGD):
+            gamma = algorithm.elastic_scale * float(algorithm.gamma(epoch))
+            w, L, lr = machines[0], algorithm.inner_steps, algorithm.inner_lr
+            batches = [b for _ in range(L) for b in torch.randperm(P).split(algorithm.batch_size)]
             for first in range(0, len(batches), L):
                 inner, mu = w.clone(), w.clone()
                 for batch in batches[first : first + L]:
                     step = gradient(inner, batch, beta, omega) + gamma * (inner - w)
-                    inner = inner - lr * step + lr**0.5 * protocol.noise * torch.randn(K, N)
-                    inner = unit(inner)
-                    mu = protocol.averaging * mu + (1 - protocol.averaging) * inner
-                w = unit(w - protocol.lr * (w - mu))
+                    noise = lr**0.5 * algorithm.noise * torch.randn(K, N)
+                    inner = unit(inner - lr * step + noise)
+                    mu = algorithm.averaging * mu + (1 - algorithm.averaging) * inner
+                w = unit(w - algorithm.lr * (w - mu))
             machines[0] = w
             continue
-        orders = [torch.randperm(P).split(protocol.batch_size) for _ in machines]
+        orders = [torch.randperm(P).split(algorithm.batch_size) for _ in machines]
         for step_batches in zip(*orders, strict=True):
             coupling, centre = 0.0, machines[0]
-            if isinstance(protocol, ReplicatedSGD):
-                coupling = protocol.elastic_scale * float(protocol.gamma(epoch))
+            if isinstance(algorithm, ReplicatedSGD):
+                coupling = algorithm.elastic_scale * float(algorithm.gamma(epoch))
                 centre = torch.stack(machines).mean(dim=0)
             for a, batch in enumerate(step_batches):
                 w = machines[a]
                 step = gradient(w, batch, beta, omega)
                 if coupling:
                     step = step + coupling * (w - centre)
-                machines[a] = unit(w - protocol.lr * step)
+                machines[a] = unit(w - algorithm.lr * step)
     return torch.stack(machines).numpy()

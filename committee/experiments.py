@@ -1,45 +1,35 @@
 """Figures 1 and 6 of [P21] as data: train every restart, measure it, store it, resume.
 
-The unit of work is one trained machine, or one local entropy curve. A unit is computed in a
-worker, and stored by this process as one file that is either whole or not there: an experiment
-that is interrupted loses at most the units in progress, and ends with the same files.
+The unit of work is one trained machine, or one local entropy curve. A worker computes a unit, and
+this process stores it as one file, which is either whole or not there. An interrupted experiment
+loses at most the units in progress; when it resumes it ends with the same files.
 """
 
 from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import tyro
 
-from committee.datasets import load_patterns
+from committee.algorithms import SGD, Algorithm, EntropySGD, ReplicatedSGD
 from committee.flatness import local_energy
-from committee.patterns import PatternSet
-from committee.protocols import EntropySGD, Protocol, ReplicatedSGD
-from committee.results import ExperimentFolder, ExperimentResults, load_results
-from committee.training import TrainedMachine, resolve_protocol, train_restart
+from committee.patterns import PatternSet, load_patterns
+from committee.results import ExperimentFolder, ExperimentResults, about_patterns, load_results
+from committee.training import resolve_algorithm, train_restart
 from message_passing.curve_runs import curve_arrays
 from message_passing.local_entropy import ENGINES, resolve_engine
-from message_passing.tools.files import arrays_of
-from message_passing.tools.parallel import run_tasks
+from message_passing.tools.files import arrays_of, write_npz
+from message_passing.tools.parallel import check_scheduler, run_tasks
 from message_passing.tools.run_folder import as_json
 
-Algorithm = Literal["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"]
+AlgorithmName = Literal["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"]
 DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teacher"]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One curve of a figure: a protocol, with dropout or without."""
-
-    name: str
-    protocol: Protocol
-    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,18 +53,18 @@ class ExperimentConfig(ABC):
     balanced: bool = False
     """Draw the same number of training patterns from each class."""
     seed: int = 0
-    """Of the draw of the patterns and of all restarts."""
+    """Seed of the draw of the patterns and of all restarts."""
     hidden_units: int = 9
     """Hidden units K, an odd number."""
     max_epochs: int | None = None
-    """Epochs after which training gives up. Default: the protocol's."""
+    """Epochs after which training gives up. Default: the algorithm's own number."""
     engines: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--engine",))] = tuple(ENGINES)
-    """Estimates of the local entropy: bp, belief propagation as published; ep, expectation
-    propagation; mc, Monte Carlo, the slowest and the only one with error bars of its own."""
+    """Estimates of the local entropy. bp: belief propagation as published. ep: expectation
+    propagation. mc: Monte Carlo, the slowest; it alone has error bars."""
     workers: int | None = None
     """Processes on this machine. Default: one on each core."""
     scheduler: str | None = None
-    """Address of a Dask scheduler (tcp://host:port) whose workers compute instead."""
+    """Address of a Dask scheduler, tcp://host:port. Its workers compute then."""
 
     def __post_init__(self) -> None:
         for name in ("restarts", "size", "workers", "max_epochs"):
@@ -85,14 +75,19 @@ class ExperimentConfig(ABC):
             raise ValueError(
                 f"hidden_units is {self.hidden_units}; an odd positive number was expected."
             )
+        if not self.engines or len(set(self.engines)) != len(self.engines):
+            raise ValueError(
+                f"engines is {self.engines}; different ones of {', '.join(ENGINES)}, at least one, "
+                "were expected."
+            )
         for engine in self.engines:
             resolve_engine(engine)
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
 
     @abstractmethod
-    def variants(self) -> list[Variant]:
-        """The curves of the figure."""
+    def compared(self) -> list[Algorithm]:
+        """The algorithms of the figure, one a curve."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +98,12 @@ class Figure1Config(ExperimentConfig):
 
     out: Path = Path("results/figure1")
     """Folder of the results. Running again with the same folder resumes."""
-    algorithms: tuple[Algorithm, ...] = get_args(Algorithm)
-    """Protocols to compare."""
+    algorithms: tuple[AlgorithmName, ...] = get_args(AlgorithmName)
+    """Algorithms to compare."""
 
-    def variants(self) -> list[Variant]:
-        """One per algorithm."""
-        return [Variant(a, resolve_protocol(a, self.max_epochs)) for a in self.algorithms]
+    def compared(self) -> list[Algorithm]:
+        """The algorithms by their names."""
+        return [resolve_algorithm(name, self.max_epochs) for name in self.algorithms]
 
 
 @dataclass(frozen=True)
@@ -120,9 +115,8 @@ class Figure6Config(ExperimentConfig):
     out: Path = Path("results/figure6")
     """Folder of the results. Running again with the same folder resumes."""
     dropout: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3)
-    """Probabilities that an input is dropped in a training step. Those of the paper are not
-    published: these show the effect, and training still ends without errors (it seldom does
-    from 0.4 on)."""
+    """Probabilities that an input is dropped in a training step. The paper does not publish its
+    own. These show the effect; from 0.4 on training seldom ends without errors."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,10 +124,11 @@ class Figure6Config(ExperimentConfig):
             if not 0 <= p < 1:
                 raise ValueError(f"dropout contains {p}; probabilities in [0, 1) were expected.")
 
-    def variants(self) -> list[Variant]:
-        """One per dropout probability."""
-        protocol = resolve_protocol("sgd-fast", self.max_epochs)
-        return [Variant(f"dropout {p:g}", protocol, p) for p in self.dropout]
+    def compared(self) -> list[Algorithm]:
+        """SGD fast with each dropout probability."""
+        sgd = resolve_algorithm("sgd-fast", self.max_epochs)
+        assert isinstance(sgd, SGD)
+        return [replace(sgd, name=f"dropout {p:g}", dropout=p) for p in self.dropout]
 
 
 @dataclass(frozen=True)
@@ -155,63 +150,66 @@ class Experiment:
         DataUnavailableError
             The patterns cannot be had.
         """
-        variants = config.variants()
-        if len({variant.name for variant in variants}) != len(variants) or not variants:
-            names = ", ".join(variant.name for variant in variants)
+        names = [algorithm.name for algorithm in config.compared()]
+        if len(set(names)) != len(names) or not names:
             raise ValueError(
-                f"the curves of the figure are [{names}]; different ones, at least "
+                f"the curves of the figure are [{', '.join(names)}]; different ones, at least "
                 "one, were expected."
             )
+        if config.scheduler is not None:
+            check_scheduler(config.scheduler)
         folder = ExperimentFolder(config.out)
+        known = folder.config() is not None
+        data = folder.entry("patterns", "name") if known and config.data == "auto" else config.data
+        folder.check(_settings(config, data))
         patterns = folder.load_patterns()
-        name = patterns.name if patterns and config.data == "auto" else config.data
-        folder.check(_settings(config, name))
         if patterns is None:
             patterns = load_patterns(
-                config.data, config.size, config.seed, config.data_dir, config.balanced
+                data, config.size, config.seed, config.data_dir, config.balanced
             )
+            folder.check_patterns(patterns)
             folder.store_patterns(patterns)
-        about = {"name": patterns.name, "description": patterns.description}
-        folder.store_config(config.title, _settings(config, patterns.name), patterns=about)
+        settings = _settings(config, patterns.name)
+        folder.store_config(config.title, settings, patterns=about_patterns(patterns))
         return cls(config, patterns, folder)
 
     def run(self, progress: bool = False) -> ExperimentResults:
-        """Compute what is missing in the folder; return all that the configuration names."""
+        """Compute the missing units; return all results that the configuration names."""
         self._train(progress)
         self._measure(progress)
         return load_results(
             self.config.out,
             restarts=self.config.restarts,
-            variants=[variant.name for variant in self.config.variants()],
+            algorithms=[algorithm.name for algorithm in self.config.compared()],
         )
 
     def _train(self, progress: bool) -> None:
         seeds = np.random.SeedSequence(self.config.seed).spawn(self.config.restarts)
         units = [
-            (variant, restart)
+            (algorithm, restart)
             for restart in range(self.config.restarts)
-            for variant in sorted(self.config.variants(), key=_cost, reverse=True)
-            if not self.folder.machine(variant.name, restart).exists()
+            for algorithm in sorted(self.config.compared(), key=_cost, reverse=True)
+            if not self.folder.machine(algorithm.name, restart).exists()
         ]
-        tasks = [(variant, seeds[restart]) for variant, restart in units]
+        tasks = [(algorithm, seeds[restart]) for algorithm, restart in units]
         work = partial(train_and_profile, hidden_units=self.config.hidden_units)
         for index, arrays in self._compute(work, tasks, "training", progress):
-            variant, restart = units[index]
-            self.folder.store(self.folder.machine(variant.name, restart), arrays)
+            algorithm, restart = units[index]
+            write_npz(self.folder.machine(algorithm.name, restart), **arrays)
 
     def _measure(self, progress: bool) -> None:
         units, tasks = [], []
         for restart in range(self.config.restarts):
-            for variant in self.config.variants():
-                machine = self.folder.load(self.folder.machine(variant.name, restart))
+            for algorithm in self.config.compared():
+                machine = self.folder.load_machine(algorithm.name, restart)
                 for engine in self.config.engines:
-                    path = self.folder.curve(variant.name, restart, engine)
+                    path = self.folder.curve(algorithm.name, restart, engine)
                     if not path.exists():
                         units.append(path)
-                        seed = _engine_seed(self.config.seed, variant.name, restart)
+                        seed = _engine_seed(self.config.seed, algorithm.name, restart)
                         tasks.append((machine["weights"], engine, seed))
         for index, arrays in self._compute(measure_local_entropy, tasks, "local entropy", progress):
-            self.folder.store(units[index], arrays)
+            write_npz(units[index], **arrays)
 
     def _compute(self, work: Any, tasks: list, description: str, progress: bool) -> Any:
         return run_tasks(
@@ -226,15 +224,11 @@ class Experiment:
 
 
 def train_and_profile(
-    patterns: PatternSet,
-    task: tuple[Variant, np.random.SeedSequence],
-    hidden_units: int,
+    patterns: PatternSet, task: tuple[Algorithm, np.random.SeedSequence], hidden_units: int
 ) -> dict[str, np.ndarray]:
     """Unit of work: train one machine, take its local energy; arrays to be stored."""
-    variant, seed_sequence = task
-    machine: TrainedMachine = train_restart(
-        patterns, cast(Any, variant.protocol), hidden_units, seed_sequence, variant.dropout
-    )
+    algorithm, seed_sequence = task
+    machine = train_restart(patterns, algorithm, hidden_units, seed_sequence)
     profile = local_energy(machine.weights, patterns.train_patterns, patterns.train_labels)
     return {**arrays_of(machine), "sigma": profile.sigma, "local_energy": profile.local_energy}
 
@@ -248,24 +242,22 @@ def measure_local_entropy(
 
 
 def run_experiment(config: ExperimentConfig, progress: bool = False) -> ExperimentResults:
-    """Train, measure and store what a figure needs, as far as it is not there yet.
+    """Train, measure and store what a figure needs and does not have yet.
 
     >>> results = run_experiment(Figure1Config(restarts=3, out=Path("results/small")))
 
-    Plot with ``committee.figures.plot_results``; read stored results again with
-    ``committee.results.load_results``.
+    ``results.plot()`` draws the figure. ``committee.results.load_results`` reads stored results.
     """
     return Experiment.prepare(config).run(progress)
 
 
-def _cost(variant: Variant) -> float:
+def _cost(algorithm: Algorithm) -> float:
     """Passes over the patterns at most: the longest work starts first."""
-    protocol = variant.protocol
-    if isinstance(protocol, ReplicatedSGD):
-        return protocol.max_epochs * protocol.replicas
-    if isinstance(protocol, EntropySGD):
-        return protocol.max_epochs * protocol.inner_steps
-    return protocol.max_epochs
+    if isinstance(algorithm, ReplicatedSGD):
+        return algorithm.max_epochs * algorithm.replicas
+    if isinstance(algorithm, EntropySGD):
+        return algorithm.max_epochs * algorithm.inner_steps
+    return algorithm.max_epochs
 
 
 def _settings(config: ExperimentConfig, data: str) -> dict[str, Any]:
@@ -274,12 +266,12 @@ def _settings(config: ExperimentConfig, data: str) -> dict[str, Any]:
     return {
         "data": data,
         **{name: getattr(config, name) for name in names},
-        "variants": {variant.name: as_json(variant) for variant in config.variants()},
+        "algorithms": {algorithm.name: as_json(algorithm) for algorithm in config.compared()},
         "engines": {name: as_json(resolve_engine(name)) for name in config.engines},
     }
 
 
-def _engine_seed(seed: int, variant: str, restart: int) -> int:
+def _engine_seed(seed: int, algorithm: str, restart: int) -> int:
     """Seed of an engine that samples, for one machine."""
-    key = (restart, zlib.crc32(variant.encode()))
+    key = (restart, zlib.crc32(algorithm.encode()))
     return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])

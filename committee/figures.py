@@ -1,13 +1,13 @@
 """Figures 1 and 6: local entropy, local energy, test error. Plots read results, nothing else.
 
 Each plot function takes results and optionally ``ax``, and returns the axes. Bands are standard
-errors over the restarts.
+errors over the machines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,13 +15,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from committee.results import ExperimentResults
+from committee.flatness import LocalEnergyProfile
+from committee.patterns import PatternSet
+from committee.results import AlgorithmResults, ExperimentResults
+from committee.training import TrainedEnsemble
 from message_passing.figures import ENGINE_NAMES, new_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Okabe and Ito: told apart by colour-blind readers; the markers help in grey.
 COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LARGEST_DISTANCE = 0.3
+SHOWN_PATTERNS = 12
 
 
 def plot_results(results: ExperimentResults, engines: Sequence[str] | None = None) -> Figure:
@@ -33,11 +40,11 @@ def plot_results(results: ExperimentResults, engines: Sequence[str] | None = Non
     engines : names, optional
         Estimates of the local entropy to show, the main one first; all by default.
     """
-    figure = Figure(figsize=(13.0, 4.3), layout="constrained")
+    figure = Figure(figsize=(13.0, 4.6), layout="constrained")
     left, centre, right = figure.subplots(1, 3)
     plot_local_entropy(results, engines, left)
-    plot_local_energy(results, centre)
-    plot_test_errors(results, right)
+    plot_local_energy({name: a.profile for name, a in results.algorithms.items()}, centre)
+    plot_test_errors(results.algorithms, results.constant_test_error, right)
     K, N, P = results.size
     figure.suptitle(f"{results.title}: {results.data_name}, $N={N}$, $K={K}$, $P={P}$")
     return figure
@@ -55,12 +62,12 @@ def plot_local_entropy(
     for engine in engines:
         main = engine == engines[0]
         style = _MAIN_LINE if main else _THIN_LINES.get(engine, _THIN_LINES["bp"])
-        for i, variant in enumerate(results.variants.values()):
+        for i, algorithm in enumerate(results.algorithms.values()):
             distances = np.linspace(0.0, LARGEST_DISTANCE, 61)
-            values = variant.local_entropy(engine, distances)
+            values = algorithm.local_entropy(engine, distances)
             values = values[np.isfinite(values[:, 1])]  # runs that have a curve
-            # The mean must not change its members on the way: the runs that reach the end or, if
-            # most do not, all of them as far as every one does.
+            # The members of the mean must not change along the line. They are the runs that reach
+            # its end; where most do not, the line ends with the shortest curve.
             whole = np.isfinite(values[:, -1])
             if np.count_nonzero(whole) > len(whole) / 2:
                 values = values[whole]
@@ -68,80 +75,112 @@ def plot_local_entropy(
                 continue
             n = len(values)
             reached = np.all(np.isfinite(values), axis=0)
-            label = f"{variant.name} (n = {n})" if main else None
+            label = f"{algorithm.name} (n = {n})" if main else None
             _mean_with_band(ax, distances[reached], values[:, reached], i, label, style, band=main)
         ax.plot([], [], color="0.4", label=ENGINE_NAMES.get(engine, engine), **style)
     ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel("squared distance  $d = \\|w'-w\\|^2 / 2KN$")
     ax.set_ylabel("local entropy  $\\Phi_{\\mathrm{LE}}(d)$  per weight")
     if engines:
-        ax.legend(fontsize="x-small")
+        _legend_above(ax)
     return ax
 
 
-def plot_local_energy(results: ExperimentResults, ax: Axes | None = None) -> Axes:
-    """δE against the noise intensity σ: mean over all restarts."""
+def plot_local_energy(
+    profiles: LocalEnergyProfile | Mapping[str, LocalEnergyProfile], ax: Axes | None = None
+) -> Axes:
+    """δE against the noise intensity σ.
+
+    Parameters
+    ----------
+    profiles : LocalEnergyProfile, or a mapping from labels to profiles
+        Several machines in a profile appear as their mean with its standard error. One machine
+        appears with the standard error of its samples.
+    ax : Axes, optional
+    """
     ax = ax or new_axes()
-    for i, variant in enumerate(results.variants.values()):
-        label = f"{variant.name} (n = {len(variant.restarts)})"
-        profile = variant.profile
-        _mean_with_band(ax, profile.sigma, profile.local_energy, i, label, _MAIN_LINE, band=True)
+    labelled = {"": profiles} if isinstance(profiles, LocalEnergyProfile) else profiles
+    for i, (name, profile) in enumerate(labelled.items()):
+        machines = profile.reference_error.size
+        values = profile.local_energy.reshape(machines, -1)
+        label = f"{name} (n = {machines})".strip()
+        _mean_with_band(ax, profile.sigma, values, i, label, _MAIN_LINE, band=True)
+        if machines == 1 and profile.samples:
+            _band(ax, profile.sigma, values[0], profile.standard_error.ravel(), i)
     ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel("noise intensity  $\\sigma$, relative to each weight")
     ax.set_ylabel("local energy  $\\delta E_{\\mathrm{train}}(\\sigma)$")
-    ax.legend(fontsize="x-small")
+    if any(labelled):
+        _legend_above(ax)
     return ax
 
 
-def plot_test_errors(results: ExperimentResults, ax: Axes | None = None) -> Axes:
+def plot_test_errors(
+    machines: Mapping[str, TrainedEnsemble | AlgorithmResults],
+    constant_test_error: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Distribution of the test error of each algorithm, and the constant answer's line.
 
-    Points are restarts (open: with training errors), boxes their quartiles; the bar is the mean
-    with its standard error.
+    Points are machines (open: with training errors; crossed: collapsed onto a constant answer),
+    boxes their quartiles; the bar is the mean with its standard error.
     """
     ax = ax or new_axes()
-    names = []
-    for i, variant in enumerate(results.variants.values()):
-        errors = 100 * variant.test_error
-        colour = COLOURS[i % len(COLOURS)]
-        solved = variant.train_error == 0
-        places = i + _spread(errors)
-        style: dict[str, Any] = {
-            "color": colour,
-            "marker": MARKERS[i % len(MARKERS)],
-            "linestyle": "none",
-        }
-        ax.plot(places[solved], errors[solved], markersize=3.5, alpha=0.6, **style)
-        ax.plot(places[~solved], errors[~solved], markersize=3.5, fillstyle="none", **style)
-        ax.boxplot(
-            errors,
-            positions=[i],
-            widths=0.62,
-            showfliers=False,
-            boxprops={"color": colour},
-            whiskerprops={"color": colour},
-            capprops={"color": colour},
-            medianprops={"color": colour},
-        )
+    for i, own in enumerate(machines.values()):
+        errors, colour = 100 * own.test_error, COLOURS[i % len(COLOURS)]
+        solved, places = own.train_error == 0, i + _spread(errors)
+        style: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": 3.5}
+        shape = {**style, "marker": MARKERS[i % len(MARKERS)]}
+        ax.plot(places[solved], errors[solved], alpha=0.6, **shape)
+        ax.plot(places[~solved], errors[~solved], fillstyle="none", **shape)
+        collapsed = own.collapsed
+        ax.plot(places[collapsed], errors[collapsed], marker="x", **{**style, "color": "black"})
+        parts = ("boxprops", "whiskerprops", "capprops", "medianprops")
+        coloured: dict[str, Any] = {part: {"color": colour} for part in parts}
+        ax.boxplot(errors, positions=[i], widths=0.62, showfliers=False, **coloured)
         if len(errors) > 1:
             error = errors.std(ddof=1) / np.sqrt(len(errors))
             ax.errorbar(i + 0.4, errors.mean(), error, color="black", marker="_", capsize=2)
-        names.append(f"{variant.name}\n(n = {len(errors)})")
-    if any(np.any(variant.train_error > 0) for variant in results.variants.values()):
-        empty: dict[str, Any] = {
-            "color": "0.3",
-            "marker": "o",
-            "linestyle": "none",
-            "fillstyle": "none",
-        }
-        ax.plot([], [], markersize=3.5, label="with training errors", **empty)
+    grey: dict[str, Any] = {"color": "0.3", "linestyle": "none", "markersize": 3.5}
+    if any(np.any(own.train_error > 0) for own in machines.values()):
+        ax.plot([], [], marker="o", fillstyle="none", label="with training errors", **grey)
+    if any(np.any(own.collapsed) for own in machines.values()):
+        ax.plot([], [], marker="x", label="collapsed", **grey)
     ax.errorbar([], [], [], color="black", marker="_", capsize=2, label="mean ± standard error")
-    constant = 100 * results.constant_test_error
-    ax.axhline(constant, color="0.3", linestyle=":", label=f"constant answer ({constant:.1f} %)")
+    if constant_test_error is not None:
+        percent = 100 * constant_test_error
+        line = f"constant answer ({percent:.1f} %)"
+        ax.axhline(percent, color="0.3", linestyle=":", label=line)
+    names = [f"{name}\n(n = {len(own.test_error)})" for name, own in machines.items()]
     ax.set_xticks(range(len(names)), names, fontsize="small", rotation=20)
     ax.set_ylabel("test error (%)")
-    ax.legend(fontsize="x-small")
+    _legend_above(ax)
     return ax
+
+
+def plot_patterns(patterns: PatternSet, ax: Axes | None = None) -> Axes:
+    """The first training patterns side by side: images where N is a square number, else rows."""
+    ax = ax or new_axes()
+    shown, N = patterns.train_patterns[:SHOWN_PATTERNS], patterns.train_patterns.shape[1]
+    side = round(np.sqrt(N))
+    if side**2 == N:
+        images = shown.reshape(-1, side, side).swapaxes(0, 1).reshape(side, -1)
+        ax.imshow(images, cmap="gray")
+        centres = (np.arange(len(shown)) + 0.5) * side - 0.5
+        ax.set_xticks(centres, [f"{label:+.0f}" for label in patterns.train_labels[: len(shown)]])
+        ax.set_yticks([])
+        ax.set_xlabel("label")
+    else:
+        ax.imshow(shown, cmap="gray", aspect="auto", interpolation="none")
+        ax.set_xlabel("input")
+        ax.set_ylabel("training pattern")
+    ax.set_title(patterns.name, fontsize="medium")
+    return ax
+
+
+def _legend_above(ax: Axes) -> None:
+    """A legend above the axes, where it covers no data."""
+    ax.legend(fontsize="x-small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 _MAIN_LINE: dict[str, Any] = {"linestyle": "-", "linewidth": 1.8}
@@ -169,12 +208,16 @@ def _mean_with_band(
     )
     ax.plot(x, mean, color=colour, label=label, **style, **marker)
     if band and len(values) > 1:
-        error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
-        ax.fill_between(x, mean - error, mean + error, color=colour, alpha=0.25, linewidth=0)
+        _band(ax, x, mean, values.std(axis=0, ddof=1) / np.sqrt(len(values)), i)
+
+
+def _band(ax: Axes, x: NDArray, centre: NDArray, error: NDArray, i: int) -> None:
+    colour = COLOURS[i % len(COLOURS)]
+    ax.fill_between(x, centre - error, centre + error, color=colour, alpha=0.25, linewidth=0)
 
 
 def _spread(errors: NDArray) -> NDArray:
-    """Sideways offsets, so that equal errors (multiples of one pattern) do not hide each other."""
+    """Sideways offsets: equal errors (multiples of one pattern) must not hide each other."""
     offsets = np.zeros(len(errors))
     for value in np.unique(errors):
         same = np.flatnonzero(errors == value)
@@ -182,19 +225,17 @@ def _spread(errors: NDArray) -> NDArray:
     return np.clip(offsets, -0.3, 0.3)
 
 
-def plot_training_costs(rows: Sequence[Mapping[str, Any]], axes: NDArray[Any]) -> NDArray[Any]:
+def plot_training_costs(rows: pd.DataFrame, axes: NDArray[Any]) -> NDArray[Any]:
     """Milliseconds per epoch against each size, from the rows of the benchmark.
 
     ``axes`` (n,): one for each size that grows, in the order of the rows.
     """
-    names = list(dict.fromkeys(row["growing"] for row in rows if row["growing"]))
-    for ax, name in zip(axes, names, strict=True):
-        grown = [row for row in rows if row["growing"] == name]
-        sizes = [row[name] for row in grown]
-        ax.loglog(sizes, [row["package"] for row in grown], "o-", color=COLOURS[2])
-        ax.set_xticks(sizes, [str(size) for size in sizes])
+    groups = rows[rows["growing"] != ""].groupby("growing", sort=False)
+    for ax, (name, grown) in zip(axes, groups, strict=True):
+        ax.loglog(grown[name], grown["package"], "o-", color=COLOURS[2])
+        ax.set_xticks(grown[name], [str(size) for size in grown[name]])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel(name)
-        ax.set_title(f"{grown[0]['workers']} worker(s)", fontsize="small")
+        ax.set_title(f"{grown['workers'].iloc[0]} worker(s)", fontsize="small")
     axes[0].set_ylabel("ms per epoch of rsgd-fast")
     return axes

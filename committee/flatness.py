@@ -3,15 +3,16 @@
     δE(σ) = ⟨E(w∘(1 + σz))⟩_z − E(w),   z_ki i.i.d. standard Gaussian,
 
 the mean training error of the machine with multiplicative noise on its weights, minus its own.
-Low is flat. For the committee the average over z is known in closed form: given a pattern, the
+Low is flat. For the committee the average over z is known in closed form. Given a pattern, the
 K pre-activations are independent Gaussians with mean ``w_k·x`` and standard deviation
-``σ ‖w_k∘x‖``, so each hidden unit is right with a known probability, and the number of right
-ones is Poisson-binomial.
+``σ ‖w_k∘x‖``. So each hidden unit is right with a known probability, and the number of right
+units is Poisson-binomial.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,13 +21,17 @@ from committee.machine import error_rate, predict_from_preactivations
 from message_passing.output_node import Majority
 from message_passing.tools.validation import check_labels, check_patterns, check_weights
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 DEFAULT_SIGMAS = np.linspace(0.0, 1.5, 31)
 SAMPLES_AT_ONCE = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LocalEnergyProfile:
-    """Local energy as a function of the intensity of the noise; of one machine or of several.
+    """Local energy as a function of the intensity of the noise, of one machine or of several.
 
     Attributes
     ----------
@@ -49,17 +54,58 @@ class LocalEnergyProfile:
     reference_error: NDArray[np.float64]
     samples: int
 
-    def at(self, sigma: float) -> NDArray[np.float64]:
-        """δE (...) at one σ, interpolated linearly between the computed ones."""
-        if not self.sigma[0] <= sigma <= self.sigma[-1]:
+    def at(self, sigma: ArrayLike) -> NDArray[np.float64]:
+        """δE at other noise intensities, interpolated linearly between the computed ones.
+
+        Parameters
+        ----------
+        sigma : array of any shape, or a number
+
+        Returns
+        -------
+        array (..., shape of ``sigma``)
+
+        Raises ``ValueError`` outside the range where the profile was computed.
+        """
+        wanted = np.asarray(sigma, dtype=np.float64)
+        first, last = self.sigma[0], self.sigma[-1]
+        if not np.all((wanted >= first) & (wanted <= last)):
             raise ValueError(
-                f"sigma is {sigma}; a number in [{self.sigma[0]:g}, {self.sigma[-1]:g}], where "
-                "the profile was computed, was expected."
+                f"sigma is {wanted}; numbers in [{first:g}, {last:g}], where the profile was "
+                "computed, were expected."
             )
-        right = int(np.clip(np.searchsorted(self.sigma, sigma), 1, len(self.sigma) - 1))
-        left = right - 1
-        part = (sigma - self.sigma[left]) / (self.sigma[right] - self.sigma[left])
+        right = np.clip(np.searchsorted(self.sigma, wanted), 1, max(len(self.sigma) - 1, 1))
+        left, right = right - 1, np.minimum(right, len(self.sigma) - 1)
+        width = np.where(right > left, self.sigma[right] - self.sigma[left], 1.0)
+        part = (wanted - self.sigma[left]) / width
         return (1 - part) * self.local_energy[..., left] + part * self.local_energy[..., right]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each machine and σ: machine, sigma, local_energy and its standard error."""
+        import pandas as pd
+
+        machines = self.reference_error.size
+        return pd.DataFrame(
+            {
+                "machine": np.repeat(np.arange(machines), len(self.sigma)),
+                "sigma": np.tile(self.sigma, machines),
+                "local_energy": self.local_energy.ravel(),
+                "local_energy_standard_error": self.standard_error.ravel(),
+            }
+        )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """δE against σ."""
+        from committee.figures import plot_local_energy
+
+        return plot_local_energy(self, ax)
+
+    def __repr__(self) -> str:
+        how = f"{self.samples} samples" if self.samples else "exact"
+        return (
+            f"{type(self).__name__}({self.reference_error.size} machines, {len(self.sigma)} σ "
+            f"from {self.sigma[0]:g} to {self.sigma[-1]:g}, {how})"
+        )
 
 
 def local_energy(
@@ -80,10 +126,10 @@ def local_energy(
     sigmas : (S,)
         Noise intensities ≥ 0, increasing.
     samples : int, optional
-        By default the average over the noise is exact. With a number, so many noise vectors
-        are drawn for each machine (the same ones for all σ), as in the paper.
+        Number of noise vectors drawn for each machine, the same for all σ, as in the paper. By
+        default the average over the noise is exact.
     seed : int
-        Of those noise vectors; each machine has its own.
+        Of the noise vectors. Each machine has its own.
 
     Raises
     ------
@@ -98,7 +144,9 @@ def local_energy(
     if samples is not None and samples < 2:
         raise ValueError(f"samples is {samples}; at least 2, or None (exact), was expected.")
 
-    machines = weights.reshape(-1, *weights.shape[-2:])
+    # A power of two for each row, which rounds nothing: squares neither overflow nor vanish.
+    exponents = np.frexp(np.abs(weights).max(axis=-1, keepdims=True))[1]
+    machines = np.ldexp(weights, -exponents).reshape(-1, *weights.shape[-2:])
     errors = np.zeros((2, len(machines), len(sigmas)))  # mean, standard error
     for i, child in enumerate(np.random.SeedSequence(seed).spawn(len(machines))):
         if samples is None:
@@ -107,11 +155,11 @@ def local_energy(
             rng = np.random.default_rng(child)
             drawn = sampled_noisy_errors(machines[i], patterns, labels, sigmas, samples, rng)
             errors[:, i] = drawn.mean(axis=0), drawn.std(axis=0, ddof=1) / np.sqrt(samples)
-    reference = np.asarray(error_rate(weights, patterns, labels))
+    reference = np.asarray(error_rate(machines, patterns, labels)).reshape(weights.shape[:-2])
     mean, standard_error = errors.reshape(2, *weights.shape[:-2], len(sigmas))
     return LocalEnergyProfile(
         sigma=sigmas,
-        local_energy=mean - reference[..., None],
+        local_energy=mean - reference[..., None] + 0.0,  # 0.0 in place of -0.0
         standard_error=standard_error,
         reference_error=reference,
         samples=samples or 0,
@@ -128,9 +176,11 @@ def exact_noisy_errors(
 
     Given the pattern, ``u_k ~ N(w_k·x, σ² ‖w_k∘x‖²)``: the output node of message passing.
     """
-    fields, unit_variance = weights @ patterns.T, weights**2 @ patterns.T**2
+    preactivations, unit_variance = weights @ patterns.T, weights**2 @ patterns.T**2
     node = Majority()
-    log_right = [node.moments(fields, s**2 * unit_variance, labels).log_evidence for s in sigmas]
+    log_right = [
+        node.moments(preactivations, s**2 * unit_variance, labels).log_evidence for s in sigmas
+    ]
     return -np.expm1(log_right).mean(axis=-1)
 
 
@@ -147,7 +197,7 @@ def sampled_noisy_errors(
     The pre-activations are ``w_k·x + σ (w_k∘z_k)·x``: one product serves all σ.
     """
     K, N = weights.shape
-    fields = weights @ patterns.T
+    preactivations = weights @ patterns.T
     # Single precision moves a threshold by 1e-7 of its size: no error rate notices.
     inputs = np.ascontiguousarray(patterns.T, dtype=np.float32)
     small = weights.astype(np.float32)
@@ -157,7 +207,7 @@ def sampled_noisy_errors(
         noise = small * rng.standard_normal((count, K, N), dtype=np.float32)
         shifts = (noise.reshape(-1, N) @ inputs).reshape(count, K, -1)
         for s, sigma in enumerate(sigmas):
-            predictions = predict_from_preactivations(fields + sigma * shifts)
+            predictions = predict_from_preactivations(preactivations + sigma * shifts)
             errors[first : first + count, s] = np.mean(predictions != labels, axis=-1)
     return errors
 

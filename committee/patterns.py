@@ -1,30 +1,43 @@
-"""What a machine learns: a set of training and test patterns with labels."""
+"""What a machine learns: training and test patterns with labels, your own or by name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from message_passing.tools.downloads import DataUnavailableError
 from message_passing.tools.validation import check_labels, check_patterns
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
-@dataclass(frozen=True)
+DATASETS = ("auto", "fashion-mnist", "hidden-manifold", "random", "teacher")
+
+
+@dataclass(frozen=True, repr=False)
 class PatternSet:
     """Training and test patterns, one per row, with labels ±1.
 
     Attributes
     ----------
     train_patterns : (P, N) float64
-        Inputs in {±1}; real inputs are allowed.
+        Inputs in {±1}. Real inputs are allowed.
     train_labels : (P,) float64
         Labels in {±1}.
     test_patterns, test_labels : (T, N), (T,) float64
+        T = 0 where there are none. Test errors are NaN then.
     name : str
         Short name, such as ``"fashion-mnist"``.
     description : str
         One sentence for titles and records: source, seed, sizes.
+    zero_one : bool
+        Accept inputs that are all 0 or 1. Without it they raise ``ValueError``, since they are
+        often ±1 patterns in another coding.
     """
 
     train_patterns: NDArray[np.float64]
@@ -33,10 +46,19 @@ class PatternSet:
     test_labels: NDArray[np.float64]
     name: str
     description: str
+    zero_one: bool = False
 
     def __post_init__(self) -> None:
         train = check_patterns(self.train_patterns, name="train_patterns")
-        test = check_patterns(self.test_patterns, inputs=train.shape[1], name="test_patterns")
+        test = np.asarray(self.test_patterns, np.float64)
+        if len(self.test_labels) or test.shape != (0, train.shape[1]):
+            test = check_patterns(test, inputs=train.shape[1], name="test_patterns")
+        for name, array in (("train_patterns", train), ("test_patterns", test)):
+            if not self.zero_one and np.any(array == 0) and np.all((array == 0) | (array == 1)):
+                raise ValueError(
+                    f"{name} contains 0 and 1 only; -1 and +1 were expected. Pass 2 * X - 1, or "
+                    "zero_one=True to learn the patterns as they are."
+                )
         checked = {
             "train_patterns": train,
             "train_labels": check_labels(self.train_labels, len(train), "train_labels"),
@@ -46,8 +68,166 @@ class PatternSet:
         for field, array in checked.items():
             object.__setattr__(self, field, array)
 
+    @classmethod
+    def from_arrays(
+        cls,
+        X: ArrayLike,
+        y: ArrayLike,
+        X_test: ArrayLike | None = None,
+        y_test: ArrayLike | None = None,
+        *,
+        name: str = "own data",
+        zero_one: bool = False,
+    ) -> PatternSet:
+        """Your own patterns.
+
+        Parameters
+        ----------
+        X, y : (P, N), (P,)
+            Training patterns, ±1 or real, and labels ±1.
+        X_test, y_test : (T, N), (T,), optional
+            Test patterns and labels. Without them test errors are NaN.
+        name : str
+        zero_one : bool
+            Allow patterns that consist of 0 and 1.
+
+        Raises ``ValueError`` for shapes that do not fit, labels other than ±1, NaN, patterns of
+        0 and 1 without ``zero_one``, and one of ``X_test`` and ``y_test`` without the other.
+        """
+        if (X_test is None) != (y_test is None):
+            missing, given = ("X_test", "y_test") if X_test is None else ("y_test", "X_test")
+            raise ValueError(f"{missing} is None, but {given} is given; both were expected.")
+        train = check_patterns(X, name="X")
+        labels = check_labels(y, len(train), name="y")
+        P, N = train.shape
+        test, test_labels = np.empty((0, N)), np.empty(0)
+        if X_test is not None and y_test is not None:
+            test = check_patterns(X_test, N, name="X_test")
+            test_labels = check_labels(y_test, len(test), name="y_test")
+        text = f"{name}: {P} training patterns of {N} inputs, {len(test)} test patterns"
+        return cls(train, labels, test, test_labels, name, text, zero_one)
+
     @property
     def constant_test_error(self) -> float:
         """Test error of the better constant answer: the line that a machine has to beat."""
+        if not len(self.test_labels):
+            return float("nan")
         positive = float(np.mean(self.test_labels > 0))
         return min(positive, 1.0 - positive)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per pattern: split, label, and the inputs 0 to N − 1."""
+        import pandas as pd
+
+        inputs = np.concatenate([self.train_patterns, self.test_patterns])
+        table = pd.DataFrame(inputs, columns=range(inputs.shape[1]))
+        table.insert(0, "label", np.concatenate([self.train_labels, self.test_labels]))
+        sizes = [len(self.train_labels), len(self.test_labels)]
+        table.insert(0, "split", np.repeat(["train", "test"], sizes))
+        return table
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The first training patterns, as images where N is a square number."""
+        from committee.figures import plot_patterns
+
+        return plot_patterns(self, ax)
+
+    def __repr__(self) -> str:
+        P, N = self.train_patterns.shape
+        return f"PatternSet({self.name!r}, P={P}, N={N}, {len(self.test_labels)} test patterns)"
+
+
+def load_patterns(
+    name: str = "auto",
+    size: int = 500,
+    seed: int = 0,
+    directory: str | Path | None = None,
+    balanced: bool = False,
+) -> PatternSet:
+    """Training and test patterns of a data set.
+
+    Parameters
+    ----------
+    name : str
+        "fashion-mnist": Dress against Coat, binarised ([P21] App. B.1). "hidden-manifold": made
+        from the seed, as correlated as images are. "random": i.i.d. "teacher": i.i.d., labelled
+        by a committee machine. "auto": Fashion-MNIST where it can be had, else the hidden
+        manifold; ``name`` and ``description`` of the result say which.
+    size : int
+        Number of training patterns P.
+    seed : int
+        Of the draw.
+    directory : path, optional
+        Folder with the four files of Fashion-MNIST, gzipped or not, itself or in a subfolder
+        ``fashion-mnist``. Without it the environment variable ``WIDE_FLAT_MINIMA_DATA`` and the
+        user's cache are tried, then a download.
+    balanced : bool
+        Draw the same number of training patterns from each class. The rarer class limits it.
+
+    Warns
+    -----
+    UserWarning
+        The files are not the published ones (by SHA-256). The description says so too.
+
+    Raises
+    ------
+    ValueError
+        An unknown name, a size that cannot be had, a corrupt file.
+    DataUnavailableError
+        No Fashion-MNIST in ``directory``, or (not for "auto") nowhere and no download either.
+    """
+    from committee import synthetic
+
+    if name not in DATASETS:
+        raise ValueError(f"name is {name!r}; one of {', '.join(DATASETS)} was expected.")
+    if size < 1:
+        raise ValueError(f"size is {size}; a positive number of patterns was expected.")
+    if balanced and size % 2:
+        raise ValueError(f"size is {size}; an even number was expected with balanced=True.")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; an integer ≥ 0 was expected.")
+    if name in synthetic.MAKERS:
+        if directory is not None:
+            raise ValueError(f"directory is {str(directory)!r}, but {name!r} reads no files.")
+        return synthetic.MAKERS[name](size, seed, balanced)
+    try:
+        return _fashion_mnist(size, seed, directory, balanced)
+    except DataUnavailableError as error:
+        if name != "auto" or directory is not None:
+            advice = "Without any download: --data hidden-manifold."
+            raise DataUnavailableError(str(error).removesuffix("."), advice) from error
+        patterns = synthetic.hidden_manifold(size, seed, balanced)
+        reason = f"{patterns.description} (Fashion-MNIST could not be had: {error.problem})"
+        return replace(patterns, description=reason)
+
+
+def _fashion_mnist(
+    size: int, seed: int, directory: str | Path | None, balanced: bool
+) -> PatternSet:
+    from committee.fashion_mnist import reduced_fashion_mnist
+    from committee.synthetic import choose
+
+    data = reduced_fashion_mnist(directory)
+    train, test = data.train, data.test
+    if size > len(train.labels):
+        raise ValueError(
+            f"size is {size}; Fashion-MNIST has {len(train.labels)} training patterns of the "
+            "two classes after the median filter."
+        )
+    chosen = choose(train.labels, size, balanced, np.random.default_rng(seed))
+    description = (
+        f"Fashion-MNIST, Dress (+1) against Coat (−1), binarised; {len(chosen)} of "
+        f"{len(train.labels)} training patterns{' (balanced)' if balanced else ''} drawn "
+        f"with seed {seed}, {len(test.labels)} test patterns"
+    )
+    if data.unofficial:
+        names = ", ".join(Path(file).name for file in data.unofficial)
+        description += f"; NOT the published files: {names}"
+    return PatternSet(
+        train.patterns[chosen],
+        train.labels[chosen],
+        test.patterns,
+        test.labels,
+        name="fashion-mnist",
+        description=description,
+    )

@@ -1,7 +1,6 @@
 """Do the algorithms differ, and do flatness and test error go together? With error bars.
 
-Everything starts from a table of runs (``run_table``): one row per trained machine, one column
-per measured quantity.
+Everything starts from the runs, ``ExperimentResults.to_frame()``: one row per trained machine.
 """
 
 from __future__ import annotations
@@ -9,71 +8,43 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from committee.results import ExperimentResults
+from committee.results import AlgorithmResults, ExperimentResults
 
-SIGMAS = (0.5, 1.0)
-DISTANCES = (0.1, 0.3)
+if TYPE_CHECKING:
+    import pandas as pd
+
 RESAMPLED_PAIRS = 5_000_000  # in memory at once
+EXACT_ENGINE = "mc"
+DEVIATION_DISTANCES = (0.05, 0.15, 0.3)
 
 
-@dataclass(frozen=True)
-class RunTable:
-    """One row per trained machine.
-
-    Attributes
-    ----------
-    algorithm : (R,) str
-    restart : (R,) int
-    quantities : dict of (R,) arrays
-        "test error", "local energy at 0.5", "local entropy (mc) at 0.1", …; NaN where a run
-        has none (a local entropy that did not converge).
-    """
-
-    algorithm: NDArray[np.str_]
-    restart: NDArray[np.int64]
-    quantities: dict[str, NDArray[np.float64]]
+def quantities(runs: pd.DataFrame) -> list[str]:
+    """The columns that measure a machine: test error, local energies, local entropies."""
+    flatness = ("local_energy_", "local_entropy_")
+    return ["test_error", *(name for name in map(str, runs) if name.startswith(flatness))]
 
 
-def run_table(results: ExperimentResults) -> RunTable:
-    """Measured quantities of all runs."""
-    variants = list(results.variants.values())
-    quantities = {"test error": np.concatenate([v.test_error for v in variants])}
-    for sigma in SIGMAS:
-        quantities[f"local energy at {sigma:g}"] = np.concatenate(
-            [v.profile.at(sigma) for v in variants]
-        )
-    for engine in results.engines:
-        values = np.concatenate([v.local_entropy(engine, np.array(DISTANCES)) for v in variants])
-        for column, distance in enumerate(DISTANCES):
-            quantities[f"local entropy ({engine}) at {distance:g}"] = values[:, column]
-    return RunTable(
-        algorithm=np.concatenate([[v.name] * len(v.restarts) for v in variants]),
-        restart=np.concatenate([v.restarts for v in variants]),
-        quantities=quantities,
-    )
-
-
-def compare_algorithms(table: RunTable) -> list[dict[str, Any]]:
+def compare_algorithms(runs: pd.DataFrame) -> pd.DataFrame:
     """Two-sided Mann-Whitney test of each pair of algorithms, for each quantity.
 
-    Columns: quantity, first, second, n_first, n_second, difference of the means (first minus
-    second) with its standard error, p_value, and p_holm, which is corrected for the number of
-    pairs (Holm) within the quantity. Restart i starts from the same weights with each algorithm;
-    the test does not use that, which makes it conservative if anything.
+    Columns: quantity, first, second, n_first, n_second; difference of the means (first minus
+    second) with its standard error; p_value; p_holm, which is corrected for the number of pairs
+    (Holm) within the quantity. Restart i starts from the same weights with each algorithm. The
+    test does not use that, which makes it conservative if anything.
     """
+    import pandas as pd
+
     rows = []
-    for quantity, values in table.quantities.items():
-        known = np.isfinite(values)
+    for quantity in quantities(runs):
         samples = {
-            name: values[known & (table.algorithm == name)]
-            for name in dict.fromkeys(table.algorithm.tolist())
+            name: group[quantity].dropna().to_numpy()
+            for name, group in runs.groupby("algorithm", sort=False)
         }
         pairs = [
             _compare(quantity, (first, samples[first]), (second, samples[second]))
@@ -81,11 +52,11 @@ def compare_algorithms(table: RunTable) -> list[dict[str, Any]]:
         ]
         corrected = holm([pair["p_value"] for pair in pairs])
         rows += [{**pair, "p_holm": p} for pair, p in zip(pairs, corrected, strict=True)]
-    return rows
+    return pd.DataFrame(rows)
 
 
 def _compare(
-    quantity: str, first: tuple[str, NDArray], second: tuple[str, NDArray]
+    quantity: str, first: tuple[Any, NDArray], second: tuple[Any, NDArray]
 ) -> dict[str, Any]:
     a, b = first[1], second[1]
     enough = min(len(a), len(b)) >= 2
@@ -102,7 +73,9 @@ def _compare(
         "n_first": len(a),
         "n_second": len(b),
         "difference": float(a.mean() - b.mean()) if enough else np.nan,
-        "standard_error": float(np.hypot(stats.sem(a), stats.sem(b))) if enough else np.nan,
+        "difference_standard_error": (
+            float(np.hypot(stats.sem(a), stats.sem(b))) if enough else np.nan
+        ),
         "p_value": p_value,
     }
 
@@ -119,39 +92,30 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def correlate(
-    table: RunTable, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> list[dict[str, Any]]:
+    runs: pd.DataFrame, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
     """Pearson and Spearman correlations of all pairs of quantities over the runs.
 
     ``scope`` is "all runs", or "within algorithms": after the mean of each algorithm is
-    subtracted from its runs. Confidence limits ``low``, ``high`` are from the bootstrap (BCa,
-    runs resampled). Runs that lack one of the two quantities are left out; ``n`` says how many
-    remain. Fewer than five, or a constant quantity, give NaN.
+    subtracted from its runs. The confidence limits ``low`` and ``high`` are from the bootstrap
+    (BCa, runs resampled). Runs that lack one of the two quantities are left out; ``n`` is the
+    number of the others. Fewer than five, or a constant quantity, give NaN.
     """
+    import pandas as pd
+
     rows = []
-    for x_name, y_name in itertools.combinations(table.quantities, 2):
-        x, y = table.quantities[x_name], table.quantities[y_name]
-        both = np.isfinite(x) & np.isfinite(y)
-        x, y, groups = x[both], y[both], table.algorithm[both]
-        centred = _subtract_means(x, groups), _subtract_means(y, groups)
-        for scope, (a, b) in {"all runs": (x, y), "within algorithms": centred}.items():
+    for names in itertools.combinations(quantities(runs), 2):
+        known = runs[["algorithm", *names]].dropna()
+        both = known[[*names]]
+        centred = both - both.groupby(known["algorithm"]).transform("mean")
+        for scope, table in {"all runs": both, "within algorithms": centred}.items():
+            x, y = table.to_numpy().T
             for kind in ("pearson", "spearman"):
-                value, low, high = correlation_with_interval(
-                    kind, a, b, resamples, confidence, seed
-                )
-                rows.append(
-                    {
-                        "first": x_name,
-                        "second": y_name,
-                        "scope": scope,
-                        "kind": kind,
-                        "n": len(a),
-                        "correlation": value,
-                        "low": low,
-                        "high": high,
-                    }
-                )
-    return rows
+                interval = correlation_with_interval(kind, x, y, resamples, confidence, seed)
+                measured = dict(zip(("correlation", "low", "high"), interval, strict=True))
+                about = {"first": names[0], "second": names[1], "scope": scope, "kind": kind}
+                rows.append({**about, "n": len(x), **measured})
+    return pd.DataFrame(rows)
 
 
 def correlation_with_interval(
@@ -209,8 +173,54 @@ def _kendall(x: NDArray, y: NDArray, axis: int = -1) -> NDArray:
 CORRELATIONS: dict[str, Any] = {"pearson": _pearson, "spearman": _spearman, "kendall": _kendall}
 
 
-def _subtract_means(values: NDArray, groups: NDArray) -> NDArray:
-    centred = values.copy()
-    for group in np.unique(groups):
-        centred[groups == group] -= values[groups == group].mean()
-    return centred
+def deviations(results: ExperimentResults) -> pd.DataFrame:
+    """Relative deviation of each engine's Φ_LE from Monte Carlo's, one row per distance.
+
+    Columns: algorithm, engine, distance; ``n``, the runs that have both values; ``deviation``,
+    ΣΦ/ΣΦ_mc − 1 over these runs; ``deviation_standard_error``, what another draw of n runs would
+    change (the scatter of Φ − (1 + deviation) Φ_mc; NaN for n = 1); ``mc_error``, what Monte
+    Carlo's error bars alone contribute. The table is empty without curves of Monte Carlo.
+    """
+    import pandas as pd
+
+    rows = []
+    distances = np.array(DEVIATION_DISTANCES)
+    others = [engine for engine in results.engines if engine != EXACT_ENGINE]
+    for algorithm in results.algorithms.values() if EXACT_ENGINE in results.engines else ():
+        exact = algorithm.local_entropy(EXACT_ENGINE, distances)
+        errors = _exact_errors(algorithm, exact, distances)
+        for engine in others:
+            estimate = algorithm.local_entropy(engine, distances)
+            for column, distance in enumerate(DEVIATION_DISTANCES):
+                known = np.isfinite(exact[:, column]) & np.isfinite(estimate[:, column])
+                about = {"algorithm": algorithm.name, "engine": engine, "distance": distance}
+                values = (table[known, column] for table in (estimate, exact, errors))
+                rows.append({**about, **_deviation(*values)})
+    return pd.DataFrame(rows)
+
+
+def _deviation(
+    estimate: NDArray[np.float64], exact: NDArray[np.float64], errors: NDArray[np.float64]
+) -> dict[str, Any]:
+    n, total = len(exact), abs(exact.sum())
+    ratio = estimate.sum() / exact.sum() if total else np.nan
+    scatter = np.std(estimate - ratio * exact, ddof=1) if n > 1 and total else np.nan
+    return {
+        "n": n,
+        "deviation": ratio - 1,
+        "deviation_standard_error": np.sqrt(n) * scatter / total if total else np.nan,
+        "mc_error": ratio * np.sqrt(np.sum(errors**2)) / total if total else np.nan,
+    }
+
+
+def _exact_errors(
+    algorithm: AlgorithmResults, known: NDArray[np.float64], distances: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Monte Carlo's standard errors where Φ_LE is ``known`` (finite)."""
+    errors = np.full_like(known, np.nan)
+    for row, restart in enumerate(algorithm.restarts):
+        inside = np.isfinite(known[row])
+        if np.any(inside):
+            curve = algorithm.curves[EXACT_ENGINE][int(restart)]
+            errors[row, inside] = curve.standard_error_at(distances[inside])
+    return errors

@@ -1,7 +1,7 @@
 """Patterns made from a seed, no download: a hidden manifold, i.i.d. patterns, a teacher.
 
-Every maker returns training and test patterns of the same distribution. The first patterns of a
-larger training set are those of a smaller one with the same seed.
+Every maker returns training and test patterns of the same distribution. A larger training set
+begins with the patterns of a smaller one with the same seed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from scipy.stats import norm
 
 from committee.machine import predict
 from committee.patterns import PatternSet
+from message_passing.example_machines import LATENT_DIMENSIONS, HiddenManifold
 
 Sample = tuple[NDArray, NDArray]
 
@@ -22,9 +23,6 @@ TEST_SIZE = 1000
 TEACHER_UNITS = 9
 
 # The hidden manifold, matched to 500 binarised images of the reduced Fashion-MNIST.
-LATENT_DIMENSIONS = 30
-LATENT_DECAY = 1.15
-BIAS_SCALE = 2.2
 POSITIVE_FRACTION = 0.11
 
 
@@ -53,16 +51,13 @@ def hidden_manifold(size: int = 500, seed: int = 0, balanced: bool = False) -> P
     there: a constant answer has about 11 % test error, and has to be beaten.
     """
     shared, train, test = _generators(seed, 3)
-    F = shared.normal(size=(INPUTS, LATENT_DIMENSIONS))
-    b = BIAS_SCALE * shared.normal(size=INPUTS)
-    variance = np.arange(1, LATENT_DIMENSIONS + 1) ** -LATENT_DECAY
-    scale = np.sqrt(variance / variance.sum())
-    v = scale * shared.normal(size=LATENT_DIMENSIONS)
-    threshold = np.linalg.norm(v * scale) * norm.ppf(1.0 - POSITIVE_FRACTION)
+    manifold = HiddenManifold.draw(INPUTS, shared)
+    v = manifold.scale * shared.normal(size=LATENT_DIMENSIONS)
+    threshold = np.linalg.norm(v * manifold.scale) * norm.ppf(1.0 - POSITIVE_FRACTION)
 
     def sample(rng: np.random.Generator, count: int) -> Sample:
-        z = scale * rng.normal(size=(count, LATENT_DIMENSIONS))
-        return _sign(z @ F.T + b), _sign(z @ v - threshold)
+        z, patterns = manifold.sample(count, rng)
+        return patterns, _sign(z @ v - threshold)
 
     return _assemble(
         "hidden-manifold",
@@ -163,3 +158,10 @@ def _generators(seed: int, count: int) -> list[np.random.Generator]:
 
 def _sign(x: NDArray) -> NDArray[np.float64]:
     return np.copysign(1.0, x)
+
+
+MAKERS: dict[str, Callable[[int, int, bool], PatternSet]] = {
+    "hidden-manifold": hidden_manifold,
+    "random": random_patterns,
+    "teacher": teacher_patterns,
+}

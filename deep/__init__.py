@@ -1,30 +1,35 @@
 """Entropy-SGD and Replicated-SGD for deep networks, on torch."""
 
-from deep.config import TrainingConfig
-from deep.correlations import correlation_report
-from deep.flatness import local_energy
-from deep.hessian import hessian_spectrum, hessian_trace
-from deep.images.datasets import load_images
-from deep.local_entropy import local_entropy_curve
-from deep.models import build_model
-from deep.optimizers.entropy_sgd import EntropySGD
-from deep.optimizers.focusing import AutomaticFocusing
-from deep.optimizers.replicated_sgd import ReplicatedSGD
-from deep.recipes import recipe
-from deep.training import train
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "AutomaticFocusing",
-    "EntropySGD",
-    "ReplicatedSGD",
-    "TrainingConfig",
-    "build_model",
-    "correlation_report",
-    "hessian_spectrum",
-    "hessian_trace",
-    "load_images",
-    "local_energy",
-    "local_entropy_curve",
-    "recipe",
-    "train",
-]
+# Each name is imported when it is first used: torch takes seconds.
+_MODULES = {
+    "AutomaticFocusing": "deep.optimizers.gamma",
+    "EntropySGD": "deep.optimizers.entropy_sgd",
+    "ReplicatedSGD": "deep.optimizers.replicated_sgd",
+    "Run": "deep.run",
+    "TrainingConfig": "deep.config",
+    "build_model": "deep.models",
+    "correlation_report": "deep.correlations",
+    "hessian_spectrum": "deep.hessian",
+    "hessian_trace": "deep.hessian",
+    "load_images": "deep.images.datasets",
+    "local_energy": "deep.flatness",
+    "local_entropy_curve": "deep.local_entropy",
+    "recipe": "deep.recipes",
+    "runs": "deep.run",
+    "train": "deep.training",
+}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'deep' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
+import pandas as pd
 import torch
-from torch import nn
+import tyro
 
-from deep.held_memory import bytes_held
-from deep.models import build_model
-from deep.optimizers.entropy_sgd import EntropySGD
-from deep.optimizers.replicated_sgd import ReplicatedSGD
-from deep.place import Place
-from deep.standard_error import standard_error
+from deep.algorithms import Algorithm, Esgd, Rsgd, Sgd, check_numbers
+from deep.config import TrainingConfig
+from deep.device import Device
+from deep.images.datasets import synthetic_images
+from deep.model_state import bytes_held
+from deep.training import Training
+from message_passing.tools.files import write_json
 from message_passing.tools.hardware import describe_hardware
+from message_passing.tools.tables import ERROR, to_markdown
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is timed: random images, Nesterov momentum, published L and y."""
+    """What is timed: training steps on synthetic images, Nesterov momentum, published L and y."""
 
     model: str = "resnet18"
     """smallconvnet, resnet18, resnet110, pyramidnet272, efficientnet_b0, resnet50, densenet121."""
@@ -44,100 +46,91 @@ class BenchmarkOptions:
     """auto, float32, bf16."""
 
     def __post_init__(self) -> None:
-        least = {"batch_size": 1, "steps": 1, "repeats": 2, "replicas": 1, "inner_steps": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least {bound} was expected.")
+        check_numbers(self, positive=("batch_size", "steps", "replicas", "inner_steps"))
+        if self.repeats < 2:
+            raise ValueError(f"repeats is {self.repeats}; at least 2 was expected.")
 
 
-def benchmark(options: BenchmarkOptions) -> list[dict[str, Any]]:
-    """Seconds per minibatch (gradient and its share of all else) and overhead over plain SGD.
+@dataclass(frozen=True)
+class BenchmarkCommand:
+    """Time sgd, esgd and rsgd on the same network; prints hardware, versions and a table."""
+
+    options: Annotated[BenchmarkOptions, tyro.conf.arg(name="")] = field(
+        default_factory=BenchmarkOptions
+    )
+    out: Path | None = None
+    """JSON file for the numbers."""
+
+
+def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
+    """Milliseconds per minibatch of a training step, and the overhead over plain SGD.
 
     The overhead compares a step of Replicated-SGD with y plain steps and an outer step of
     Entropy-SGD with L plain steps; it is a mean of ratios of repetitions that followed each other.
-    Errors are standard errors over the repetitions. Memory is that of weights, gradients and
+    Errors are standard errors over the repetitions. Memory counts weights, gradients and
     optimizer state.
     """
-    place = Place(options.device, options.precision)
-    runs = {
-        "sgd": _Timed("sgd", options, place),
-        "esgd": _Timed("esgd", options, place),
-        f"rsgd y={options.replicas}": _Timed("rsgd", options, place),
+    device = Device(options.device, options.precision)
+    focusing: dict[str, Any] = {"gamma": 0.1, "gamma_growth": 1.0}
+    algorithms: dict[str, Algorithm] = {
+        "sgd": Sgd(),
+        "esgd": Esgd(**focusing, inner_lr=1e-4, inner_steps=options.inner_steps),
+        f"rsgd y={options.replicas}": Rsgd(
+            **focusing, replicas=options.replicas, coupling_period=options.coupling_period
+        ),
     }
+    runs = {name: _training(own, options, device) for name, own in algorithms.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(options.repeats + 1):
-        for name, run in runs.items():
-            seconds = run.seconds_per_minibatch(options.steps)
-            if repeat > 0:
-                times[name].append(seconds)
-    rows = []
-    for name, run in runs.items():
-        ratios = [own / plain - 1 for own, plain in zip(times[name], times["sgd"], strict=True)]
-        error, ratio_error = standard_error(times[name]), standard_error(ratios)
-        assert error is not None and ratio_error is not None  # of two repetitions and more
-        rows.append(
-            {
-                "optimizer": name,
-                "minibatches_per_second": 1 / statistics.mean(times[name]),
-                "milliseconds": 1e3 * statistics.mean(times[name]),
-                "se_milliseconds": 1e3 * error,
-                "overhead_percent": 100 * statistics.mean(ratios),
-                "se_overhead_percent": 100 * ratio_error,
-                "memory_MiB": bytes_held(run.models, run.optimizer) / 2**20,
-            }
-        )
-    return rows
+        for name, training in runs.items():
+            steps = range(repeat * options.steps, (repeat + 1) * options.steps)
+            milliseconds = _milliseconds(training, steps)
+            if repeat > 0:  # the first one warms up
+                times[name].append(milliseconds)
+    table = pd.DataFrame(times)
+    overhead = 100 * (table.div(table["sgd"], axis=0) - 1)
+    return pd.DataFrame(
+        {
+            "optimizer": [*runs],
+            "minibatches_per_second": 1e3 / table.mean().to_numpy(),
+            "milliseconds": table.mean().to_numpy(),
+            "milliseconds" + ERROR: table.sem().to_numpy(),
+            "overhead_percent": overhead.mean().to_numpy(),
+            "overhead_percent" + ERROR: overhead.sem().to_numpy(),
+            "memory_MiB": [
+                bytes_held(run.models, run.method.optimizer) / 2**20 for run in runs.values()
+            ],
+        }
+    )
 
 
-def hardware(options: BenchmarkOptions) -> dict[str, str]:
-    """What it ran on."""
-    return {
-        **describe_hardware(),
-        "device": Place(options.device).name(),
-        "threads": str(torch.get_num_threads()),
-    }
+def show(chosen: BenchmarkCommand) -> None:
+    """Print the benchmark, and keep it."""
+    device = Device(chosen.options.device).name()
+    hardware = describe_hardware() | {"device": device, "threads": str(torch.get_num_threads())}
+    for key, value in hardware.items():
+        print(f"{key:>18}: {value}")
+    table = benchmark(chosen.options)
+    print(f"{chosen.options}\n\n{to_markdown(table)}\n±: standard error over the repetitions")
+    if chosen.out is not None:
+        write_json(chosen.out, {"hardware": hardware, "rows": table.to_dict("records")})
 
 
-class _Timed:
-    """A network (or replicas of it) and its optimizer on one fixed minibatch of noise."""
+def _training(algorithm: Algorithm, options: BenchmarkOptions, device: Device) -> Training:
+    lr = 0.5 if algorithm.name == "esgd" else 1e-4
+    config = TrainingConfig(
+        model=options.model, algorithm=algorithm, batch_size=options.batch_size, lr=lr,
+        lr_drops=(), weight_decay=0.0, padding=0, flip=False,
+    )  # fmt: skip
+    images = synthetic_images(options.batch_size, 1).to(device.torch)
+    return Training(config, images, device)
 
-    def __init__(self, algorithm: str, options: BenchmarkOptions, place: Place) -> None:
-        self.place = place
-        base = partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True)
-        torch.manual_seed(0)
-        count = options.replicas if algorithm == "rsgd" else 1
-        self.models = [build_model(options.model, 10).to(place.device) for _ in range(count)]
-        self.images = torch.randn(options.batch_size, 3, 32, 32, device=place.device)
-        self.images = self.images.contiguous(memory_format=torch.channels_last)
-        for model in self.models:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.labels = torch.randint(10, (options.batch_size,), device=place.device)
-        self.optimizer: torch.optim.Optimizer
-        if algorithm == "sgd":
-            self.optimizer = base(self.models[0].parameters(), lr=1e-4)
-        elif algorithm == "esgd":
-            self.optimizer = EntropySGD(
-                self.models[0].parameters(), base, lr=0.5, inner_lr=1e-4, gamma=0.1,
-                inner_steps=options.inner_steps,
-            )  # fmt: skip
-        else:
-            self.optimizer = ReplicatedSGD(
-                self.models, base, lr=1e-4, gamma=0.1, coupling_period=options.coupling_period
-            )
 
-    def seconds_per_minibatch(self, steps: int) -> float:
-        self._wait()
-        start = time.perf_counter()
-        for _ in range(steps):
-            self.optimizer.zero_grad()
-            for model in self.models:
-                with self.place.autocast():
-                    output = model(self.images)
-                nn.functional.cross_entropy(output.float(), self.labels).backward()
-            self.optimizer.step()
-        self._wait()
-        return (time.perf_counter() - start) / (steps * len(self.models))
-
-    def _wait(self) -> None:
-        if self.place.gpu:
-            torch.cuda.synchronize(self.place.device)
+def _milliseconds(training: Training, steps: range) -> float:
+    """Per minibatch: of the replicas together."""
+    start = time.perf_counter()
+    for step in steps:
+        training.step(step)
+    if training.device.gpu:
+        torch.cuda.synchronize(training.device.torch)
+    return 1e3 * (time.perf_counter() - start) / (len(steps) * len(training.models))

@@ -1,7 +1,8 @@
-"""Checkpoints of a run: all replicas in one file, whatever processes hold them."""
+"""Files of tensors: checkpoints with all replicas in one file, and networks."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,45 +11,42 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from deep.optimizers.peers import Peer
+from deep.methods import Method
 from deep.optimizers.replicas import guarded
-from deep.optimizers.replicated_sgd import ReplicatedSGD
 from message_passing.tools.files import write_atomically
 
 CHECKPOINT = "checkpoint.pt"
+AGAIN = "Delete it: the run then starts again."
 
 
 def save_checkpoint(
     folder: Path,
     models: Sequence[nn.Module],
-    optimizer: torch.optim.Optimizer | Peer,
+    method: Method,
     progress: dict[str, Any],
     group: Any | None = None,
 ) -> None:
-    """Write models, optimizer and ``progress``, atomically; the first process writes for all.
+    """Write models, optimizers and ``progress``, atomically; the first process writes for all.
 
     With a (gloo) ``group`` every process contributes its replicas and has to call this.
     """
-    states = [_on_cpu(model.state_dict()) for model in models]
-    optimizer_state = _on_cpu(optimizer.state_dict())
+    own = _on_cpu([model.state_dict() for model in models]), _on_cpu(method.state_dict())
+    parts: list[Any] | None = [own]
     if group is not None:
         first = dist.get_rank(group) == 0
-        gathered: list[Any] | None = [None] * dist.get_world_size(group) if first else None
-        bases = optimizer_state["bases"]
-        guarded(lambda: dist.gather_object((states, bases), gathered, dst=0, group=group))
-        if gathered is None:
-            return
-        states = [state for part, _ in gathered for state in part]
-        optimizer_state["bases"] = [base for _, part in gathered for base in part]
-    content = {"models": states, "optimizer": optimizer_state, "progress": progress}
-    write_atomically(folder / CHECKPOINT, lambda file: torch.save(content, file))
+        parts = [None] * dist.get_world_size(group) if first else None
+        guarded(lambda: dist.gather_object(own, parts, dst=0, group=group))
+    if parts is not None:
+        content = {
+            "models": [state for states, _ in parts for state in states],
+            "optimizer": method.joined([state for _, state in parts]),
+            "progress": progress,
+        }
+        _write(folder / CHECKPOINT, content)
 
 
 def load_checkpoint(
-    folder: Path,
-    models: Sequence[nn.Module],
-    optimizer: torch.optim.Optimizer | Peer,
-    indices: Sequence[int],
+    folder: Path, models: Sequence[nn.Module], method: Method, indices: Sequence[int]
 ) -> dict[str, Any] | None:
     """Restore the replicas with these indices; returns ``progress``, None without a checkpoint.
 
@@ -57,31 +55,34 @@ def load_checkpoint(
     path = folder / CHECKPOINT
     if not path.exists():
         return None
-    content = load_file(path)
+    content = load_file(path, AGAIN)
     try:
         for index, model in zip(indices, models, strict=True):
             model.load_state_dict(content["models"][index])
-        state = content["optimizer"]
-        if isinstance(optimizer, ReplicatedSGD):
-            state = {**state, "bases": [state["bases"][index] for index in indices]}
-        optimizer.load_state_dict(state)
+        method.load_state_dict(content["optimizer"], indices)
+        return content["progress"]
     except (RuntimeError, KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{path} belongs to another model: {error}") from error
-    return content["progress"]
 
 
-def save_model(path: Path, model: nn.Module, about: dict[str, Any]) -> None:
+def save_network(path: Path, model: nn.Module, about: dict[str, Any]) -> None:
     """Write the weights of a network with what is known about it."""
-    content = {"model": _on_cpu(model.state_dict()), "about": about}
-    write_atomically(path, lambda file: torch.save(content, file))
+    _write(path, {"model": _on_cpu(model.state_dict()), "about": about})
 
 
-def load_file(path: Path) -> dict[str, Any]:
-    """A file of tensors and plain values. Raises ``ValueError`` where it is broken."""
+def load_file(path: Path, advice: str) -> dict[str, Any]:
+    """A file of tensors and plain values. Raises ``ValueError``, with ``advice``, if broken."""
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # a broken file can make the unpickler raise anything
-        raise ValueError(f"{path} cannot be read: {error}; delete it to start again.") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} cannot be read ({reason}). {advice}") from error
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError that names no file
+    torch.save(content, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def _on_cpu(value: Any) -> Any:

@@ -1,50 +1,49 @@
-"""What is trained and how: one frozen object per run, the same in a notebook and on a command."""
+"""What is trained and how: one frozen object per run, in Python and on the command line.
+
+The settings that only one algorithm has are in ``algorithms``. Nothing here needs torch.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
-import torch
-import tyro
+from deep.algorithms import KINDS, Algorithm, Sgd, check_number, check_numbers
+from message_passing.tools.files import content_hash
+from message_passing.tools.run_folder import as_json
 
-from committee.schedules import Cosine, Exponential
-from deep.images.augmentation import Preprocessing
-from deep.images.datasets import ImageData
-from deep.optimizers.base_optimizers import Base
-from deep.optimizers.focusing import AutomaticFocusing, Gamma
-
-Algorithm = Literal[
-    "sgd", "rsgd", "esgd", "rsgd-xy", "lookahead", "sam", "asam", "swa", "schedulefree"
-]
-ALGORITHMS: tuple[Algorithm, ...] = ("sgd", "rsgd", "esgd", "rsgd-xy")  # of Table 1
-PEERS: tuple[Algorithm, ...] = ("lookahead", "sam", "asam", "swa", "schedulefree")
+DATASETS = ("cifar10", "cifar100", "tinyimagenet", "synthetic")
+CompileMode = Literal["off", "default", "reduce-overhead"]
+Precision = Literal["auto", "float32", "bf16"]
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """One training run.
 
-    Time is counted in passes over the training data. A pass of ``rsgd`` is shared by its y
-    replicas, every minibatch of the inner loops of ``esgd`` counts, and so does each of the two
-    gradients of a step of ``sam``: runs with the same ``passes`` have evaluated as many
-    gradients. Only with ``rsgd-xy`` does each replica make all the passes. Learning rate drops
-    and focusing stretch along.
+    Time is counted in passes over the training data, so that runs with the same ``passes``
+    evaluate as many gradients: a pass of rsgd is shared by its y replicas, every minibatch of
+    the inner loops of esgd counts, and so does each of the two gradients of a step of sam. Only
+    with rsgd-xy does each replica make all the passes.
     """
 
     dataset: str = "cifar10"
-    """cifar10, cifar100, tinyimagenet, synthetic, or the path of an image-folder archive."""
+    """cifar10, cifar100, tinyimagenet, synthetic, or the path of an image-folder archive: a
+    folder or tar file with train/CLASS/* and test/CLASS/*. An archive is known by its content, so
+    that it may be moved."""
     model: str = "smallconvnet"
     """smallconvnet, resnet18, resnet110, pyramidnet272, efficientnet_b0, resnet50, densenet121."""
-    model_options: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
-    """Options of the model, e.g. stem cifar."""
-    algorithm: Algorithm = "sgd"
+    model_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the model by name and value, e.g. stem cifar."""
+    algorithm: Algorithm = field(default_factory=Sgd)
     """sgd; rsgd: replicas share the passes; esgd; rsgd-xy: each replica makes all passes; or a
-    peer of these: lookahead, sam, asam, swa, schedulefree."""
+    baseline: lookahead, sam, asam, swa, schedulefree."""
     passes: float = 300
-    """Passes over the training data."""
+    """Passes over the training data; learning rate drops and focusing stretch along."""
     batch_size: int = 128
     """Images per minibatch."""
     lr: float = 0.01
@@ -77,75 +76,25 @@ class TrainingConfig:
     """Augmentation policy: autoaugment-cifar10, fast-autoaugment-imagenet, a JSON file, or none."""
     cutout: int = 0
     """Pixels of the side of Cutout's square; 0: none."""
-    seed: Annotated[int, tyro.conf.Suppress] = 0
-    """Of the initial weights, minibatches, augmentation and noise."""
     snapshots: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75)
     """Fractions of the run after which the network is kept, for flatness along training."""
-
-    gamma: float | None = None
-    """γ0 of rsgd and esgd (cosine: the final value); none: measured."""
-    gamma_growth: float = 1e4
-    """Factor by which γ grows over the run (exponential focusing)."""
-    focusing: Literal["exponential", "cosine"] = "exponential"
-    """How γ grows."""
-    replicas: int = 3
-    """Number y of replicas of rsgd."""
-    coupling_period: int = 10
-    """Steps K from one coupling of the replicas to the next."""
-    late_coupling_period: int = 10
-    """K after late_coupling_from."""
-    late_coupling_from: float = 0
-    """Passes after which K is late_coupling_period; 0: never."""
-    coupling: Literal["explicit", "implicit"] = "explicit"
-    """Elastic kick through the base optimizer, or its implicit form, which is always stable."""
-    inner_lr: float = 0.02
-    """Learning rate η' of esgd's inner loop."""
-    inner_steps: int = 5
-    """Minibatches L of esgd's inner loop."""
-    noise: float = 1e-4
-    """Noise ε of esgd's inner loop."""
-    averaging: float = 0.75
-    """Memory α of esgd's running average."""
-
-    lookahead_steps: int = 5
-    """Steps k of lookahead from one slow step to the next."""
-    lookahead_rate: float = 0.8
-    """Length α < 1 of the slow step of lookahead; 1 would be the base optimizer's."""
-    sam_radius: float = 0.05
-    """Radius ρ of the perturbation of sam and asam."""
-    swa_from: float = 0.5
-    """Fraction of the run from which on swa averages the weights, once a pass."""
-    schedulefree_warmup: float = 0.05
-    """Fraction of the run in which the learning rate of schedulefree grows from 0."""
+    seed: int = 0
+    """Of the initial weights, minibatches, augmentation and noise."""
 
     def __post_init__(self) -> None:
-        known = ALGORITHMS + PEERS
-        if self.algorithm not in known:
-            raise ValueError(f"algorithm is {self.algorithm!r}; one of {known} was expected.")
-        positive = (
-            "passes", "batch_size", "lr_factor", "gamma_growth", "replicas", "inner_steps",
-            "coupling_period", "late_coupling_period", "lookahead_steps",
-        )  # fmt: skip
-        others = (
-            "lr", "inner_lr", "weight_decay", "noise", "padding", "image_size", "cutout",
-            "sam_radius",
-        )  # fmt: skip
-        for name in (*positive, *others, "late_coupling_from"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0 and (value > 0 or name not in positive)):
-                bound = "positive" if name in positive else "non-negative"
-                raise ValueError(f"{name} is {value}; a {bound} number was expected.")
-        for name in ("momentum", "lookahead_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; a number in [0, 1) was expected."
-                )
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov is True with momentum 0; a positive momentum was expected.")
+        check_numbers(
+            self,
+            positive=("passes", "batch_size", "lr_factor"),
+            non_negative=("lr", "weight_decay", "padding", "image_size", "cutout"),
+            below_one=("momentum",),
+        )
         if self.optimizer not in ("sgd", "rmsprop"):
             raise ValueError(f"optimizer is {self.optimizer!r}; 'sgd' or 'rmsprop' was expected.")
-        if self.optimizer == "rmsprop" and self.nesterov:
-            raise ValueError("nesterov is True with optimizer 'rmsprop', which has none.")
+        if self.nesterov and (self.momentum == 0 or self.optimizer == "rmsprop"):
+            raise ValueError(
+                f"nesterov is True with optimizer {self.optimizer!r} and momentum "
+                f"{self.momentum}; 'sgd' with a positive momentum was expected."
+            )
         if self.lr_schedule not in ("drops", "cosine"):
             raise ValueError(
                 f"lr_schedule is {self.lr_schedule!r}; 'drops' or 'cosine' was expected."
@@ -162,46 +111,23 @@ class TrainingConfig:
             raise ValueError(
                 f"snapshots is {self.snapshots}; fractions between 0 and 1 were expected."
             )
-        for name in ("swa_from", "schedulefree_warmup"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; a number from 0 to 1 was expected."
-                )
-        if self.algorithm == "schedulefree" and (self.optimizer != "sgd" or self.momentum == 0):
-            raise ValueError(
-                f"optimizer is {self.optimizer!r} with momentum {self.momentum}; 'sgd' with a "
-                "positive momentum was expected by schedulefree, which takes its place."
-            )
-        if self.focusing == "cosine" and self.gamma is None:
-            raise ValueError("gamma is not given; cosine focusing needs its final value.")
+        self.algorithm.check(self)
 
     @property
-    def replicated(self) -> bool:
-        """Whether this is Replicated-SGD."""
-        return self.algorithm in ("rsgd", "rsgd-xy")
+    def dataset_name(self) -> str:
+        """Name of the data set, without the folder and the suffixes of an archive."""
+        return Path(self.dataset).name.split(".")[0]
 
     @property
-    def gradients_per_step(self) -> int:
-        """Gradients of a minibatch that a step evaluates: y of Replicated-SGD, 2 of SAM."""
-        if self.replicated:
-            return self.replicas
-        return 2 if self.algorithm in ("sam", "asam") else 1
+    def title(self) -> str:
+        """Data set, model, algorithm and seed."""
+        return f"{self.dataset_name}, {self.model}, {self.algorithm.name}, seed {self.seed}"
 
     def steps(self, batches_per_pass: int) -> int:
         """Optimizer steps of the run: minibatches per replica."""
-        share = 1 if self.algorithm == "rsgd-xy" else self.gradients_per_step
+        own = self.algorithm
+        share = own.gradients_per_step // own.passes_per_epoch
         return max(1, round(self.passes * batches_per_pass / share))
-
-    def stretched(self, passes: float) -> TrainingConfig:
-        """The same run in more or fewer passes: drops at the same fractions of it."""
-        scale = passes / self.passes
-        return replace(
-            self,
-            passes=passes,
-            lr_drops=tuple(drop * scale for drop in self.lr_drops),
-            warmup_passes=self.warmup_passes * scale,
-            late_coupling_from=self.late_coupling_from * scale,
-        )
 
     def learning_rate(self, fraction: float) -> float:
         """η after a fraction of the run."""
@@ -214,59 +140,97 @@ class TrainingConfig:
         drops = sum(passes >= drop - 1e-9 * self.passes for drop in self.lr_drops)
         return self.lr * self.lr_factor**drops
 
-    def gamma_schedule(self, steps: int) -> Gamma:
-        """γ as a function of the steps, or outer steps, taken."""
-        total = steps / self.inner_steps if self.algorithm == "esgd" else steps
-        if self.focusing == "cosine":
-            assert self.gamma is not None
-            return Cosine(self.gamma, total)
-        if self.gamma is None:
-            return AutomaticFocusing(self.gamma_growth, total)
-        return Exponential.growing_by(self.gamma_growth, self.gamma, total)
+    def changed(self, **settings: Any) -> TrainingConfig:
+        """This run with other settings, of the run or of its algorithm.
 
-    def coupling_period_at(self, fraction: float) -> int:
-        """K after a fraction of the run."""
-        start = self.late_coupling_from
-        late = start > 0 and fraction * self.passes >= start - 1e-9 * self.passes
-        return self.late_coupling_period if late else self.coupling_period
-
-    def base(self) -> Base:
-        """The base optimizer, to be called with parameters and ``lr``.
-
-        RMSprop has the memory 0.9 and the ε that EfficientNet was published with; torch adds ε
-        outside of the root and TensorFlow inside.
+        Raises ``ValueError`` for a setting that neither has.
         """
-        if self.optimizer == "rmsprop":
-            return partial(
-                torch.optim.RMSprop, alpha=0.9, eps=1e-3, momentum=self.momentum,
-                weight_decay=self.weight_decay,
-            )  # fmt: skip
-        return partial(
-            torch.optim.SGD, momentum=self.momentum, nesterov=self.nesterov,
-            weight_decay=self.weight_decay, fused=True,
-        )  # fmt: skip
-
-    def preprocessing(self, data: ImageData) -> Preprocessing:
-        """What happens to the images of ``data`` before the network."""
-        return data.preprocessing(
-            self.padding, self.flip, self.image_size, self.policy, self.cutout
+        algorithm = settings.pop("algorithm", self.algorithm)
+        own = {f.name for f in fields(algorithm)}
+        run = {f.name for f in fields(self)}
+        if unknown := sorted(settings.keys() - own - run):
+            raise ValueError(
+                f"{unknown[0]} is no setting of {algorithm.name}; its own settings are "
+                f"{sorted(own)}."
+            )
+        algorithm = replace(algorithm, **{k: v for k, v in settings.items() if k in own})
+        return replace(
+            self, algorithm=algorithm, **{k: v for k, v in settings.items() if k not in own}
         )
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> TrainingConfig:
-        """The configuration that ``as_json`` has written."""
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in content.items()
+    def stretched(self, passes: float) -> TrainingConfig:
+        """The same run in more or fewer passes: drops at the same fractions of it."""
+        check_number("passes", passes, math.isfinite(passes) and passes > 0, "a positive number")
+        scale = passes / self.passes
+        longer = {
+            "passes": passes,
+            "lr_drops": tuple(drop * scale for drop in self.lr_drops),
+            "warmup_passes": self.warmup_passes * scale,
         }
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"the configuration of the run does not fit: {error}.") from error
+        if late := getattr(self.algorithm, "late_coupling_from", 0):
+            longer["late_coupling_from"] = late * scale
+        return self.changed(**longer)
 
-    def as_json(self) -> dict[str, Any]:
-        """As plain lists, numbers and strings."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
+    def settings(self) -> dict[str, Any]:
+        """What makes this run another one, in JSON's types.
+
+        An image-folder archive counts by its name and by the hash of its content. Raises
+        ``ValueError`` where it is not there.
+        """
+        archive = None if self.dataset in DATASETS else archive_hash(Path(self.dataset))
+        algorithm = {"name": self.algorithm.name, **asdict(self.algorithm)}
+        named = {"dataset": self.dataset_name, "archive": archive, "algorithm": algorithm}
+        return as_json(vars(self) | named)
+
+    @classmethod
+    def from_settings(
+        cls, settings: Mapping[str, Any], dataset: str | None = None
+    ) -> TrainingConfig:
+        """The run that ``settings`` has described; ``dataset`` is the path of its archive.
+
+        Raises ``ValueError`` for other settings.
+        """
+        try:
+            values: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+            }
+            values.pop("archive", None)
+            own = dict(values.pop("algorithm"))
+            values["algorithm"] = KINDS[own.pop("name")](**own)
+            return cls(**{**values, "dataset": dataset or values["dataset"]})
+        except (AttributeError, TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"its settings are not the settings of a run ({error}).") from error
+
+
+def archive_hash(path: Path) -> str:
+    """Hash of the content of an image-folder archive, a file or a folder.
+
+    Raises ``ValueError`` where there is none.
+    """
+    if not path.exists():
+        raise ValueError(
+            f"dataset is {str(path)!r}; one of {[*DATASETS]} or the path of an image-folder "
+            "archive was expected."
+        )
+    return _archive_hash(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _archive_hash(path: Path, _: int) -> str:
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return content_hash(*(x for file in files for x in (str(file.relative_to(path)), file)))
+    return content_hash(path)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Options of the commands that train: where to compute, and where the images are."""
+
+    device: str = "auto"
+    """auto, cpu, cuda."""
+    precision: Precision = "auto"
+    """Number format of the network's passes; weights stay float32. auto: bf16 on a GPU, float32
+    elsewhere. bf16 takes two thirds of the time on CPUs with AVX-512 BF16."""
+    data_dir: Path | None = None
+    """Where the official archives are; else $WIDE_FLAT_MINIMA_DATA, the cache, a download."""

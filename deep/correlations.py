@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from committee.statistics import correlation_with_interval
@@ -16,21 +16,23 @@ P_VALUES = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": s
 
 
 def correlation_report(
-    measures: Mapping[str, ArrayLike],
-    errors: Mapping[str, ArrayLike],
-    hyper_parameters: Mapping[str, Sequence[Hashable]] | None = None,
+    table: pd.DataFrame,
+    measures: Sequence[str],
+    errors: Sequence[str],
+    hyper_parameters: Sequence[str] = (),
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Correlations of each measure with each error over networks.
+) -> pd.DataFrame:
+    """Correlations of each measure with each error over the rows of a table, one per network.
 
     Parameters
     ----------
-    measures, errors : name → (n,)
-        E.g. local energies; test errors. A network that lacks one of a pair of quantities (NaN)
-        is left out of their correlation.
-    hyper_parameters : name → (n,)
+    table : DataFrame
+        A network that lacks one of a pair of quantities (NaN) is left out of their correlation.
+    measures, errors : columns
+        E.g. local energies; test errors.
+    hyper_parameters : columns
         What the networks were trained with; gives the granulated coefficients.
 
     Returns
@@ -41,64 +43,51 @@ def correlation_report(
     "granulated kendall" (Ψ of [J19], see ``granulated_kendall``) and its parts "kendall along
     <hyper-parameter>", which have neither.
 
-    Raises ``ValueError`` for quantities of different lengths and for none at all.
+    Raises ``ValueError`` for no measure, no error, a column that is not there or not of numbers.
     """
-    if not measures or not errors:
-        raise ValueError("measures or errors is empty; at least one of each was expected.")
-    hyper_parameters = hyper_parameters or {}
-    columns: dict[str, Any] = {**measures, **errors, **hyper_parameters}
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"the columns have the lengths {lengths}; equal ones were expected.")
+    for name, columns in (("measures", measures), ("errors", errors)):
+        if not columns:
+            raise ValueError(f"{name} is empty; some of the columns {[*table]} were expected.")
+    for name in (*measures, *errors, *hyper_parameters):
+        if name not in table:
+            raise ValueError(f"there is no column {name!r}; one of {[*table]} was expected.")
+    for name in (*measures, *errors):
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise ValueError(f"column {name!r} is not of numbers, as a measure or error is.")
     rows = []
-    for measure, x in measures.items():
-        for error, y in errors.items():
-            a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-            known = np.isfinite(a) & np.isfinite(b)
-            trained_with = {
-                name: [value for value, k in zip(values, known, strict=True) if k]
-                for name, values in hyper_parameters.items()
-            }
-            bootstrap = (resamples, confidence, seed)
-            for row in _correlations(a[known], b[known], trained_with, bootstrap):
-                rows.append({"measure": measure, "error": error, **row})
-    return rows
-
-
-def _correlations(
-    x: NDArray,
-    y: NDArray,
-    hyper_parameters: Mapping[str, Sequence[Hashable]],
-    bootstrap: tuple[int, float, int],
-) -> list[dict[str, Any]]:
-    rows = []
-    for kind, test in P_VALUES.items():
-        value, low, high = correlation_with_interval(kind, x, y, *bootstrap)
-        p_value = float(test(x, y).pvalue) if np.isfinite(value) else np.nan
-        rows.append(_row(kind, x, value, p_value, low, high))
-    if hyper_parameters:
-        mean, parts = granulated_kendall(x, y, hyper_parameters)
-        rows.append(_row("granulated kendall", x, mean))
-        rows += [_row(f"kendall along {name}", x, value) for name, value in parts.items()]
-    return rows
+    for measure in measures:
+        for error in errors:
+            known = table[np.isfinite(table[measure]) & np.isfinite(table[error])]
+            x, y = (known[name].to_numpy(np.float64) for name in (measure, error))
+            about = {"measure": measure, "error": error}
+            for kind, test in P_VALUES.items():
+                value, low, high = correlation_with_interval(
+                    kind, x, y, resamples, confidence, seed
+                )
+                p_value = float(test(x, y).pvalue) if np.isfinite(value) else np.nan
+                rows.append(about | _row(kind, len(x), value, p_value, low, high))
+            if hyper_parameters:
+                mean, parts = granulated_kendall(x, y, known[[*hyper_parameters]])
+                rows.append(about | _row("granulated kendall", len(x), mean))
+                for name, value in parts.items():
+                    rows.append(about | _row(f"kendall along {name}", len(x), value))
+    return pd.DataFrame(rows)
 
 
 def _row(
     kind: str,
-    x: NDArray,
-    value: float,
+    n: int,
+    correlation: float,
     p_value: float = np.nan,
     low: float = np.nan,
     high: float = np.nan,
 ) -> dict[str, Any]:
-    return {
-        "kind": kind, "n": len(x), "correlation": value, "p_value": p_value, "low": low,
-        "high": high,
-    }  # fmt: skip
+    limits = {"p_value": p_value, "low": low, "high": high}
+    return {"kind": kind, "n": n, "correlation": correlation, **limits}
 
 
 def granulated_kendall(
-    measure: ArrayLike, error: ArrayLike, hyper_parameters: Mapping[str, Sequence[Hashable]]
+    measure: NDArray, error: NDArray, hyper_parameters: pd.DataFrame
 ) -> tuple[float, dict[str, float]]:
     """The granulated Kendall coefficient Ψ of [J19], and its parts ψ_i.
 
@@ -111,23 +100,25 @@ def granulated_kendall(
     ----------
     measure, error : (n,)
         μ and g of each network.
-    hyper_parameters : name → (n,)
+    hyper_parameters : DataFrame
+        A row for each network, a column for each hyper-parameter.
 
     A hyper-parameter along which there is no pair has ψ = NaN and is left out of Ψ.
     """
     mu, g = np.asarray(measure, dtype=np.float64), np.asarray(error, dtype=np.float64)
     agreement = np.sign(mu[:, None] - mu) * np.sign(g[:, None] - g)
+    codes = hyper_parameters.apply(lambda column: pd.factorize(column)[0])
     parts = {}
-    for axis, values in hyper_parameters.items():
-        groups: dict[tuple[Hashable, ...], list[int]] = defaultdict(list)
-        others = [column for name, column in hyper_parameters.items() if name != axis]
-        for i, key in enumerate(zip(*others, strict=True) if others else [()] * len(mu)):
-            groups[key].append(i)
-        coefficients = [
-            np.mean(pairs)
-            for group in groups.values()
-            if (pairs := [agreement[i, j] for i in group for j in group if values[i] != values[j]])
-        ]
-        parts[axis] = float(np.mean(coefficients)) if coefficients else np.nan
+    for axis in codes:
+        others = codes.drop(columns=axis)
+        group = others.groupby([*others]).ngroup().to_numpy() if [*others] else np.zeros(len(mu))
+        value = codes[axis].to_numpy()
+        coefficients = []
+        for one in np.unique(group):
+            inside = np.flatnonzero(group == one)
+            different = value[inside][:, None] != value[inside]
+            if different.any():
+                coefficients.append(np.mean(agreement[np.ix_(inside, inside)][different]))
+        parts[str(axis)] = float(np.mean(coefficients)) if coefficients else np.nan
     known = [value for value in parts.values() if np.isfinite(value)]
     return (float(np.mean(known)) if known else np.nan), parts

@@ -1,28 +1,68 @@
-"""Figures of deep networks, from stored data only."""
+"""Figures of deep networks, drawn from tables and measured profiles only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from committee.flatness import LocalEnergyProfile
-from deep.config import ALGORITHMS, Algorithm
+from deep.algorithms import KINDS
+from message_passing.tools.tables import ERROR
+
+TRAINING, NOISE = "epochs", "noise intensity σ"
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A line with a band of ± ``error`` (none where it is NaN), coloured by the algorithm."""
+def plot_curves(table: pd.DataFrame) -> list[Axes]:
+    """The panels of ``error_curves`` or ``flatness_curves``, at most three in a row.
 
-    algorithm: Algorithm
-    label: str
-    x: np.ndarray
-    y: np.ndarray
-    error: np.ndarray
+    Panels of one network share their axes; a cell that is left over says what the legends mean.
+    """
+    local = "local_energy" in table
+    x, y = ("sigma", "local_energy") if local else ("epochs", "test_error")
+    panels = list(dict.fromkeys(table["panel"]))
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    shared = "all" if table[["dataset", "model"]].drop_duplicates().shape[0] == 1 else "none"
+    figure = Figure(figsize=(4.4 * columns, 3.6 * lines), layout="constrained")
+    shape = {"squeeze": False, "sharex": shared, "sharey": shared}
+    cells: Any = figure.subplots(lines, columns, **shape)  # type: ignore[call-overload]
+    axes = list(cells.flat)
+    for ax, panel in zip(axes, panels, strict=False):
+        own = table[table["panel"] == panel]
+        for algorithm in dict.fromkeys(own["algorithm"]):
+            curve = own[own["algorithm"] == algorithm]
+            colour = f"C{[*KINDS].index(algorithm)}"
+            value, error = 100 * curve[y], 100 * curve[y + ERROR]
+            marker = "." if len(curve) < 30 else ""
+            label = curve["label"].iloc[0]
+            ax.plot(curve[x], value, color=colour, marker=marker, label=label)
+            ax.fill_between(curve[x], value - error, value + error, color=colour, alpha=0.25, lw=0)
+        ax.set_title(panel, fontsize="medium")
+        ax.set_xlabel(NOISE if local else TRAINING)
+        ax.set_ylabel("train error difference δE (%)" if local else "test error (%)")
+        ax.tick_params(labelbottom=True, labelleft=True)
+        ax.legend(fontsize="small")
+    note = legend_note(table) if local else ""
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    if note and len(axes) > len(panels):
+        axes[len(panels)].text(0.02, 0.95, note, va="top", transform=axes[len(panels)].transAxes)
+    elif note:
+        figure.suptitle(note.replace("\n", " "), fontsize="small")
+    return axes[: len(panels)]
+
+
+def legend_note(table: pd.DataFrame) -> str:
+    """What the legends of the local energy mean, and on which images it was measured."""
+    images, samples = ", ".join(table["images"].unique()), table["noise_vectors"].iloc[0]
+    return (
+        "Legends: epoch (train, test error in %), seeds.\n"
+        f"δE and train error: {images},\n{samples} noise vectors."
+    )
 
 
 def plot_local_energy(profiles: Mapping[str, LocalEnergyProfile], ax: Axes | None = None) -> Axes:
@@ -32,49 +72,43 @@ def plot_local_energy(profiles: Mapping[str, LocalEnergyProfile], ax: Axes | Non
     for label, profile in profiles.items():
         value, error = 100 * profile.local_energy, 100 * profile.standard_error
         (line,) = ax.plot(profile.sigma, value, marker=".", label=label)
-        ax.fill_between(
-            profile.sigma, value - error, value + error, color=line.get_color(), alpha=0.25, lw=0
-        )
+        low, high = value - error, value + error
+        ax.fill_between(profile.sigma, low, high, color=line.get_color(), alpha=0.25, lw=0)
+    images = dict.fromkeys(getattr(profile, "images", "") for profile in profiles.values())
     samples = sorted({profile.samples for profile in profiles.values()})
-    ax.set_xlabel("noise intensity σ")
+    ax.set_xlabel(NOISE)
     ax.set_ylabel("train error difference δE (%)")
-    ax.set_title(f"n = {', '.join(map(str, samples))} noise vectors", fontsize="small")
-    ax.legend(fontsize="small")
+    about = [f"n = {', '.join(map(str, samples))} noise vectors", *filter(None, images)]
+    ax.set_title("; ".join(about), fontsize="small")
+    if any(profiles):
+        ax.legend(fontsize="small")
     return ax
 
 
-def plot_training(logs: Mapping[str, Sequence[Mapping[str, Any]]], ax: Axes | None = None) -> Axes:
-    """Test error in percent along training, against the passes over the data (Figure 2)."""
+def plot_training(logs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
+    """Test error in percent along training, against the passes over the data."""
     if ax is None:
         ax = Figure(figsize=(5, 3.6), layout="constrained").subplots()
     for label, log in logs.items():
-        passes = np.array([float(row["passes"]) for row in log])
-        ax.plot(passes, [100 * float(row["test_error"]) for row in log], label=label)
+        ax.plot(log["passes"], 100 * log["test_error"], label=label)
     ax.set_xlabel("passes over the training data")
     ax.set_ylabel("test error (%)")
     ax.legend(fontsize="small")
     return ax
 
 
-def plot_curves(
-    panels: Mapping[str, Sequence[Curve]], xlabel: str, ylabel: str, legend: str = ""
-) -> list[Axes]:
-    """One panel for each title, at most three in a row."""
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.4 * columns, 3.6 * lines), layout="constrained")
-    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for ax, (title, curves) in zip(axes, panels.items(), strict=False):
-        for curve in curves:
-            colour = f"C{ALGORITHMS.index(curve.algorithm)}"
-            marker = "." if len(curve.x) < 30 else ""
-            ax.plot(curve.x, curve.y, color=colour, marker=marker, label=curve.label)
-            low, high = curve.y - curve.error, curve.y + curve.error
-            ax.fill_between(curve.x, low, high, color=colour, alpha=0.25, lw=0)
-        ax.set_title(title, fontsize="medium")
-        ax.set_xlabel(xlabel)
-        ax.set_ylabel(ylabel)
-        ax.legend(title=legend, fontsize="small", title_fontsize="small")
-    for ax in axes[len(panels) :]:
-        ax.remove()
-    return axes[: len(panels)]
+def plot_baselines(table: pd.DataFrame, flatness: str, ax: Axes | None = None) -> Axes:
+    """Test error against the column ``flatness`` in percent; bars: errors over the seeds."""
+    if ax is None:
+        ax = Figure(figsize=(5, 3.6), layout="constrained").subplots()
+    for _, row in table.iterrows():
+        ax.errorbar(
+            100 * row[flatness], 100 * row["test_error"], marker="o", capsize=2,
+            xerr=100 * row[flatness + ERROR], yerr=100 * row["test_error" + ERROR],
+            label=f"{KINDS[row['algorithm']].label}, n = {row['n']}",
+        )  # fmt: skip
+    ax.set_xlabel(f"{flatness.replace('_', ' ')} (%)")
+    ax.set_ylabel("test error (%)")
+    ax.set_title(f"{table['passes'].iloc[0]:.3g} passes' worth of gradients each", fontsize="small")
+    ax.legend(fontsize="small")
+    return ax

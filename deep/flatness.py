@@ -2,35 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from committee.flatness import LocalEnergyProfile
 from deep.images.minibatches import evaluate, stream_seed
+from deep.measurements import BatchNormMode, Scope, checked_sigmas
+from deep.model_state import modes_kept, values_kept
 
-Scope = Literal["all", "weights"]
-BatchNormMode = Literal["keep", "recalibrate"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 DEFAULT_SIGMAS = np.linspace(0.0, 0.5, 11)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NetworkLocalEnergyProfile(LocalEnergyProfile):
     """A ``LocalEnergyProfile`` of a network, with the options it was measured with.
 
-    ``scope`` says which parameters were perturbed, ``bn`` what became of BatchNorm's running
-    statistics.
+    Attributes
+    ----------
+    scope
+        Which parameters were perturbed.
+    bn
+        What became of BatchNorm's running statistics.
+    images
+        In words, the images that the errors are of.
     """
 
     scope: Scope
     bn: BatchNormMode
+    images: str = "the loader's images"
+
+    def __repr__(self) -> str:
+        last, error = 100 * self.local_energy[-1], 100 * self.standard_error[-1]
+        return (
+            f"<local energy δE({self.sigma[-1]:g}) = {last:.2f} ± {error:.2f} %, error without "
+            f"noise {100 * float(self.reference_error):.2f} %, {self.samples} noise vectors, "
+            f"{self.images}>"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each σ: sigma, local_energy and its standard error, reference_error."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "sigma": self.sigma,
+                "local_energy": self.local_energy,
+                "local_energy_standard_error": self.standard_error,
+                "reference_error": float(self.reference_error),
+            }
+        )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """δE(σ) in percent, with a band of one standard error."""
+        from deep.figures import plot_local_energy
+
+        return plot_local_energy({"": self}, ax)
 
 
 @torch.no_grad()
@@ -78,7 +115,7 @@ def local_energy(
     parameters = _in_scope(model, scope)
     increase = np.zeros((samples, len(grid)))  # of the error, by each noise vector
 
-    with _restored(model):
+    with modes_kept(model), values_kept([*model.parameters(), *model.buffers()]):
         if bn == "recalibrate":
             update_bn(loader, model)
         _, reference = evaluate(model, loader)
@@ -103,18 +140,6 @@ def local_energy(
     )
 
 
-def checked_sigmas(sigmas: ArrayLike, samples: int) -> NDArray[np.float64]:
-    """The noise intensities as an array. Raises ``ValueError`` as ``local_energy`` does."""
-    grid = np.atleast_1d(np.asarray(sigmas, dtype=np.float64))
-    if grid.ndim != 1 or not np.all(np.isfinite(grid)) or not len(grid) or grid[0] < 0:
-        raise ValueError(f"sigmas is {sigmas!r}; a list of numbers ≥ 0 was expected.")
-    if np.any(np.diff(grid) <= 0):
-        raise ValueError(f"sigmas is {sigmas!r}; strictly increasing numbers were expected.")
-    if not samples >= 2:
-        raise ValueError(f"samples is {samples}; at least 2 was expected.")
-    return grid
-
-
 def _in_scope(model: nn.Module, scope: Scope) -> list[Tensor]:
     if scope not in ("all", "weights"):
         raise ValueError(f"scope is {scope!r}; 'all' or 'weights' was expected.")
@@ -133,18 +158,3 @@ def _perturb(
         # The same noise for every memory format.
         z = torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
         p.copy_(z.mul_(sigma).add_(1)).mul_(original)
-
-
-@contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Parameters, buffers and modes are afterwards what they were, bit for bit."""
-    tensors = [*model.parameters(), *model.buffers()]
-    saved = [tensor.detach().clone() for tensor in tensors]
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for tensor, value in zip(tensors, saved, strict=True):
-            tensor.copy_(value)
-        for module, training in modes:
-            module.training = training

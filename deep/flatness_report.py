@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from deep.flatness import NetworkLocalEnergyProfile, checked_sigmas, local_energy
+from deep.flatness import NetworkLocalEnergyProfile, local_energy
 from deep.hessian import HessianSpectrum, HessianTrace, hessian_spectrum, hessian_trace
 from deep.local_entropy import NetworkLocalEntropyCurve, local_entropy_curve
+from deep.measurements import checked_sigmas
 from message_passing.ladder import LadderSettings
 from message_passing.tools.tables import with_error
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,12 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from deep.model_state import modes_kept
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -22,7 +28,7 @@ class HessianWarning(UserWarning):
     """The eigenvalues did not converge."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HessianSpectrum:
     """Largest eigenvalues of the Hessian.
 
@@ -42,6 +48,30 @@ class HessianSpectrum:
     residuals: NDArray[np.float64]
     converged: bool
     products: int
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{value:.4g}" for value in self.eigenvalues)
+        state = "converged" if self.converged else "not converged"
+        return f"<Hessian eigenvalues {values}, {state}, {self.products} products>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each eigenvalue: index (from 1), eigenvalue, residual."""
+        import pandas as pd
+
+        values = {"eigenvalue": self.eigenvalues, "residual": self.residuals}
+        return pd.DataFrame({"index": np.arange(1, len(self.eigenvalues) + 1), **values})
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The eigenvalues in falling order, with their residuals as bars."""
+        from matplotlib.figure import Figure
+
+        if ax is None:
+            ax = Figure(figsize=(4, 3), layout="constrained").subplots()
+        index = np.arange(1, len(self.eigenvalues) + 1)
+        ax.errorbar(index, self.eigenvalues, self.residuals, fmt="o", capsize=2)
+        ax.set_xlabel("index")
+        ax.set_ylabel("eigenvalue of the Hessian")
+        return ax
 
 
 @dataclass(frozen=True)
@@ -100,7 +130,8 @@ class Hessian:
         direction = [v.view_as(p).to(p) for v, p in zip(pieces, self.parameters, strict=True)]
         total = [torch.zeros_like(p) for p in self.parameters]
         count = 0
-        with _evaluation(self.model), _ieee_products(), torch.enable_grad():
+        with modes_kept(self.model), _ieee_products(), torch.enable_grad():
+            self.model.eval()
             for inputs, labels in self.loader:
                 loss = self.loss(self.model(inputs), labels)
                 if not torch.isfinite(loss):
@@ -189,7 +220,7 @@ def hessian_trace(
     """Trace of the Hessian by Hutchinson's estimator: the mean of z·Hz over random signs z.
 
     Its variance is twice the sum of the squared off-diagonal elements, over ``samples``.
-    For the parameters see ``Hessian``; ``seed`` is that of the signs. Raises ``ValueError`` for
+    For the parameters see ``Hessian``; ``seed`` draws the signs. Raises ``ValueError`` for
     fewer than two samples and for what ``Hessian`` raises.
     """
     if samples < 2:
@@ -208,24 +239,12 @@ def hessian_trace(
 def _ieee_products() -> Iterator[None]:
     """float32 as it is: by default a GPU's convolutions round to TF32, with 10 bits."""
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    places = convolutions, torch.backends.cuda.matmul
-    before = [place.fp32_precision for place in places]
+    backends = convolutions, torch.backends.cuda.matmul
+    before = [backend.fp32_precision for backend in backends]
     try:
-        for place in places:
-            place.fp32_precision = "ieee"
+        for backend in backends:
+            backend.fp32_precision = "ieee"
         yield
     finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; the modes of all modules are restored."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from deep.flatness import BatchNormMode, Scope
+from deep.measurements import BatchNormMode, Scope
 from deep.perturbed_networks import Loss, PerturbedNetworks, what_is_wrong
 from message_passing.elliptical_slices import EllipticalSlices
 from message_passing.ladder import LadderSettings, climb

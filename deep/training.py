@@ -1,54 +1,48 @@
-"""Training a network by SGD, Replicated-SGD, Entropy-SGD or a peer of these, resumably.
+"""Training a network by SGD, Replicated-SGD, Entropy-SGD or a baseline, resumably.
 
 A run lives in a folder: ``config.json``, ``log.csv`` (one row per pass of a replica over the
 data), ``checkpoint.pt``, ``snapshots/passes-*.pt``, and at the end ``final.pt`` and
-``result.json``. Calling ``train`` again with the same folder continues it, bit for bit on a CPU.
-Where there is BatchNorm, the log of rsgd and esgd has ``test_error_recalibrated`` too: the test
-error with statistics measured again, on a copy.
+``result.json``. Calling ``train`` again with the same folder resumes it, bit for bit on a CPU.
+
+Under torchrun the replicas of rsgd and rsgd-xy are spread over the processes, of several hosts
+too; all hosts have to share the folder. If a process is lost, the others stop, and the same
+command resumes from the last checkpoint, with any number of processes.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from deep.checkpoints import load_checkpoint, save_checkpoint
-from deep.config import TrainingConfig
+from deep.checkpoints import load_checkpoint, save_checkpoint, save_network
+from deep.config import CompileMode, TrainingConfig
+from deep.device import Device
 from deep.images.datasets import ImageData, load_images
-from deep.place import CompileMode, Place
-from deep.run_folders import difference, in_use
-from deep.training_run import TrainingRun
+from deep.images.minibatches import START, ImageBatches, Minibatches, evaluate, stream_seed
+from deep.measurements import prepared
+from deep.methods import build_method
+from deep.model_state import bytes_held, recalibrated
+from deep.models import build_model
+from deep.optimizers.replicas import spread
+from deep.run import Run, check_folder, claim
+from message_passing.tools.commands import CommandError
 from message_passing.tools.files import write_csv, write_json
+from message_passing.tools.run_folder import RunFolder
+
+GAMMA0_MINIBATCHES = 8
+RECALIBRATION_IMAGES = 5000  # of the training set, augmented: for a row, for an average
 
 
-class DivergedError(ArithmeticError):
+class DivergedError(CommandError):
     """The loss is no longer finite."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A finished run: the network is that of w (esgd), of the centre (rsgd).
-
-    ``result`` holds the errors and losses without augmentation; ``log`` the rows of the log.
-    """
-
-    folder: Path
-    config: TrainingConfig
-    model: nn.Module
-    log: list[dict[str, Any]]
-    result: dict[str, Any]
-    writer: bool = True
-    """Whether this process is the one that writes files."""
 
 
 def train(
@@ -56,7 +50,7 @@ def train(
     folder: str | Path,
     device: str = "auto",
     data: ImageData | None = None,
-    data_folder: str | Path | None = None,
+    data_dir: str | Path | None = None,
     precision: str = "auto",
     compile_mode: CompileMode = "off",
     checkpoint_every: int = 1,
@@ -64,150 +58,292 @@ def train(
     stop_when: Callable[[], bool] | None = None,
     tensorboard: bool = False,
     progress: bool = True,
-) -> TrainingResult | None:
-    """Train as ``config`` says, or continue, or return the finished run of ``folder``.
+) -> Run | None:
+    """Train as ``config`` says, or resume; a finished run is only read.
 
     Parameters
     ----------
-    device
-        "auto" takes a GPU where there is one.
-    precision
-        "float32", "bf16" (autocast), or "auto": bf16 on a GPU, float32 elsewhere.
+    device, precision
+        See ``Device``.
     data
-        Images; loaded by ``config.dataset`` (from ``data_folder``) if not given.
+        Images; loaded by ``config.dataset`` (from ``data_dir``) if not given.
     compile_mode
         ``"off"``, or the mode of ``torch.compile``: ``"default"``, ``"reduce-overhead"`` (CUDA
         graphs on a GPU). Needs a C++ compiler; on a CPU SmallConvNet is slower with it.
     checkpoint_every
         Rows of the log from one checkpoint to the next.
     stop_after
-        Stop, with a checkpoint, after so many steps in all (returns None).
+        Number of steps in all after which to stop, with a checkpoint (returns None).
     stop_when
         Asked after every row of the log: stop there, with a checkpoint (returns None).
     tensorboard
         Write the rows of the log to ``<folder>/tensorboard`` too (needs ``tensorboard``).
 
-    Under torchrun the replicas are spread over the processes. Seeds torch's global generators.
-    Raises ``ValueError`` for a folder that holds another run, ``RunInUseError`` for one that
-    another process trains in, ``DivergedError`` where the loss is no longer finite.
+    Seeds torch's global generators. Raises ``ValueError`` for a folder that holds another run and
+    for what cannot be used, before anything is created; ``RunInUseError`` for a folder that
+    another process trains in; ``DivergedError`` where the loss is no longer finite;
+    ``ImportError`` for TensorBoard that is not installed.
     """
     folder = Path(folder)
-    place = Place(device, precision)
-    if not config.replicated and place.group is not None:
+    settings = config.settings()
+    check_folder(folder, settings)
+    if (folder / "result.json").exists():
+        run = Run(folder)
+        run.check_final()
+        return run
+    here = Device(device, precision)
+    if config.algorithm.networks == 1 and here.group is not None:
         raise ValueError(
-            f"algorithm is {config.algorithm!r} in {place.processes} processes; only replicas "
+            f"algorithm is {config.algorithm.name!r} in {here.processes} processes; only replicas "
             "can be spread over processes."
         )
-    with in_use(folder) if place.first else nullcontext():
-        _claim(folder, config, place)
-        images = (data or load_images(config.dataset, data_folder)).to(place.device)
-        run = TrainingRun(config, images, place, compile_mode)
-        return _continue(
-            run, folder, checkpoint_every, stop_after, stop_when, tensorboard, progress
-        )
-
-
-def _continue(
-    run: TrainingRun,
-    folder: Path,
-    checkpoint_every: int,
-    stop_after: int | None,
-    stop_when: Callable[[], bool] | None,
-    tensorboard: bool,
-    progress: bool,
-) -> TrainingResult | None:
-    """From the last checkpoint, if any, to the end."""
-    config, place = run.config, run.place
-    result_file = folder / "result.json"
-    finished = result_file.exists()
-    kept = load_checkpoint(folder, run.models, run.optimizer, run.indices)
-    kept = kept or {"step": 0, "log": [], "seconds": 0.0, "sums": torch.zeros(3).double()}
-    if place.first:
-        run.sums = kept["sums"].to(place.device)
-    log, done, seconds = kept["log"], kept["step"], kept["seconds"]
-    _check_shared(folder, done, place)
-    if done == 0:
-        run.prepare()
-    board = _tensorboard(folder, done) if tensorboard and place.first else None
-    started = time.perf_counter()
-    bar = tqdm(
-        total=run.steps, initial=done, unit="step", desc=f"{folder.parent.name}/{folder.name}",
-        disable=not progress or not place.first, mininterval=1.0,
-    )  # fmt: skip
-
-    def elapsed() -> float:
-        return seconds + time.perf_counter() - started
-
-    def checkpoint(step: int) -> None:
-        sums = place.total(run.sums).cpu()
-        state = {"step": step, "log": log, "seconds": elapsed(), "sums": sums}
-        save_checkpoint(folder, run.models, run.optimizer, state, place.gloo)
-
-    with bar:
-        for step in range(done, run.steps):
-            run.step(step)
-            bar.update()
-            end = step + 1
-            stop = end == stop_after
-            row = end % run.per_pass == 0 or end == run.steps
-            if row:
-                before = log[-1]["step"] / run.steps if log else 0.0
-                log.append(run.row(end, elapsed()))
-                bar.set_postfix(test_error=f"{log[-1]['test_error']:.4f}")
-                if any(before < f <= end / run.steps for f in config.snapshots):
-                    run.save(folder / "snapshots" / f"passes-{log[-1]['passes']:06.1f}.pt", log)
-                if place.first:
-                    write_csv(folder / "log.csv", log)
-                    if board is not None:
-                        for name, value in log[-1].items():
-                            board.add_scalar(name, value, end)
-                if not math.isfinite(log[-1]["train_loss"]):
-                    raise DivergedError(
-                        f"the training loss became {log[-1]['train_loss']} before step {end} "
-                        f"(lr {log[-1]['lr']:g}, gamma {log[-1]['gamma']:g}). The last "
-                        "checkpoint is from before; choose a smaller learning rate or gamma "
-                        "and another folder."
-                    )
-                stop = stop or (stop_when is not None and stop_when())
-            if stop or end == run.steps or (row and len(log) % checkpoint_every == 0):
-                checkpoint(end)
-            if stop and end < run.steps:
-                return None
-    if board is not None:
-        board.close()
-    if finished:
-        result = json.loads(result_file.read_text())
-    else:
-        result = run.final_result(log, elapsed())
-        run.save(folder / "final.pt", log)
-        if place.first:
-            write_json(result_file, result)
-    return TrainingResult(folder, config, run.export(), log, result, place.first)
-
-
-def _check_shared(folder: Path, done: int, place: Place) -> None:
-    """All processes have found the same checkpoint. Raises ``ValueError`` otherwise."""
-    steps = place.gathered(done)
-    if len(set(steps)) > 1:
-        raise ValueError(
-            f"the processes found checkpoints of {folder} after {steps} steps; one folder that "
-            "all hosts share was expected."
-        )
-
-
-def _tensorboard(folder: Path, step: int):  # type: ignore[no-untyped-def]
-    """A writer that replaces what an interrupted run wrote from ``step`` on."""
-    try:
+    images = (data or load_images(config.dataset, data_dir)).to(here.torch)
+    training = Training(config, images, here, compile_mode)
+    if tensorboard:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError("tensorboard is asked for, but the package is not installed.") from error
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    with RunFolder(folder).in_use() if here.first else nullcontext():
+        if here.first:
+            claim(folder, config, settings)
+        start = training.restore(folder)
+        board = None
+        if tensorboard and here.first:  # purges what was written after the checkpoint
+            board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        steps = tqdm(
+            range(start, training.steps), total=training.steps, initial=start, unit="step",
+            desc=f"{folder.parent.name}/{folder.name}", mininterval=1.0,
+            disable=not progress or not here.first,
+        )  # fmt: skip
+        for step in steps:
+            training.step(step)
+            done = step + 1
+            stop, last = done == stop_after, done == training.steps
+            row = done % training.per_pass == 0 or last
+            if row:
+                training.write_row(folder, done)
+                steps.set_postfix(test_error=f"{training.log[-1]['test_error']:.4f}")
+                if board is not None:
+                    for name, value in training.log[-1].items():
+                        board.add_scalar(name, value, done)
+                stop = stop or (stop_when is not None and stop_when())
+            if stop or last or (row and len(training.log) % checkpoint_every == 0):
+                training.checkpoint(folder, done)
+            if stop and not last:
+                return None
+        if board is not None:
+            board.close()
+        training.finish(folder)
+    return Run(folder)
 
 
-def _claim(folder: Path, config: TrainingConfig, place: Place) -> None:
-    """Write ``config.json``, or check that the folder holds this very run."""
-    if other := difference(folder, config):
-        raise ValueError(f"{other} Choose another folder.")
-    path = folder / "config.json"
-    if place.first and not path.exists():
-        write_json(path, config.as_json())
+class Training:
+    """The replicas of this process, their minibatches, their method and the log."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: ImageData,
+        device: Device,
+        compile_mode: CompileMode = "off",
+    ) -> None:
+        if compile_mode not in get_args(CompileMode):
+            raise ValueError(
+                f"compile_mode is {compile_mode!r}; one of {get_args(CompileMode)} was expected."
+            )
+        self.config, self.data, self.device = config, data, device
+        self.indices = spread(config.algorithm.networks, device.processes, device.rank)
+        self.models = [self._fresh_model(index) for index in self.indices]
+        self.forwards: list[Callable[[Tensor], Tensor]] = [
+            model if compile_mode == "off" else torch.compile(model, mode=compile_mode)
+            for model in self.models
+        ]
+        self.prepare = prepared(config, data)
+        self.batches = [
+            Minibatches(data, self.prepare, config.batch_size, config.seed, index)
+            for index in self.indices
+        ]
+        self.per_pass = self.batches[0].per_pass
+        self.steps = config.steps(self.per_pass)
+        # A CUDA graph reuses its output buffers, so gradients are kept outside it.
+        self.keeps_gradients = compile_mode == "reduce-overhead" and len(self.models) > 1
+        if self.keeps_gradients:
+            for p in (p for model in self.models for p in model.parameters()):
+                p.grad = torch.zeros_like(p)
+        self.method = build_method(config, self.models, self.steps, self.per_pass, device.group)
+        self.has_batch_norm = any(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.models[0].modules()
+        )
+        self.log: list[dict[str, Any]] = []
+        # Of loss, wrong answers and images since the last row.
+        self.sums = torch.zeros(3, dtype=torch.float64, device=device.torch)
+        self.seconds_before, self.started = 0.0, time.perf_counter()
+
+    def _fresh_model(self, index: int) -> nn.Module:
+        """Initial weights are a function of the seed and the replica."""
+        torch.manual_seed(stream_seed(self.config.seed, START, index))
+        classes, options = len(self.data.classes), self.config.model_options
+        model = build_model(self.config.model, classes, **options).to(self.device.torch)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    # -- a step -------------------------------------------------------------------------
+
+    def step(self, step: int) -> None:
+        """One step of every replica; losses stay on the device."""
+        fraction = step / self.steps
+        self.method.set_rate(self.config.learning_rate(fraction), fraction)
+        self.method.optimizer.zero_grad(set_to_none=not self.keeps_gradients)
+        for replica, batches in enumerate(self.batches):
+            images, labels = batches(step)
+            images = images.contiguous(memory_format=torch.channels_last)
+            loss, wrong = self._backward(replica, images, labels)
+            count = torch.full_like(wrong, len(labels))
+            self.sums += torch.stack([loss * count, wrong, count]).double()
+        self.method.step(loss, lambda: self._backward(0, images, labels))
+
+    def _backward(self, replica: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the gradient of a replica on a minibatch; its loss and number of wrong answers."""
+        self.models[replica].train()
+        with self.device.autocast():
+            output = self.forwards[replica](images)
+        output = output.float()
+        loss = nn.functional.cross_entropy(output, labels)
+        loss.backward()
+        return loss.detach(), (output.argmax(1) != labels).sum()
+
+    def _loss_at_start(self, model: nn.Module) -> float:
+        """Loss of a replica on its first minibatches, which balances γ0."""
+        replica = next(i for i, m in enumerate(self.models) if m is model)
+        total, count = 0.0, min(GAMMA0_MINIBATCHES, self.per_pass)
+        for step in range(count):
+            images, labels = self.batches[replica](step)
+            with self.device.autocast():
+                output = model(images)
+            total += float(nn.functional.cross_entropy(output.float(), labels)) / count
+        return total
+
+    # -- the network that counts --------------------------------------------------------
+
+    @contextmanager
+    def network(self) -> Iterator[nn.Module]:
+        """The network that counts: w of Entropy-SGD, the centre of the replicas, an average.
+
+        An average of a baseline is a copy with BatchNorm statistics of its own.
+        """
+        with self.method.network() as network:
+            if self.has_batch_norm and self.method.averages:
+                network = self._recalibrated(network, RECALIBRATION_IMAGES)
+            yield network
+
+    def _evaluate(self, network: nn.Module, split: str) -> tuple[float, float]:
+        batches = ImageBatches(self.data, self.prepare, split)
+        return evaluate(network, batches, self.device.autocast())
+
+    def _recalibrated(self, network: nn.Module, images: int | None = None) -> nn.Module:
+        """A copy with BatchNorm statistics from augmented training images."""
+        batches = ImageBatches(self.data, self.prepare, "train", augment=True, images=images)
+        with self.device.autocast():
+            return recalibrated(network, batches)
+
+    # -- log, checkpoints, result -------------------------------------------------------
+
+    def restore(self, folder: Path) -> int:
+        """Resume from the checkpoint, if there is one; returns the number of steps done."""
+        kept = load_checkpoint(folder, self.models, self.method, self.indices)
+        done = kept["step"] if kept else 0
+        steps = self.device.gathered(done)
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"the processes found checkpoints of {folder} after {steps} steps; one folder "
+                "that all hosts share was expected."
+            )
+        if kept:
+            self.log, self.seconds_before = kept["log"], kept["seconds"]
+            if self.device.first:
+                self.sums = kept["sums"].to(self.device.torch)
+        else:
+            self.method.prepare(self.steps, self._loss_at_start, self.device.first)
+        self.started = time.perf_counter()
+        return done
+
+    def checkpoint(self, folder: Path, done: int) -> None:
+        """Write what ``restore`` reads."""
+        sums = self.device.total(self.sums).cpu()
+        state = {"step": done, "log": self.log, "seconds": self.seconds, "sums": sums}
+        save_checkpoint(folder, self.models, self.method, state, self.device.gloo)
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run so far."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def write_row(self, folder: Path, done: int) -> None:
+        """Add a row to the log, and keep the network where a snapshot is due.
+
+        Raises ``DivergedError`` after a row with a loss that is not finite.
+        """
+        before = self.log[-1]["step"] / self.steps if self.log else 0.0
+        row = self.row(done)
+        self.log.append(row)
+        if any(before < f <= done / self.steps for f in self.config.snapshots):
+            self._save(folder / "snapshots" / f"passes-{row['passes']:06.1f}.pt")
+        if self.device.first:
+            write_csv(folder / "log.csv", self.log)
+        if not math.isfinite(row["train_loss"]):
+            raise DivergedError(
+                f"The training loss became {row['train_loss']} before step {done} of {folder} "
+                f"(lr {row['lr']:g}, gamma {row['gamma']:g}). The last checkpoint is from before; "
+                "choose a smaller learning rate or gamma and another folder."
+            )
+
+    def row(self, done: int) -> dict[str, Any]:
+        """A row of the log; resets the running training loss and error."""
+        loss, wrong, count = self.device.total(self.sums).tolist()
+        self.sums.zero_()
+        recalibrated_error = {}
+        with self.network() as network:
+            test_loss, test_error = self._evaluate(network, "test")
+            if self.has_batch_norm and self.method.logs_recalibrated:
+                fresh = self._recalibrated(network, RECALIBRATION_IMAGES)
+                recalibrated_error["test_error_recalibrated"] = self._evaluate(fresh, "test")[1]
+        columns = self.method.columns()
+        return {
+            "step": done,
+            "passes": done / self.per_pass * self.config.algorithm.gradients_per_step,
+            "lr": self.config.learning_rate(max(done - 1, 0) / self.steps),
+            "gamma": columns["gamma"],
+            "train_loss": loss / count,
+            "train_error": wrong / count,
+            "test_loss": test_loss,
+            "test_error": test_error,
+            **recalibrated_error,
+            "distance": columns["distance"],
+            "seconds": self.seconds,
+        }
+
+    def _save(self, path: Path) -> None:
+        with self.network() as network:
+            if self.device.first:
+                about = {"classes": list(self.data.classes), "log": self.log[-1]}
+                save_network(path, network, about)
+
+    def finish(self, folder: Path) -> None:
+        """Write the final network, then the result: errors without augmentation, and the cost."""
+        result: dict[str, Any] = {"passes": self.log[-1]["passes"], "steps": self.steps}
+        with self.network() as network:
+            for split in ("train", "test"):
+                loss, error = self._evaluate(network, split)
+                result |= {f"{split}_error": error, f"{split}_loss": loss}
+            if self.has_batch_norm:
+                fresh = self._recalibrated(network)
+                result["test_error_recalibrated"] = self._evaluate(fresh, "test")[1]
+        result |= self.method.result() | {
+            "memory_MiB": bytes_held(self.models, self.method.optimizer) / 2**20,
+            "seconds": self.seconds,
+            "data": self.data.name,
+            "device": self.device.name(),
+            "precision": "bf16" if self.device.bf16 else "float32",
+            "processes": self.device.processes,
+        }
+        self._save(folder / "final.pt")
+        if self.device.first:
+            write_csv(folder / "log.csv", self.log)
+            write_json(folder / "result.json", result)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from message_passing.tools.compiled import compiled
 
 TWO_PI = 2.0 * math.pi
 # Sweeps whose fresh draws are made together.
 SWEEPS_AHEAD = 10
 
 
-@njit(cache=True)
+@compiled
 def count_errors(
     preactivations: NDArray[np.float64], offsets: NDArray[np.float64], scale: float, labels: NDArray
 ) -> int:
@@ -30,7 +31,7 @@ def count_errors(
     return errors
 
 
-@njit(cache=True)
+@compiled
 def wrong_events(
     preactivations: NDArray[np.float64],
     offsets: NDArray[np.float64],
@@ -73,7 +74,7 @@ def wrong_events(
     return found, wrong
 
 
-@njit(cache=True)
+@compiled
 def allowed_arcs(
     angles: NDArray[np.float64],
     changes: NDArray[np.int64],
@@ -100,7 +101,7 @@ def allowed_arcs(
     return count
 
 
-@njit(cache=True)
+@compiled
 def slice_steps(
     preactivations: NDArray[np.float64],
     labels: NDArray[np.float64],
@@ -205,7 +206,7 @@ def slice_steps(
         squares[half, 1] += square * square
 
 
-@njit(cache=True)
+@compiled
 def direct_hits(
     preactivations: NDArray[np.float64],
     labels: NDArray[np.float64],

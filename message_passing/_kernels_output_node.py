@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from message_passing.tools.compiled import compiled
 
 SQRT_HALF = math.sqrt(0.5)
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -15,12 +16,12 @@ HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 SMALLEST_LINEAR = 1e-150
 
 
-@njit(cache=True)
+@compiled
 def normal_cdf(z: float) -> float:
     return 0.5 * math.erfc(-z * SQRT_HALF)
 
 
-@njit(cache=True)
+@compiled
 def log_normal_cdf(z: float) -> float:
     """log Φ(z), by the continued fraction of Mills' ratio in the far left tail."""
     if z > -15.0:
@@ -31,7 +32,7 @@ def log_normal_cdf(z: float) -> float:
     return -0.5 * z * z - HALF_LOG_2PI - math.log(ratio)
 
 
-@njit(cache=True)
+@compiled
 def log_add(a: float, b: float) -> float:
     if a < b:
         a, b = b, a
@@ -40,7 +41,7 @@ def log_add(a: float, b: float) -> float:
     return a + math.log1p(math.exp(b - a))
 
 
-@njit(cache=True)
+@compiled
 def majority(
     mean: NDArray[np.float64],
     variance: NDArray[np.float64],
@@ -141,7 +142,7 @@ def majority(
             _derivatives(k, mu, label, slope, mean, variance, g, dg)
 
 
-@njit(cache=True)
+@compiled
 def _derivatives(
     k: int,
     mu: int,
@@ -161,7 +162,7 @@ def _derivatives(
     dg[k, mu] = -g[k, mu] * (g[k, mu] + mean[k, mu] / variance[k, mu])
 
 
-@njit(cache=True)
+@compiled
 def at_most(log_right: NDArray[np.float64], errors: int) -> tuple[float, NDArray[np.float64]]:
     """log P[n ≤ errors], and log P[n without μ = errors] (P,), of independent wrong patterns."""
     P = len(log_right)
@@ -187,7 +188,7 @@ def at_most(log_right: NDArray[np.float64], errors: int) -> tuple[float, NDArray
     return min(total, 0.0), exact
 
 
-@njit(cache=True)
+@compiled
 def _one_more(
     before: NDArray[np.float64], log_right: float, log_wrong: float, after: NDArray[np.float64]
 ) -> None:

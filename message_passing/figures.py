@@ -99,7 +99,7 @@ def plot_costs(table: pd.DataFrame, axes: NDArray[Any]) -> NDArray[Any]:
             ax.xaxis.set_minor_locator(NullLocator())
     axes[0, 0].set_ylabel("seconds a curve, one core")
     axes[1, 0].set_ylabel("peak memory of the process (MiB)")
-    axes[0, 0].legend(fontsize="small", loc="best")
+    axes[1, 2].legend(fontsize="small", loc="upper left")
     return axes
 
 

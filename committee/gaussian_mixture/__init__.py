@@ -10,15 +10,15 @@ from committee.gaussian_mixture.bayes import (
     bayes_overlap,
     best_bias,
     error_from_mean_margin,
-    hebb_local_energy,
+    hebb_error_under_noise,
     hebb_training_error,
     oracle_error,
     overlap_error,
 )
 from committee.gaussian_mixture.estimators import LinearClassifier, fit, hebb
 from committee.gaussian_mixture.flatness import (
-    local_energy,
-    local_energy_theory,
+    error_under_noise,
+    error_under_noise_theory,
     mean_margin_theory,
     normalised_margins,
 )
@@ -32,7 +32,6 @@ from committee.gaussian_mixture.maximum_flatness import (
 from committee.gaussian_mixture.replica_symmetric import replica_symmetric
 from committee.gaussian_mixture.samples import MixtureSample, sample
 from committee.gaussian_mixture.separability import separability_threshold
-from committee.gaussian_mixture.square import square_closed_form
 from committee.gaussian_mixture.state import ConvergenceWarning, ReplicaSymmetricState
 
 __all__ = [
@@ -45,13 +44,13 @@ __all__ = [
     "bayes_overlap",
     "best_bias",
     "error_from_mean_margin",
+    "error_under_noise",
+    "error_under_noise_theory",
     "fit",
     "franz_parisi",
     "hebb",
-    "hebb_local_energy",
+    "hebb_error_under_noise",
     "hebb_training_error",
-    "local_energy",
-    "local_energy_theory",
     "max_flat_classifier",
     "max_flat_loss",
     "max_flat_loss_theory",
@@ -63,5 +62,4 @@ __all__ = [
     "replica_symmetric",
     "sample",
     "separability_threshold",
-    "square_closed_form",
 ]

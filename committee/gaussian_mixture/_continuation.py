@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, root
 
-from committee.gaussian_mixture.fields import Fields, training_fields
 from committee.gaussian_mixture.losses import Loss, averaged_over_noise
+from committee.gaussian_mixture.margins import TrainingMargins, training_margins
 from committee.gaussian_mixture.state import TOLERANCE, ReplicaSymmetricState, make_state, no_state
 
 
@@ -30,29 +30,29 @@ class Equations:
         self.bias = float(bias) if isinstance(bias, int | float) else 0.0
         self.evaluations = 0
 
-    def averages(self, x: NDArray) -> tuple[float, float, float, float, Loss, Fields]:
-        """m̂, q̂, V̂, the ridge due to noise, the loss and the fields at x and the bias."""
+    def averages(self, x: NDArray) -> tuple[float, float, float, float, Loss, TrainingMargins]:
+        """m̂, q̂, V̂, the ridge due to noise, the loss and the margins at x and the bias."""
         self.evaluations += 1
         R, q, V = np.tanh(x[0]), np.exp(x[1]), np.exp(x[2])
         width, D = np.sqrt(self.delta * q), self.delta * V
         loss = averaged_over_noise(self.loss, self.noise * width)
-        fields = training_fields(loss, R * np.sqrt(q), width, D, self.bias, self.rho)
+        margins = training_margins(loss, R * np.sqrt(q), width, D, self.bias, self.rho)
         scale = self.alpha * self.delta
         noise_ridge = 0.0
         if self.noise:
-            noise_ridge = scale * self.noise**2 * fields.mean(loss.curvature(fields.v))
+            noise_ridge = scale * self.noise**2 * margins.mean(loss.curvature(margins.v))
         return (
-            self.alpha * fields.mean(fields.f),
-            scale * fields.mean(fields.f**2),
-            -scale * fields.mean(fields.response),
+            self.alpha * margins.mean(margins.f),
+            scale * margins.mean(margins.f**2),
+            -scale * margins.mean(margins.response),
             noise_ridge,
             loss,
-            fields,
+            margins,
         )
 
     def residual(self, x: NDArray, ridge: float) -> NDArray[np.float64]:
         """Relative violation of the three equations, and of E[y f] = 0 for a trained bias."""
-        m_hat, q_hat, V_hat, noise_ridge, _, fields = self.averages(x)
+        m_hat, q_hat, V_hat, noise_ridge, _, margins = self.averages(x)
         length = np.sqrt(q_hat + m_hat**2)
         violation = [
             x[0] - np.arctanh(m_hat / length),
@@ -60,7 +60,9 @@ class Equations:
             x[2] + np.log(ridge + noise_ridge + V_hat),
         ]
         if self.trained:
-            violation.append(fields.mean(fields.label * fields.f) / fields.mean(np.abs(fields.f)))
+            violation.append(
+                margins.mean(margins.label * margins.f) / margins.mean(np.abs(margins.f))
+            )
         return np.array(violation)
 
     def train_bias(self, x: NDArray) -> None:
@@ -150,7 +152,7 @@ class Equations:
 
     def state(self, x: NDArray, ridge: float) -> ReplicaSymmetricState:
         residual = float(np.max(np.abs(self.residual(x, ridge))))
-        _, _, _, noise_ridge, loss, fields = self.averages(x)
+        _, _, _, noise_ridge, loss, margins = self.averages(x)
         q, V = float(np.exp(x[1])), float(np.exp(x[2]))
         m = float(np.tanh(x[0]) * np.sqrt(q))
         return make_state(
@@ -160,7 +162,7 @@ class Equations:
             self.rho,
             ridge + noise_ridge,
             (m, q, V, self.bias),
-            self.alpha * (self.delta * V) ** 2 * fields.mean(fields.response**2),
+            self.alpha * (self.delta * V) ** 2 * margins.mean(margins.response**2),
             residual,
             self.evaluations,
         )
@@ -177,8 +179,8 @@ def _trained_bias(loss: Loss, m: float, width: float, D: float, rho: float, gues
     def pull(b: float) -> float:
         total = 0.0
         for label, fraction in ((1.0, rho), (-1.0, 1.0 - rho)):
-            fields = training_fields(loss, m + label * b, width, D)
-            total += label * fraction * fields.mean(fields.f)
+            margins = training_margins(loss, m + label * b, width, D)
+            total += label * fraction * margins.mean(margins.f)
         return total
 
     step = 0.5 * width + 1e-3

@@ -70,7 +70,7 @@ def hebb_training_error(alpha: float, delta: float) -> float:
     return float(ndtr(-np.sqrt((alpha + delta) / (alpha * delta))))
 
 
-def hebb_local_energy(
+def hebb_error_under_noise(
     sigmas: ArrayLike, alpha: float, delta: float, bias: float = 0.0, rho: float = 0.5
 ) -> NDArray[np.float64] | np.float64:
     """E_σ of Hebb's rule: its normalised margins are N(√((α+Δ)/(αΔ)), 1), σ widens them.

@@ -43,7 +43,7 @@ class LinearClassifier:
         return margins
 
     def error_rate(self, patterns: ArrayLike, labels: ArrayLike) -> float:
-        """Fraction of wrong answers; a field of exactly zero counts as +1."""
+        """Fraction of wrong answers; a pre-activation of exactly zero counts as +1."""
         x = check_patterns(patterns, len(self.weights))
         y = check_labels(labels, len(x))
         answers = np.where(x @ self.weights / np.sqrt(x.shape[1]) + self.bias >= 0, 1.0, -1.0)

@@ -1,12 +1,21 @@
-"""The figure on Gaussian mixtures as data: simulated samples and theory, stored, resumable."""
+"""The figure on Gaussian mixtures as data: simulated samples and theory, stored, resumable.
+
+::
+
+    results/gaussian-mixture/
+        config.json                 settings, versions, hardware
+        samples/0000.json, ...      all estimators on one sample
+        theory.json                 the same estimators for N → ∞
+        summary.csv                 means over the samples beside the theory
+        figure.pdf, figure.png
+"""
 
 from __future__ import annotations
 
-import json
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,13 +23,13 @@ from committee.gaussian_mixture.bayes import (
     bayes_error,
     bayes_overlap,
     best_bias,
-    hebb_local_energy,
+    hebb_error_under_noise,
     overlap_error,
 )
 from committee.gaussian_mixture.estimators import LinearClassifier, fit, hebb
 from committee.gaussian_mixture.flatness import (
-    local_energy,
-    local_energy_theory,
+    error_under_noise,
+    error_under_noise_theory,
     mean_margin_theory,
     normalised_margins,
 )
@@ -34,15 +43,22 @@ from committee.gaussian_mixture.maximum_flatness import (
 from committee.gaussian_mixture.replica_symmetric import replica_symmetric
 from committee.gaussian_mixture.samples import check_parameters, sample
 from committee.gaussian_mixture.state import ConvergenceWarning, ReplicaSymmetricState
-from message_passing.tools.files import write_csv, write_json
+from message_passing.tools.files import AGAIN, read_records, write_records, write_table
 from message_passing.tools.parallel import run_tasks
+from message_passing.tools.run_folder import RunFolder
+from message_passing.tools.tables import means
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 RIDGES = tuple(float(x) for x in np.geomspace(1e-2, 1e2, 9))
 NOISES = (4.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35)
 SIGMAS = tuple(float(x) for x in np.linspace(0.0, 4.0, 21))
-MEASURED = ("error", "training_error", "overlap", "mean_margin", "best_error")
-
-Row = dict[str, Any]
+NOISE_COLUMNS = [f"error_under_noise_{sigma:g}" for sigma in SIGMAS]
+MEASURED = ["error", "training_error", "overlap", "mean_margin", "best_error"]
+SETTINGS = ("alpha", "delta", "rho", "inputs", "seed")
+LARGEST_SAMPLE = 10**8  # numbers, 0.8 GB
 
 
 @dataclass(frozen=True)
@@ -50,91 +66,162 @@ class GaussianMixtureConfig:
     """Error, flatness and overlap of estimators on a Gaussian mixture: theory and simulation."""
 
     out: Path = Path("results/gaussian-mixture")
-    """Folder of the results; a run that was interrupted goes on."""
+    """Folder of the results. Running again with the same folder resumes."""
     alpha: float = 2.0
     """Patterns per input, P/N."""
     delta: float = 1.0
     """Variance Δ of each cloud, per input."""
     rho: float = 0.5
-    """Fraction of labels +1; where it is not 0.5, minimisers learn a bias."""
+    """Fraction of labels +1. Where it is not 0.5, minimisers learn a bias."""
     inputs: int = 400
     """N of the simulated samples."""
     samples: int = 10
-    """Simulated samples."""
+    """Simulated samples. More can be added to the same folder later."""
     seed: int = 0
     """Seed of the samples."""
-    jobs: int = 2
-    """Processes."""
+    workers: int | None = None
+    """Processes. Default: one on each core."""
 
     def __post_init__(self) -> None:
         check_parameters(self.alpha, self.delta, self.rho)
-        for name, least in (("inputs", 20), ("samples", 2), ("jobs", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least {least} was expected.")
+        for name, least in (("inputs", 20), ("samples", 2), ("workers", 1), ("seed", 0)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(f"{name} is {value}; at least {least} was expected.")
+        P, largest = self.alpha * self.inputs, LARGEST_SAMPLE / self.inputs
+        if not 2 <= round(P) <= largest:
+            raise ValueError(
+                f"alpha is {self.alpha:g}, which makes {P:.4g} patterns of {self.inputs} inputs; "
+                f"2 to {largest:.4g} were expected."
+            )
+        if not 0 < round(self.rho * round(P)) < round(P):
+            raise ValueError(
+                f"rho is {self.rho:g}, which gives all {round(P)} patterns the same label; both "
+                "labels were expected."
+            )
 
 
-def compute(config: GaussianMixtureConfig, progress: bool = False) -> dict[str, list[Row]]:
-    """Rows of "simulation" (one per estimator and sample) and "theory", stored in ``config.out``.
+@dataclass(frozen=True, repr=False)
+class GaussianMixtureResults:
+    """Simulation and theory of all estimators.
 
-    A sample already on disk is not computed again.
+    Attributes
+    ----------
+    config : GaussianMixtureConfig
+    simulation : DataFrame
+        One row per sample, estimator and parameter (ridge λ or noise σ): ``error``,
+        ``training_error``, ``overlap``, ``mean_margin``, ``best_error`` (at the best bias for
+        this overlap) and ``error_under_noise_σ``; NaN where a minimiser did not converge.
+    theory : DataFrame
+        One row per estimator and parameter, on a finer grid, with ``stable``.
+    """
+
+    config: GaussianMixtureConfig
+    simulation: pd.DataFrame
+    theory: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per estimator: mean and standard error over the samples, beside the theory."""
+        keys = ["estimator", "parameter"]
+        theory = self.theory[[*keys, *MEASURED, "stable"]]
+        theory = theory.rename(columns={name: f"{name}_theory" for name in [*MEASURED, "stable"]})
+        return means(self.simulation, keys, MEASURED).merge(theory, how="left", on=keys)
+
+    def plot(self) -> Figure:
+        """The figure with its four panels."""
+        from committee.gaussian_mixture.figures import plot_gaussian_mixture
+
+        return plot_gaussian_mixture(self)
+
+    def __repr__(self) -> str:
+        c = self.config
+        return (
+            f"GaussianMixtureResults(α={c.alpha:g}, Δ={c.delta:g}, ρ={c.rho:g}, N={c.inputs}, "
+            f"{c.samples} samples)"
+        )
+
+
+def compute(config: GaussianMixtureConfig, progress: bool = False) -> GaussianMixtureResults:
+    """Simulate the samples that are missing in ``config.out``; theory; ``summary.csv``.
 
     Raises
     ------
     ValueError
-        The folder holds the results of another configuration.
+        The folder holds results of other settings, or a damaged file.
     """
-    science = {key: value for key, value in asdict(config).items() if key not in ("out", "jobs")}
-    stored = config.out / "config.json"
-    if stored.exists() and (found := json.loads(stored.read_text())) != science:
-        raise ValueError(f"out is {config.out}, which holds another run: {found}.")
-    write_json(stored, science)
-
-    files = [config.out / "samples" / f"{i:04d}.json" for i in range(config.samples)]
+    folder = RunFolder(config.out, units=("samples", "theory.json"))
+    settings = {name: getattr(config, name) for name in SETTINGS}
+    folder.check(settings)
+    folder.store_config("Gaussian mixture", settings)
     seeds = np.random.SeedSequence(config.seed).spawn(config.samples)
-    todo = [(config, seeds[i], file) for i, file in enumerate(files) if not file.exists()]
-    if todo:
-        tasks = run_tasks(
-            _measure_and_store,
-            todo,
-            workers=config.jobs,
-            progress=progress,
-            description="samples",
-        )
-        for _ in tasks:  # each stores its own file
-            pass
+    missing = [i for i in range(config.samples) if not _sample_file(config.out, i).exists()]
+    completed = run_tasks(
+        measure,
+        [seeds[i] for i in missing],
+        common=(config,),
+        workers=config.workers,
+        progress=progress and bool(missing),
+        description="samples",
+    )
+    for index, rows in completed:
+        write_records(_sample_file(config.out, missing[index]), rows)
     if not (config.out / "theory.json").exists():
-        write_json(config.out / "theory.json", predict(config))
-    results = load(config.out)
-    write_csv(config.out / "summary.csv", summarise(results))
+        write_records(config.out / "theory.json", predict(config))
+    results = load(config.out, config.samples)
+    write_table(config.out / "summary.csv", results.to_frame())
     return results
 
 
-def load(folder: str | Path) -> dict[str, list[Row]]:
-    """Read what :func:`compute` stored."""
+def load(folder: str | Path, samples: int | None = None) -> GaussianMixtureResults:
+    """Read what :func:`compute` has stored; with ``samples`` only the first of them.
+
+    Raises ``ValueError`` if there are no results, or a file is damaged.
+    """
+    import pandas as pd
+
     folder = Path(folder)
-    files = sorted((folder / "samples").glob("*.json"))
-    simulation = [row for file in files for row in json.loads(file.read_text())]
-    return {"simulation": simulation, "theory": json.loads((folder / "theory.json").read_text())}
+    settings = (RunFolder(folder).config() or {}).get("settings", {})
+    if settings.keys() != {*SETTINGS}:
+        raise ValueError(
+            f"folder is {str(folder)!r}; one with the config.json of a Gaussian mixture was "
+            "expected."
+        )
+    files = sorted((folder / "samples").glob("*.json"))[:samples]
+    if len(files) < 2:
+        raise ValueError(f"{folder} holds {len(files)} samples; at least 2 were expected.")
+    simulation = pd.concat([_read(file) for file in files], ignore_index=True)
+    config = GaussianMixtureConfig(out=folder, samples=len(files), **settings)
+    return GaussianMixtureResults(config, simulation, _read(folder / "theory.json", "stable"))
 
 
-def measure(config: GaussianMixtureConfig, seed: np.random.SeedSequence) -> list[Row]:
-    """All estimators on one sample."""
+def _read(path: Path, *more: str) -> pd.DataFrame:
+    """Stored rows, which must have all columns."""
+    rows = read_records(path)
+    columns = ["estimator", "parameter", *MEASURED, *NOISE_COLUMNS, *more]
+    if missing := [name for name in columns if name not in rows]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}. {AGAIN}")
+    return rows
+
+
+def measure(config: GaussianMixtureConfig, seed: np.random.SeedSequence) -> pd.DataFrame:
+    """Unit of work: all estimators on one sample."""
+    import pandas as pd
+
     x, y, centre = sample(config.inputs, config.alpha, config.delta, config.rho, seed)
     trained = config.rho != 0.5
 
-    def row(family: str, parameter: float, classifier: LinearClassifier) -> Row:
+    def row(family: str, parameter: float, classifier: LinearClassifier) -> dict[str, Any]:
+        about = {"estimator": family, "parameter": parameter}
         if not classifier.converged:
-            raise RuntimeError(f"{classifier.name} did not converge on this sample.")
+            return about | dict.fromkeys([*MEASURED, *NOISE_COLUMNS], np.nan)
         overlap = classifier.overlap(centre)
         return {
-            "estimator": family,
-            "parameter": parameter,
+            **about,
             "error": classifier.error(centre, config.delta, config.rho),
             "training_error": classifier.error_rate(x, y),
             "overlap": overlap,
             "mean_margin": float(np.mean(normalised_margins(classifier.weights, x, y))),
             "best_error": _best_error(overlap, config),
-            "local_energy": local_energy(classifier, x, y, SIGMAS).tolist(),
+            **_noise_columns(error_under_noise(classifier, x, y, SIGMAS)),
         }
 
     learnt = hebb(x, y)
@@ -149,40 +236,42 @@ def measure(config: GaussianMixtureConfig, seed: np.random.SeedSequence) -> list
         rows += [row(f"flat {loss}", s, max_flat_loss(x, y, loss, s)) for s in NOISES]  # type: ignore[arg-type]
     flattest = max_flat_classifier(x, y, NOISES)
     rows += [row("flattest", s, c) for s, c in zip(NOISES, flattest, strict=True)]
-    return rows
+    return pd.DataFrame(rows)
 
 
-def predict(config: GaussianMixtureConfig) -> list[Row]:
-    """Theory of all estimators, the ridge and σ on finer grids; a solution must exist to appear."""
+def predict(config: GaussianMixtureConfig) -> pd.DataFrame:
+    """Theory of all estimators, on finer grids of the ridge and σ, where a solution exists."""
+    import pandas as pd
+
     alpha, delta, rho = config.alpha, config.delta, config.rho
 
-    def row(family: str, parameter: float, state: ReplicaSymmetricState) -> Row:
+    def row(family: str, parameter: float, state: ReplicaSymmetricState) -> dict[str, Any]:
         return {
             "estimator": family,
             "parameter": parameter,
             "error": state.error,
             "training_error": state.training_error,
             "overlap": state.overlap,
-            "mean_margin": mean_margin_theory(state) if state.bias == 0 else None,
+            "mean_margin": mean_margin_theory(state) if state.bias == 0 else np.nan,
             "best_error": _best_error(state.overlap, config),
-            "local_energy": local_energy_theory(state, SIGMAS).tolist(),
             "stable": state.stable,
+            **_noise_columns(error_under_noise_theory(state, SIGMAS)),
         }
 
     R = bayes_overlap(alpha, delta)
     b = float(best_bias(R, delta, rho))
-    energies = np.asarray(hebb_local_energy(SIGMAS, alpha, delta, b, rho))
-    rows: list[Row] = [
+    errors = np.asarray(hebb_error_under_noise(SIGMAS, alpha, delta, b, rho))
+    rows: list[dict[str, Any]] = [
         {
             "estimator": "hebb",
             "parameter": 0.0,
             "error": bayes_error(alpha, delta, rho),
-            "training_error": float(energies[0]),
+            "training_error": float(errors[0]),
             "overlap": R,
             "mean_margin": float(np.sqrt((alpha + delta) / (alpha * delta))),
             "best_error": _best_error(R, config),
-            "local_energy": energies.tolist(),
             "stable": True,
+            **_noise_columns(errors),
         }
     ]
     bias = "train" if rho != 0.5 else None
@@ -202,33 +291,16 @@ def predict(config: GaussianMixtureConfig) -> list[Row]:
         warnings.simplefilter("ignore", ConvergenceWarning)  # where none exists, no line is drawn
         states = max_flat_theory(alpha, delta, noises)
     pairs = zip(noises, states, strict=True)
-    return rows + [row("flattest", float(s), state) for s, state in pairs if state.converged]
+    rows += [row("flattest", float(s), state) for s, state in pairs if state.converged]
+    return pd.DataFrame(rows)
 
 
-def summarise(results: dict[str, list[Row]]) -> list[Row]:
-    """One row per estimator: mean and standard error over the samples, beside the theory."""
-    theory = {(row["estimator"], row["parameter"]): row for row in results["theory"]}
-    groups: dict[tuple[str, float], list[Row]] = {}
-    for row in results["simulation"]:
-        groups.setdefault((row["estimator"], row["parameter"]), []).append(row)
-    table = []
-    for (estimator, parameter), rows in groups.items():
-        line: Row = {"estimator": estimator, "parameter": parameter, "samples": len(rows)}
-        predicted = theory.get((estimator, parameter))
-        for name in MEASURED:
-            values = np.array([row[name] for row in rows])
-            line[name] = float(values.mean())
-            line[f"{name}_standard_error"] = float(values.std(ddof=1) / np.sqrt(len(values)))
-            value = predicted[name] if predicted else None
-            line[f"{name}_theory"] = "" if value is None else value
-        line["stable_theory"] = predicted["stable"] if predicted else ""
-        table.append(line)
-    return table
+def _sample_file(folder: Path, i: int) -> Path:
+    return folder / "samples" / f"{i:04d}.json"
 
 
-def _measure_and_store(task: tuple[GaussianMixtureConfig, np.random.SeedSequence, Path]) -> None:
-    config, seed, file = task
-    write_json(file, measure(config, seed))
+def _noise_columns(errors: np.ndarray) -> dict[str, float]:
+    return dict(zip(NOISE_COLUMNS, errors.tolist(), strict=True))
 
 
 def _best_error(overlap: float, config: GaussianMixtureConfig) -> float:

@@ -1,4 +1,7 @@
-"""Local energy of linear classifiers: the training error under noise on unit-length weights.
+"""Flatness of linear classifiers: the training error under noise on unit-length weights.
+
+This noise is additive and isotropic. The noise of ``committee.local_energy`` is relative to each
+weight.
 
 Noise σz/√N on w/‖w‖ (z standard normal) adds to the margin of a pattern a Gaussian of width
 σ‖x‖/√N. In units of ‖x‖/√N ≈ √Δ the margin is κ = y √N (w·x + √N b)/(‖w‖‖x‖), so that, exactly,
@@ -11,8 +14,8 @@ by generalisation**, and the flattest direction of all, Hebb's, is the Bayes-opt
 
 What does *not* hold is that Hebb's rule has the highest local entropy at every distance: near it,
 where it makes training errors and a minimiser of the hinge loss makes none, there are fewer
-solutions (``franz_parisi.py``). Flatness decides between classifiers of like training error, or
-at large distances.
+solutions (``franz_parisi.py``). Flatness decides between classifiers of equal training error,
+or at large distances.
 """
 
 from __future__ import annotations
@@ -37,11 +40,11 @@ def normalised_margins(
     x = check_patterns(patterns, len(weights))
     y = check_labels(labels, len(x))
     N = x.shape[1]
-    field = (x @ weights + np.sqrt(N) * bias) / np.linalg.norm(weights)
-    return y * field * np.sqrt(N) / np.linalg.norm(x, axis=1)
+    preactivations = (x @ weights + np.sqrt(N) * bias) / np.linalg.norm(weights)
+    return y * preactivations * np.sqrt(N) / np.linalg.norm(x, axis=1)
 
 
-def local_energy(
+def error_under_noise(
     classifier: LinearClassifier | ArrayLike,
     patterns: ArrayLike,
     labels: ArrayLike,
@@ -51,23 +54,25 @@ def local_energy(
     return _mean_error(normalised_margins(classifier, patterns, labels), sigmas)
 
 
-def local_energy_theory(state: ReplicaSymmetricState, sigmas: ArrayLike) -> NDArray[np.float64]:
+def error_under_noise_theory(
+    state: ReplicaSymmetricState, sigmas: ArrayLike
+) -> NDArray[np.float64]:
     """Replica-symmetric E_σ = E[Q(v/(σ√(Δq)))] of a typical minimiser, for each σ ≥ 0."""
     width = np.sqrt(state.delta * state.q)
-    energies = []
+    errors = []
     for sigma in np.atleast_1d(np.asarray(sigmas, dtype=float)):
         if sigma == 0:
-            energies.append(state.training_error)
+            errors.append(state.training_error)
             continue
-        fields = state.fields(sigma * width * np.arange(-6.0, 6.5, 1.0))
-        energies.append(fields.mean(ndtr(-fields.v / (sigma * width))))
-    return np.array(energies)
+        margins = state.margins(sigma * width * np.arange(-6.0, 6.5, 1.0))
+        errors.append(margins.mean(ndtr(-margins.v / (sigma * width))))
+    return np.array(errors)
 
 
 def mean_margin_theory(state: ReplicaSymmetricState) -> float:
     """Replica-symmetric mean normalised margin κ̄ = E[v]/√(Δq)."""
-    fields = state.fields()
-    return fields.mean(fields.v) / float(np.sqrt(state.delta * state.q))
+    margins = state.margins()
+    return margins.mean(margins.v) / float(np.sqrt(state.delta * state.q))
 
 
 def _mean_error(margins: NDArray, sigmas: ArrayLike) -> NDArray[np.float64]:

@@ -1,18 +1,18 @@
 """Local entropy around a typical minimiser of a loss: replica-symmetric Franz–Parisi theory.
 
-The reference ŵ is a minimiser w̃ of the loss (``replica_symmetric.py``: m̃, q̃, Ṽ, fields h̃, ṽ, f̃),
+The reference ŵ is a minimiser w̃ of the loss (``replica_symmetric.py``: m̃, q̃, Ṽ, margins h̃, ṽ, f̃),
 rescaled to norm √N. Around it, with prior variance τ (called Δ in ``message_passing``),
 
     Z(τ) = ∫ dw N(w; ŵ, τ·1) Π_μ Θ[y_μ w·x_μ > 0],     φ(τ) = log Z / N       (N → ∞).
 
 Let w = ŵ + δ. The state of the solutions is V = var(w_i); μ, s, D = ⟨δ⟩·v*/N, ⟨δ⟩·w̃/N, ‖⟨δ⟩‖²/N;
 and a, the part of ⟨δ⟩ along w̃ that is caused by the patterns through the reference. A pattern
-with reference field h̃ sees w with the cavity field
+with reference margin h̃ sees w with the cavity margin
 
     κ = ṽ/√q̃ + ΔṼ a f̃ + η,    η | h̃ Gaussian: means (μ, m̃), covariances Δ(D, s, q̃) of (η, h̃),
 
 variance ΔV, and weight Φ(κ/√(ΔV)); g = ∂_κ log Φ. The second term is the reaction of the
-reference to that pattern, which moves w along. With primes for derivatives,
+reference to the pattern; w moves with it. With primes for derivatives,
 
     Â = −αΔ E[g'],  m̂ = α E[g],  p̂ = αΔ E[g²],  t̂ = αΔ E[f̃ g],
     Ĉ = αΔ E[g' ΔṼ (1/√q̃ + a) ∂f̃/∂h̃],
@@ -22,7 +22,7 @@ reference to that pattern, which moves w along. With primes for derivatives,
     φ = −½(V/τ − 1 − log(V/τ)) − D/(2τ) + α E[log Φ] + ½ αΔV E[g²].
 
 As in ``message_passing``, d = rτ/2 and Φ_LE(d) = φ + ½(r − 1 − log r). The solutions form a
-convex set, so that replica symmetry of w is stable whenever that of the reference is.
+convex set, so replica symmetry is stable for w whenever it is for the reference.
 
 These count solutions without errors. Φ_LE(d) → 0 for d → 0 only around references that make none
 themselves; around others, such as Hebb's rule, it falls towards d = 0. So **Hebb's rule, although
@@ -40,7 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import root
 from scipy.special import log_ndtr
 
-from committee.gaussian_mixture.fields import Fields
+from committee.gaussian_mixture.margins import TrainingMargins
 from committee.gaussian_mixture.state import TOLERANCE, ConvergenceWarning, ReplicaSymmetricState
 
 _Z, _ZW = np.polynomial.hermite_e.hermegauss(64)
@@ -130,7 +130,7 @@ class _Cavity:
     def __init__(self, reference: ReplicaSymmetricState, tau: float) -> None:
         self.ref, self.tau = reference, tau
         margin = np.sqrt(reference.delta * tau * reference.q)
-        self.fields: Fields = reference.fields(margin * np.arange(-5.0, 5.5, 1.0))
+        self.margins: TrainingMargins = reference.margins(margin * np.arange(-5.0, 5.5, 1.0))
         self.scale = np.array(
             [
                 1.0,
@@ -146,12 +146,12 @@ class _Cavity:
         return float(self.tau * np.exp(x[0])), float(a), float(mu), float(s), float(D)
 
     def node(self, x: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        """Averages over η at each reference field of log Φ, g, g', g²."""
+        """Averages over η at each reference margin of log Φ, g, g', g²."""
         V, a, mu, s, D = self.unpack(x)
-        ref, fields = self.ref, self.fields
+        ref, margins = self.ref, self.margins
         rest = np.sqrt(ref.delta * max(D - s * s / ref.q, 0.0))
-        kappa = fields.v / np.sqrt(ref.q) + ref.delta * ref.V * a * fields.f
-        kappa = kappa + mu + s / ref.q * (fields.h - ref.m)
+        kappa = margins.v / np.sqrt(ref.q) + ref.delta * ref.V * a * margins.f
+        kappa = kappa + mu + s / ref.q * (margins.h - ref.m)
         width = np.sqrt(ref.delta * V)
         t = (kappa[:, None] + rest * _Z) / width
         log_phi = log_ndtr(t)
@@ -162,14 +162,14 @@ class _Cavity:
     def update(self, x: NDArray) -> NDArray[np.float64]:
         """The right-hand sides."""
         V, a, *_ = self.unpack(x)
-        ref, fields = self.ref, self.fields
+        ref, margins = self.ref, self.margins
         _, g, slope, g2 = self.node(x)
         scale, length = ref.alpha * ref.delta, np.sqrt(ref.q)
-        A = -scale * fields.mean(slope)
-        m_hat = ref.alpha * fields.mean(g)
-        p_hat = scale * fields.mean(g2)
-        t_hat = scale * fields.mean(fields.f * g)
-        C = scale * fields.mean(slope * fields.response) * ref.delta * ref.V * (1.0 / length + a)
+        A = -scale * margins.mean(slope)
+        m_hat = ref.alpha * margins.mean(g)
+        p_hat = scale * margins.mean(g2)
+        t_hat = scale * margins.mean(margins.f * g)
+        C = scale * margins.mean(slope * margins.response) * ref.delta * ref.V * (1.0 / length + a)
         V = 1.0 / (1.0 / self.tau + A)
         a = V * (C - A / length)
         along = m_hat * ref.m + ref.V * t_hat
@@ -202,8 +202,8 @@ class _Cavity:
         ref, tau = self.ref, self.tau
         log_phi, _, _, g2 = self.node(x)
         phi = -0.5 * (V / tau - 1.0 - np.log(V / tau)) - D / (2.0 * tau)
-        phi += ref.alpha * self.fields.mean(log_phi)
-        phi += 0.5 * ref.alpha * ref.delta * V * self.fields.mean(g2)
+        phi += ref.alpha * self.margins.mean(log_phi)
+        phi += 0.5 * ref.alpha * ref.delta * V * self.margins.mean(g2)
         mean_square = 1.0 + 2.0 * s / np.sqrt(ref.q) + D
         overlap = (ref.m / np.sqrt(ref.q) + mu) / np.sqrt(mean_square)
         return float(phi), (V + D) / tau, float(overlap)

@@ -1,9 +1,9 @@
-"""Convex losses of the margin x = y (w·x/√N + b), and what a field h becomes under them.
+"""Convex losses of the margin x = y (w·x/√N + b), and what a margin h becomes under them.
 
 The replica-symmetric equations need one thing of a loss ℓ: the margin of a training pattern,
 ``v = argmin_x [ℓ(x) + (x − h)²/(2D)]``, when it would have been h had the pattern not been learnt.
 It obeys ``h = v + D ℓ'(v)``: explicit in v. Averages are therefore taken over v
-(``fields.py``) and need no inner minimisation; a kink of the loss is a range of h with the same v.
+(``margins.py``) and need no inner minimisation; a kink of the loss is a range of h with the same v.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class Loss:
     def curvature(self, x: NDArray) -> NDArray[np.float64]:
         raise TypeError(f"{type(self).__name__} has no curvature.")
 
-    def proximal(self, field: NDArray, D: float) -> NDArray[np.float64]:
+    def proximal(self, h: NDArray, D: float) -> NDArray[np.float64]:
         """Solve ``v + D ℓ'(v) = h`` for v by bisection (a convex loss: a rising left side)."""
-        field = np.asarray(field, dtype=float)
+        h = np.asarray(h, dtype=float)
         if np.isfinite(self.steepest):
-            low, high = field - D * self.steepest, field + D * self.steepest
+            low, high = h - D * self.steepest, h + D * self.steepest
         else:
-            end = field - D * self.slope(field)
-            low, high = np.minimum(field, end), np.maximum(field, end)
+            end = h - D * self.slope(h)
+            low, high = np.minimum(h, end), np.maximum(h, end)
         for _ in range(60):
             middle = 0.5 * (low + high)
-            above = middle + D * self.slope(middle) > field
+            above = middle + D * self.slope(middle) > h
             low, high = np.where(above, low, middle), np.where(above, middle, high)
         return 0.5 * (low + high)
 
@@ -75,8 +75,8 @@ class Square(Loss):
     def curvature(self, x: NDArray) -> NDArray[np.float64]:
         return np.ones_like(x)
 
-    def proximal(self, field: NDArray, D: float) -> NDArray[np.float64]:
-        return (field + D) / (1.0 + D)
+    def proximal(self, h: NDArray, D: float) -> NDArray[np.float64]:
+        return (h + D) / (1.0 + D)
 
 
 class Hinge(Loss):
@@ -98,8 +98,8 @@ class Hinge(Loss):
     def curvature(self, x: NDArray) -> NDArray[np.float64]:
         return np.zeros_like(x)
 
-    def proximal(self, field: NDArray, D: float) -> NDArray[np.float64]:
-        return np.where(field > 1.0, field, np.minimum(field + D, 1.0))
+    def proximal(self, h: NDArray, D: float) -> NDArray[np.float64]:
+        return np.where(h > 1.0, h, np.minimum(h + D, 1.0))
 
 
 _RIGHT = np.array([0.0, 1.5, 3.0, 5.0, 7.5, 11.0, 16.0, 24.0, 40.0])

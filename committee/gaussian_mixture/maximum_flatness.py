@@ -1,7 +1,7 @@
 """Two ways to a wide flat region: make the classifier flat, or make the loss flat.
 
-(a) **On the classifier**: minimise the local energy E_σ over directions, at a large σ first,
-where the minimum is Hebb's rule, then at smaller ones. Replica symmetry: the equations of
+(a) **On the classifier**: minimise the error under noise E_σ over directions. A large σ comes
+first, where the minimum is Hebb's rule, then smaller ones. Replica symmetry: the equations of
 ``replica_symmetric.py`` with ℓ(x) = Q(x/(σ√Δ)) and q = 1, where the ridge is a multiplier,
 λ = 1/V − V̂. This loss is not convex, and the solution ceases to be stable at small σ.
 
@@ -18,8 +18,8 @@ from scipy.optimize import minimize, root
 from scipy.special import ndtr
 
 from committee.gaussian_mixture.estimators import LinearClassifier, hebb
-from committee.gaussian_mixture.fields import training_fields
 from committee.gaussian_mixture.losses import ErrorUnderNoise, LossName, NoisyLogistic, get_loss
+from committee.gaussian_mixture.margins import training_margins
 from committee.gaussian_mixture.replica_symmetric import replica_symmetric
 from committee.gaussian_mixture.samples import check_parameters
 from committee.gaussian_mixture.state import TOLERANCE, ReplicaSymmetricState, make_state, no_state
@@ -29,7 +29,7 @@ from message_passing.tools.validation import check_labels, check_patterns
 def max_flat_classifier(
     patterns: ArrayLike, labels: ArrayLike, sigmas: ArrayLike
 ) -> list[LinearClassifier]:
-    """Directions of least local energy E_σ, σ annealed downward from Hebb's rule.
+    """Directions of least error under noise E_σ, σ annealed downward from Hebb's rule.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def max_flat_classifier(
 def max_flat_theory(alpha: float, delta: float, sigmas: ArrayLike) -> list[ReplicaSymmetricState]:
     """Replica-symmetric theory of :func:`max_flat_classifier`, for decreasing σ.
 
-    Where there is no replica-symmetric solution whose margins follow their fields without a jump,
+    Where there is no replica-symmetric solution whose margins v follow h without a jump,
     ``converged`` is False and ``message`` says so; a solution with ``stability`` ≥ 1 is unstable.
     """
     check_parameters(alpha, delta)
@@ -86,12 +86,12 @@ def max_flat_theory(alpha: float, delta: float, sigmas: ArrayLike) -> list[Repli
 
     def averages(x: NDArray, loss: ErrorUnderNoise) -> tuple[float, float, float, float]:
         V = np.exp(x[1])
-        fields = training_fields(loss, np.tanh(x[0]), np.sqrt(delta), delta * V)
+        margins = training_margins(loss, np.tanh(x[0]), np.sqrt(delta), delta * V)
         return (
-            alpha * fields.mean(fields.f),
-            alpha * delta * fields.mean(fields.f**2),
-            -alpha * delta * fields.mean(fields.response),
-            alpha * (delta * V) ** 2 * fields.mean(fields.response**2),
+            alpha * margins.mean(margins.f),
+            alpha * delta * margins.mean(margins.f**2),
+            -alpha * delta * margins.mean(margins.response),
+            alpha * (delta * V) ** 2 * margins.mean(margins.response**2),
         )
 
     # A large σ: ℓ is a straight line, its minimiser Hebb's rule.
@@ -123,7 +123,7 @@ def max_flat_theory(alpha: float, delta: float, sigmas: ArrayLike) -> list[Repli
             if sigma in ladder:
                 states[sigma] = no_state(
                     loss, alpha, delta, 0.5, float("nan"),
-                    f"at sigma = {sigma:g} the margins would jump with their fields "
+                    f"at sigma = {sigma:g} the margins v would jump with h "
                     "(replica symmetry is broken).", 0,
                 )  # fmt: skip
             continue

@@ -1,18 +1,19 @@
 """Empirical risk minimisation on the mixture for N → ∞: replica-symmetric theory ([M20]).
 
 The weights minimise Σ_μ ℓ(y_μ(w·x_μ/√N + b)) + λ‖w‖²/2. Their state is m = w·v*/N, q = ‖w‖²/N
-and V, the response of a weight to a field on it. With h = m + yb + √(Δq) ξ the margin of a fresh
-pattern, v = argmin_x [ℓ(x) + (x−h)²/(2ΔV)] that of a training pattern and f = (v−h)/(ΔV):
+and V, the response of a weight to a force on it. A fresh
+pattern has the margin h = m + yb + √(Δq) ξ, a training pattern v = argmin_x [ℓ(x) + (x−h)²/(2ΔV)].
+With f = (v−h)/(ΔV),
 
     m̂ = α E[f],   q̂ = αΔ E[f²],   V̂ = −αΔ E[∂f/∂h],
     V = 1/(λ + V̂),   m = V m̂,   q = V² (q̂ + m̂²),   and E[y f] = 0 where the bias is trained.
 
 It is stable against replica symmetry breaking while αΔ²V² E[(∂f/∂h)²] < 1: a perturbation of
-the fields is carried from weights to patterns and back with this factor in its variance. For a
+the margins is carried from weights to patterns and back with this factor in its variance. For a
 convex loss 0 ≤ −ΔV ∂f/∂h ≤ 1 makes it less than V V̂ = 1 − λV: always stable.
 
 **Training with noise on the weights**, w∘(1 + σz), averages the loss over a margin noise of width
-σ√(Δq). Since that width grows with ‖w‖, the average acts as a ridge of its own,
+σ√(Δq). The width grows with ‖w‖, so the average acts as a ridge,
 λ_σ = αΔσ² E[ℓ̄''(v)], ℓ̄ the averaged loss; for the square loss, αΔσ² exactly.
 """
 

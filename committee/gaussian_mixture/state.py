@@ -9,8 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from committee.gaussian_mixture.bayes import overlap_error
-from committee.gaussian_mixture.fields import Fields, error_probability, training_fields
 from committee.gaussian_mixture.losses import Loss
+from committee.gaussian_mixture.margins import (
+    TrainingMargins,
+    error_probability,
+    training_margins,
+)
 
 TOLERANCE = 1e-9
 
@@ -60,16 +64,16 @@ class ReplicaSymmetricState:
         """Whether replica symmetry is stable."""
         return self.stability < 1.0
 
-    def fields(self, margins: ArrayLike = ()) -> Fields:
-        """Quadrature nodes over the training patterns (see :func:`training_fields`)."""
-        return training_fields(
+    def margins(self, borders: ArrayLike = ()) -> TrainingMargins:
+        """Quadrature nodes over the training patterns (see :func:`training_margins`)."""
+        return training_margins(
             self.loss,
             self.m,
             np.sqrt(self.delta * self.q),
             self.delta * self.V,
             self.bias,
             self.rho,
-            np.atleast_1d(np.asarray(margins, dtype=float)),
+            np.atleast_1d(np.asarray(borders, dtype=float)),
         )
 
 
@@ -117,7 +121,7 @@ def no_state(
     message: str,
     iterations: int,
 ) -> ReplicaSymmetricState:
-    """A state that is not there: NaNs, ``converged`` False, the reason, and a warning."""
+    """The result where no solution exists: NaNs, ``converged`` False, the reason, a warning."""
     warnings.warn(f"replica-symmetric solution: {message}", ConvergenceWarning, stacklevel=3)
     nan = float("nan")
     return ReplicaSymmetricState(

@@ -1,7 +1,7 @@
-"""Reading image archives into uint8 arrays: CIFAR, Tiny ImageNet, folders and tar files.
+"""Image archives as uint8 arrays: CIFAR, Tiny ImageNet, folders of images.
 
-All readers return ``train_images`` (P, 3, H, W), ``train_labels``, the same for ``test``, and
-``classes``.
+Each reader returns ``train_images`` (P, 3, H, W) in uint8, ``train_labels`` (P,), the same for
+``test``, and ``classes``, and raises ``ValueError`` that names the archive.
 """
 
 from __future__ import annotations
@@ -13,17 +13,47 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, BinaryIO
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+# What a damaged archive raises. RuntimeError: an encrypted zip, or an unknown compression.
 BROKEN = (
-    tarfile.TarError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, EOFError, OSError,
+    tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError,
+    RuntimeError,
 )  # fmt: skip
+
+
+def read_cifar(path: Path) -> dict[str, np.ndarray]:
+    """The official python archive of CIFAR-10 or CIFAR-100 (fine labels)."""
+    files = {PurePosixPath(name).name: content for name, content in _contents(path).items()}
+    parts = {
+        "train": sorted(n for n in files if n == "train" or n.startswith("data_batch")),
+        "test": sorted(n for n in files if n in ("test", "test_batch")),
+        "meta": sorted(n for n in files if n in ("meta", "batches.meta")),
+    }
+    if not all(parts.values()):
+        raise ValueError(f"{path} holds {sorted(files)[:9]}; the batches of CIFAR were expected.")
+    content = {}
+    try:
+        batches = {split: [_unpickled(files[name]) for name in parts[split]] for split in parts}
+        meta = batches.pop("meta")[0]
+        names = meta.get(b"fine_label_names") or meta[b"label_names"]
+        content["classes"] = np.array([name.decode() for name in names])
+        for split, found in batches.items():
+            pixels = np.concatenate([batch[b"data"] for batch in found])
+            labels = [batch.get(b"fine_labels") or batch[b"labels"] for batch in found]
+            content[f"{split}_images"] = pixels.reshape(-1, 3, 32, 32).astype(np.uint8)
+            content[f"{split}_labels"] = np.concatenate(labels).astype(np.int64)
+            if len(pixels) != len(content[f"{split}_labels"]):
+                raise ValueError(f"{len(pixels)} {split} images have another number of labels")
+    except Exception as error:  # a damaged pickle raises anything
+        raise ValueError(f"{path} cannot be read as a CIFAR archive: {error!r}.") from error
+    return content
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -34,168 +64,144 @@ class _ArraysOnly(pickle.Unpickler):
             return super().find_class(module, name)
         if (module, name) == ("_codecs", "encode"):
             return super().find_class(module, name)
-        raise ValueError(f"the archive holds a {module}.{name}; CIFAR's arrays were expected.")
+        raise ValueError(f"the archive holds a {module}.{name}; CIFAR's arrays were expected")
 
 
-def read_cifar(path: Path) -> dict[str, np.ndarray]:
-    """The official python archive of CIFAR-10 or CIFAR-100 (fine labels).
-
-    Raises ``ValueError`` for a truncated or foreign file.
-    """
-    batches: dict[str, dict[bytes, Any]] = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                file = archive.extractfile(member)
-                name = Path(member.name).name
-                if file is not None and not name.endswith(".html"):
-                    batches[name] = _ArraysOnly(file, encoding="bytes").load()
-    except (*BROKEN, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} cannot be read as a CIFAR archive: {error}.") from error
-
-    train = sorted(n for n in batches if n == "train" or n.startswith("data_batch"))
-    test = [n for n in batches if n in ("test", "test_batch")]
-    meta = batches.get("meta") or batches.get("batches.meta")
-    if not train or not test or not meta:
-        raise ValueError(f"{path} holds {sorted(batches)}; the batches of CIFAR were expected.")
-    try:
-        names = meta.get(b"fine_label_names") or meta[b"label_names"]
-        content = {"classes": np.array([n.decode() for n in names])}
-        for split, parts in (("train", train), ("test", test)):
-            pixels = np.concatenate([batches[n][b"data"] for n in parts])
-            labels = [batches[n].get(b"fine_labels") or batches[n][b"labels"] for n in parts]
-            content[f"{split}_images"] = pixels.reshape(-1, 3, 32, 32).astype(np.uint8)
-            content[f"{split}_labels"] = np.concatenate(labels).astype(np.int64)
-    except KeyError as error:
-        raise ValueError(f"{path} has a batch without {error}; CIFAR's was expected.") from error
-    return content
+def _unpickled(content: bytes) -> Any:
+    return _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
 
 
 def read_tiny_imagenet(path: Path) -> dict[str, np.ndarray]:
     """The official zip of Tiny ImageNet; its validation set, the labelled one, is the test set.
 
     ``wnids.txt`` names the classes, ``train/<wnid>/images/*.JPEG`` are the training images, and
-    ``val/val_annotations.txt`` says to which class each of ``val/images/*.JPEG`` belongs.
-    Greyscale images become colour; images are ordered by class and name, classes as in
-    ``wnids.txt``.
-
-    Raises ``ValueError`` for broken images, images of several sizes, a missing file, a
-    validation image without annotation, an unknown class.
+    ``val/val_annotations.txt`` gives the class of each of ``val/images/*.JPEG``. Greyscale images
+    become colour. Images are ordered by class and name, classes as in ``wnids.txt``.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _tiny_imagenet(path, archive)
-    except BROKEN as error:
-        raise ValueError(f"{path} cannot be read as Tiny ImageNet: {error}.") from error
-
-
-def _tiny_imagenet(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
-    names = [n for n in archive.namelist() if not n.endswith("/")]
-    inside = {"/".join(Path(n).parts[1:]): n for n in names}  # without tiny-imagenet-200/
+    files = {name.partition("/")[2]: content for name, content in _contents(path).items()}
 
     def lines(name: str) -> list[list[str]]:
-        if name not in inside:
+        if name not in files:
             raise ValueError(f"{path} has no {name}; the official archive was expected.")
-        return [line.split() for line in archive.read(inside[name]).decode().splitlines() if line]
+        return [line.split() for line in files[name].decode().splitlines() if line]
 
     classes = {line[0]: index for index, line in enumerate(lines("wnids.txt"))}
-    annotated = {line[0]: line[1] for line in lines("val/val_annotations.txt") if len(line) > 1}
-    found: dict[str, list[tuple[int, str]]] = {"train": [], "test": []}
-    for name in sorted(inside):
-        parts = name.split("/")
-        if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        if parts[0] == "train":
-            split, label = "train", parts[1]
-        elif parts[0] == "val":
-            split, label = "test", annotated.get(parts[-1], "")
-            if not label:
-                raise ValueError(f"{name} of {path} has no line in val/val_annotations.txt.")
-        else:  # the official test images have no labels
-            continue
-        if label not in classes:
-            raise ValueError(f"{name} of {path} has the class {label!r}, which wnids.txt lacks.")
-        found[split].append((classes[label], name))
-    if absent := sorted(set(annotated) - {name.split("/")[-1] for _, name in found["test"]}):
-        raise ValueError(f"{path} has no val/images/{absent[0]}, which val_annotations.txt names.")
-
-    content = {"classes": np.array(list(classes))}
-    for split, entries in found.items():
-        if not entries:
-            raise ValueError(f"{path} has no {split} images; the official archive was expected.")
-        entries.sort()
-        images = None
-        for index, (_, name) in enumerate(tqdm(entries, desc=f"decoding {split}", unit="image")):
-            image = _decode(name, io.BytesIO(archive.read(inside[name])))
-            if images is None:
-                images = np.empty((len(entries), *image.shape), np.uint8)
-            if image.shape != images.shape[1:]:
-                raise ValueError(
-                    f"{path} has images of several sizes: {name} has {image.shape}, the first "
-                    f"one {images.shape[1:]}."
-                )
-            images[index] = image
-        assert images is not None
-        content[f"{split}_images"] = images
-        content[f"{split}_labels"] = np.array([label for label, _ in entries])
-    return content
+    images = [n for n in files if _is_image(n) and n.startswith(("train/", "val/"))]
+    labels = {name: name.split("/")[1] for name in images if name.startswith("train/")}
+    labels |= {f"val/images/{line[0]}": line[1] for line in lines("val/val_annotations.txt")}
+    if unlabelled := sorted(set(images) - set(labels)):
+        raise ValueError(f"{path} has {unlabelled[0]}, which val/val_annotations.txt lacks.")
+    if absent := sorted(set(labels) - set(images)):
+        raise ValueError(f"{path} has no {absent[0]}, which val/val_annotations.txt names.")
+    if unknown := sorted(set(labels.values()) - set(classes)):
+        raise ValueError(f"{path} has the class {unknown[0]!r}, which wnids.txt lacks.")
+    entries = sorted((classes[labels[name]], name) for name in images)
+    splits = {
+        split: [entry for entry in entries if entry[1].startswith(start)]
+        for split, start in (("train", "train/"), ("test", "val/"))
+    }
+    return _decoded(path, files, splits, list(classes))
 
 
 def read_image_folder(path: Path) -> dict[str, np.ndarray]:
-    """``train/<class>/*`` and ``test/<class>/*`` in a folder or a tar file (any compression).
+    """``train/<class>/*`` and ``test/<class>/*`` in a folder, a zip or a tar file.
 
-    Greyscale images become colour; files are ordered by name, classes alphabetically.
-
-    Raises ``ValueError`` for broken images, images of several sizes, an image that is there
-    twice, a missing split, classes that differ between the splits.
+    Greyscale images become colour. Images are ordered by class and name, classes alphabetically.
     """
-    images: dict[str, dict[tuple[str, str], np.ndarray]] = {"train": {}, "test": {}}
+    files = _contents(path)
+    found: dict[str, dict[tuple[str, str], str]] = {"train": {}, "test": {}}
+    for name in files:
+        split, label, leaf = ("", "", *PurePosixPath(name).parts)[-3:]
+        if split in found and _is_image(name):
+            if (label, leaf) in found[split]:
+                raise ValueError(f"{path} has {split}/{label}/{leaf} twice.")
+            found[split][label, leaf] = name
+    classes = sorted({label for label, _ in found["train"]})
+    if other := {label for label, _ in found["test"]} ^ set(classes):
+        raise ValueError(f"{path} has the class {min(other)!r} in one split only.")
+    splits = {
+        split: [(classes.index(label), name) for (label, _), name in sorted(names.items())]
+        for split, names in found.items()
+    }
+    return _decoded(path, files, splits, classes)
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    """All files of a folder or an archive by name, with a progress bar."""
+    files: dict[str, bytes] = {}
     try:
-        for name, file in _files(path):
-            parts = Path(name).parts
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and len(parts) >= 3:
-                split, label, leaf = parts[-3:]
-                if split in images:
-                    if (label, leaf) in images[split]:
-                        raise ValueError(f"{path} has {split}/{label}/{leaf} twice.")
-                    images[split][label, leaf] = _decode(name, file)
+        for name, content in _members(path):
+            if name in files:
+                raise ValueError(f"{path} has {name} twice.")
+            files[name] = content
     except BROKEN as error:
-        raise ValueError(f"{path} cannot be read as an image archive: {error}.") from error
-
-    for split, found in images.items():
-        if not found:
-            raise ValueError(f"{path} has no images {split}/<class>/*{IMAGE_SUFFIXES[0]}.")
-    classes = sorted({label for label, _ in images["train"]})
-    if other := {label for label, _ in images["test"]} ^ set(classes):
-        raise ValueError(f"{path} has the class {sorted(other)[0]!r} in one split only.")
-    shapes = {image.shape for found in images.values() for image in found.values()}
-    if len(shapes) > 1:
-        raise ValueError(f"{path} has images of several sizes: {sorted(shapes)[:3]}.")
-    content = {"classes": np.array(classes)}
-    for split, found in images.items():
-        keys = sorted(found)
-        content[f"{split}_images"] = np.stack([found[key] for key in keys])
-        content[f"{split}_labels"] = np.searchsorted(classes, [label for label, _ in keys])
-    return content
+        reason = str(error).splitlines()[0].rstrip(":.") if str(error) else repr(error)
+        raise ValueError(f"{path} cannot be read as an image archive: {reason}.") from error
+    return files
 
 
-def _files(path: Path) -> Iterator[tuple[str, BinaryIO | io.BytesIO]]:
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    title = f"reading {path.name}"
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file():
-                yield str(file.relative_to(path.parent)), io.BytesIO(file.read_bytes())
-        return
-    with tarfile.open(path) as archive:
-        for member in archive:
-            content = archive.extractfile(member)
-            if content is not None:
-                yield member.name, io.BytesIO(content.read())
+        found = sorted(file for file in path.rglob("*") if file.is_file())
+        for file in tqdm(found, desc=title, unit="file"):
+            yield file.relative_to(path.parent).as_posix(), file.read_bytes()
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+            for name in tqdm(names, desc=title, unit="file"):
+                yield name, archive.read(name)
+    else:
+        size = path.stat().st_size  # the bar counts bytes: a tar file has no list of its members
+        with (
+            path.open("rb") as source,
+            tqdm(total=size, desc=title, unit="B", unit_scale=True) as progress,
+            tarfile.open(fileobj=source) as tar,
+        ):
+            for member in tar:
+                if (content := tar.extractfile(member)) is not None:
+                    yield member.name, content.read()
+                progress.update(source.tell() - progress.n)
+            # tarfile takes a damaged or a missing header for the end, which is blocks of zeros.
+            # Reading them all also compares the checksum of a compressed archive.
+            assert tar.fileobj is not None
+            tar.fileobj.seek(tar.offset)
+            rest = tar.fileobj.read(-1)
+            progress.update(size - progress.n)
+            if not rest or rest.strip(b"\0"):
+                raise tarfile.ReadError(f"it is damaged or truncated at byte {tar.offset}")
 
 
-def _decode(name: str, file: BinaryIO | io.BytesIO) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{name} cannot be decoded: {error}.") from error
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def _decoded(
+    path: Path,
+    files: dict[str, bytes],
+    splits: dict[str, list[tuple[int, str]]],
+    classes: list[str],
+) -> dict[str, np.ndarray]:
+    """Arrays of the images that ``splits`` lists as (label, name)."""
+    content = {"classes": np.array(classes)}
+    shape: tuple[int, ...] = ()
+    for split, entries in splits.items():
+        if not entries:
+            raise ValueError(f"{path} has no {split} images, such as {split}/<class>/0.jpg.")
+        for index, (_, name) in enumerate(tqdm(entries, desc=f"decoding {split}", unit="image")):
+            try:
+                with Image.open(io.BytesIO(files[name])) as image:
+                    pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+            except (OSError, SyntaxError, ValueError) as error:  # Pillow's, of damaged images
+                raise ValueError(f"{name} of {path} cannot be decoded as an image.") from error
+            shape = shape or pixels.shape
+            if pixels.shape != shape:
+                raise ValueError(
+                    f"{path} has images of several sizes: {name} has {pixels.shape}, the first "
+                    f"one {shape}."
+                )
+            if index == 0:
+                content[f"{split}_images"] = np.empty((len(entries), *shape), np.uint8)
+            content[f"{split}_images"][index] = pixels
+        content[f"{split}_labels"] = np.array([label for label, _ in entries])
+    return content

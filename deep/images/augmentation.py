@@ -1,4 +1,4 @@
-"""What happens to a batch of uint8 images before the network, on their device, per image."""
+"""A batch of uint8 images is resized, augmented and normalised on its device."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ from torch import Tensor
 from torch.nn import functional
 
 from deep.images.policies import PolicyOnDevice
-from deep.images.resizing import resized
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """Resizing and normalisation, and the augmentation of [P21] App. C in training.
 
-    In training: resize, ``policy``, the "standard preprocessing" (crop and flip), normalisation,
-    Cutout. The policy works on whole images, before the crop, as in AutoAugment.
+    Training resizes, applies ``policy``, crops and flips ("standard preprocessing"), normalises and
+    cuts out. The policy sees whole images, before the crop, as in AutoAugment.
 
     Attributes
     ----------
     mean, std
         (C,), of the training set, in units of pixels in [0, 1].
     padding
-        Black pixels on each side of an image before it is cropped to its size at a random place.
+        Black pixels on each side; the image is then cropped to its size at a random place.
     flip
         Mirror with probability ½.
     size
-        Side of the images that the network gets, by bilinear interpolation (0: as they are).
+        Side of the images that the network gets; 0 keeps theirs.
     policy
         Operations drawn for each image (``deep.images.policies``).
     cutout
-        Side of a square of zeros, after normalisation, about a pixel drawn at random; parts of
-        it may lie outside (DeVries & Taylor, 2017).
+        Side of a square of zeros around a random pixel, after normalisation. Parts of it may lie
+        outside (DeVries & Taylor, 2017).
     """
 
     mean: Tensor
@@ -45,7 +44,7 @@ class Preprocessing:
     cutout: int = 0
 
     def evaluate(self, images: Tensor) -> Tensor:
-        """Normalised float images (B, C, H, W) of uint8 images."""
+        """Normalised float images (B, C, H, W) from uint8 images."""
         return self._normalised(self._resized(images))
 
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -57,7 +56,8 @@ class Preprocessing:
         return images if self.cutout == 0 else images * self._kept(images, generator)
 
     def _resized(self, images: Tensor) -> Tensor:
-        return resized(images, self.size) if self.size > 0 else images
+        size = (self.size, self.size)
+        return resized(images, size) if self.size > 0 and images.shape[2:] != size else images
 
     def _normalised(self, images: Tensor) -> Tensor:
         shape = (1, -1, 1, 1)
@@ -93,3 +93,21 @@ class Preprocessing:
             start = centre - self.cutout // 2
             inside.append((pixel >= start) & (pixel < start + self.cutout))
         return ~(inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1)
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (B, C, *size) in uint8 of images (B, C, H, W) in uint8, by bilinear interpolation.
+
+    A smaller image is antialiased: the triangle is as wide as a new pixel. 32×32 to 224×224 equals
+    Pillow's ``BILINEAR`` in every pixel, on every device. Other sizes differ from it by up to two
+    grey levels, since torch rounds the weights to 16 bits and Pillow to 22.
+    """
+    if images.device.type == "cpu":
+        return _interpolated(images, size)
+    # Other devices interpolate floating-point images only. Pillow rounds after each axis.
+    rows = _interpolated(images.float(), (images.shape[2], size[1])).round()
+    return _interpolated(rows, size).round().to(torch.uint8)
+
+
+def _interpolated(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(images, size, mode="bilinear", antialias=True)

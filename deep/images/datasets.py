@@ -1,18 +1,14 @@
 """Image data sets: CIFAR, Tiny ImageNet (official archives), image folders, a synthetic one.
 
-Decoded once into uint8 arrays that are kept in a cache folder: ``$WIDE_FLAT_MINIMA_CACHE`` or
-the user's cache. The official archives are looked for in the folder that is given, in
-``$WIDE_FLAT_MINIMA_DATA`` and in the cache, then downloaded and checked (SHA-256).
+An archive is decoded once, into uint8 arrays in the cache folder, and known by its content.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,16 +16,30 @@ from torch import Tensor
 
 from deep.images.archives import read_cifar, read_image_folder, read_tiny_imagenet
 from deep.images.augmentation import Preprocessing
-from deep.images.downloads import cache_folder, find_file
 from deep.images.policies import Policy, load_policy
-from message_passing.tools.files import write_atomically
+from message_passing.tools.downloads import PublishedFile, cache_folder, find_files
+from message_passing.tools.files import content_hash, read_npz, write_atomically
 
-READERS = {"cifar10": read_cifar, "cifar100": read_cifar, "tinyimagenet": read_tiny_imagenet}
+Reader = Callable[[Path], dict[str, np.ndarray]]
+
+TORONTO = "https://www.cs.toronto.edu/~kriz/"
+OFFICIAL: dict[str, tuple[Reader, PublishedFile]] = {
+    name: (read, PublishedFile(site + file, file, sha256))
+    for name, read, site, file, sha256 in (
+        ("cifar10", read_cifar, TORONTO, "cifar-10-python.tar.gz",
+         "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"),
+        ("cifar100", read_cifar, TORONTO, "cifar-100-python.tar.gz",
+         "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"),
+        ("tinyimagenet", read_tiny_imagenet, "http://cs231n.stanford.edu/",
+         "tiny-imagenet-200.zip",
+         "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images (P, C, H, W) in uint8 and labels (P,), for training and for the test."""
+    """Images (P, C, H, W) in uint8 and labels (P,) of the training and the test set."""
 
     name: str
     train_images: Tensor
@@ -43,16 +53,6 @@ class ImageData:
         names = ("train_images", "train_labels", "test_images", "test_labels")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
-    def first(self, train: int, test: int) -> ImageData:
-        """Only the first images of each split."""
-        return replace(
-            self,
-            train_images=self.train_images[:train],
-            train_labels=self.train_labels[:train],
-            test_images=self.test_images[:test],
-            test_labels=self.test_labels[:test],
-        )
-
     def preprocessing(
         self,
         padding: int = 4,
@@ -63,9 +63,9 @@ class ImageData:
     ) -> Preprocessing:
         """Augmentation, and normalisation with the mean and variance of the training images.
 
-        These are measured before any resizing. ``policy`` is a policy, what ``load_policy``
-        takes, or empty; for the rest see ``Preprocessing``. Raises ``ValueError`` for a policy
-        that cannot be loaded.
+        Mean and variance are measured before any resizing. ``policy`` is a policy, an argument of
+        ``load_policy``, or empty. ``Preprocessing`` explains the rest. Raises ``ValueError`` for a
+        policy that cannot be loaded.
         """
         pixels = torch.arange(256, dtype=torch.float64) / 255
         mean, std = [], []
@@ -88,38 +88,51 @@ class ImageData:
         )
 
 
-def load_images(dataset: str, folder: str | Path | None = None) -> ImageData:
-    """``"cifar10"``, ``"cifar100"``, ``"tinyimagenet"``, ``"synthetic"``, or a path.
+def load_images(dataset: str, directory: str | Path | None = None) -> ImageData:
+    """Images of a data set by name, or of an archive by its path.
 
-    The path is that of an image-folder archive, a folder or tar file with ``train/<class>/*``
-    and ``test/<class>/*``. ``folder`` is where the official archives are.
+    Parameters
+    ----------
+    dataset : str
+        "cifar10", "cifar100", "tinyimagenet", "synthetic", or the path of a folder, a zip or a tar
+        file with ``train/<class>/*`` and ``test/<class>/*``.
+    directory : path, optional
+        Folder of the official archives. Without it they are looked for in
+        ``$WIDE_FLAT_MINIMA_DATA`` and in the cache, then downloaded.
 
-    Raises ``ValueError`` for an unknown name and for a file that is not what it should be.
+    Raises
+    ------
+    ValueError
+        The data set is unknown, the directory does not exist (nothing is written then), or a file
+        is corrupt, truncated, or not what its name says.
+    DataUnavailableError
+        The directory lacks the archive, or the download fails.
+    OSError
+        The cache cannot be written; ``$WIDE_FLAT_MINIMA_CACHE`` moves it.
     """
+    if directory is not None and not Path(directory).is_dir():
+        raise ValueError(f"directory is {str(directory)!r}; an existing folder was expected.")
     if dataset == "synthetic":
         return synthetic_images()
-    if dataset in READERS:
-        archive = find_file(dataset, folder)
-        return _cached(dataset, archive, lambda: READERS[dataset](archive))
+    if dataset in OFFICIAL:
+        read, file = OFFICIAL[dataset]
+        return _decoded_once(dataset, find_files([file], directory) / file.name, read)
     path = Path(dataset)
     if not path.exists():
         raise ValueError(
-            f"dataset is {dataset!r}; one of {[*READERS, 'synthetic']} or the path of an "
+            f"dataset is {dataset!r}; one of {[*OFFICIAL, 'synthetic']} or the path of an "
             "image-folder archive was expected."
         )
     name = path.name.split(".")[0]
     if path.is_dir():
         return _as_data(name, read_image_folder(path))
-    return _cached(name, path, lambda: read_image_folder(path))
+    return _decoded_once(name, path, read_image_folder)
 
 
 def synthetic_images(
     train: int = 2000, test: int = 1000, classes: int = 10, size: int = 32, seed: int = 0
 ) -> ImageData:
-    """Colour images made from a seed: a smooth pattern per class, moved, dimmed and noisy.
-
-    For tests and demonstrations where no real images are at hand.
-    """
+    """Colour images from a seed, without a download: a pattern per class, moved, dimmed, noisy."""
     rng = np.random.default_rng(seed)
     coarse = rng.normal(size=(classes, 3, 6, 6))
     smooth = torch.nn.functional.interpolate(
@@ -136,37 +149,21 @@ def synthetic_images(
         images += rng.normal(size=images.shape)
         return np.clip(127.5 + 45 * images, 0, 255).astype(np.uint8), labels
 
-    train_images, train_labels = draw(train)
-    test_images, test_labels = draw(test)
-    content = {
-        "train_images": train_images,
-        "train_labels": train_labels,
-        "test_images": test_images,
-        "test_labels": test_labels,
-        "classes": np.array([f"pattern {c}" for c in range(classes)]),
-    }
-    return _as_data("synthetic", content)
+    content = dict(zip(("train_images", "train_labels"), draw(train), strict=True))
+    content |= dict(zip(("test_images", "test_labels"), draw(test), strict=True))
+    return _as_data("synthetic", content | {"classes": [f"pattern {c}" for c in range(classes)]})
 
 
-def _cached(name: str, source: Path, read: Callable[[], dict[str, np.ndarray]]) -> ImageData:
-    """What ``read`` gives, decoded once per content of ``source``."""
-    digest = hashlib.sha256()
-    with source.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    cache = cache_folder() / f"images-{digest.hexdigest()[:20]}.npz"
-    if cache.exists():
-        try:
-            with np.load(cache, allow_pickle=False) as stored:
-                return _as_data(name, dict(stored))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise ValueError(f"the cache {cache} cannot be read ({error}); delete it.") from error
-    content = read()
-    write_atomically(cache, lambda file: np.savez(file, **content))  # type: ignore[arg-type]
-    return _as_data(name, content)
+def _decoded_once(name: str, archive: Path, read: Reader) -> ImageData:
+    """What ``read`` makes of the archive, kept in the cache under the hash of its content."""
+    cache = cache_folder() / f"images-{content_hash(archive, read.__name__)[:20]}.npz"
+    if not cache.exists():
+        # The file is opened before the archive is read: an unwritable cache is noticed at once.
+        write_atomically(cache, lambda file: np.savez(file, **read(archive)))  # type: ignore[arg-type]
+    return _as_data(name, read_npz(cache))
 
 
-def _as_data(name: str, content: dict[str, Any]) -> ImageData:
+def _as_data(name: str, content: Mapping[str, Any]) -> ImageData:
     return ImageData(
         name,
         torch.from_numpy(content["train_images"]),

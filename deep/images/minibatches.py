@@ -1,8 +1,8 @@
-"""Minibatches that are a function of the seed and the step, and evaluation over a data set.
+"""Minibatches as a function of the seed and the step, and evaluation over a data set.
 
-No random state is carried along: the minibatch of a replica at a step, its augmentation and
-the random numbers within the network follow from (seed, replica, step) alone. A resumed run,
-and a run with the replicas spread over processes, therefore see exactly the same.
+No random state is carried along. (seed, replica, step) alone determine a replica's minibatch, its
+augmentation and the random numbers within the network. A resumed run, or one in several processes,
+therefore sees exactly the same.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ORDER, AUGMENTATION, NETWORK, START, LANGEVIN = range(5)  # what a stream is for
 
 
 def stream_seed(seed: int, *path: int) -> int:
-    """A seed of its own for every purpose, replica and step."""
+    """A separate seed for every purpose, replica and step."""
     return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0])
 
 
 class Minibatches:
-    """The training minibatches of one replica: all images in a new order at every pass."""
+    """The training minibatches of one replica. Every pass has all images in a new order."""
 
     def __init__(
         self, data: ImageData, prepare: Preprocessing, size: int, seed: int, replica: int = 0
@@ -43,7 +43,7 @@ class Minibatches:
         self._generator = torch.Generator(data.train_images.device)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Prepared images and labels of a step; seeds torch for what the network draws."""
+        """Prepared images and labels of a step. torch is seeded for what the network draws."""
         one_pass, place = divmod(step, self.per_pass)
         if one_pass != self._pass:
             generator = torch.Generator().manual_seed(self._seed(ORDER, one_pass))
@@ -61,11 +61,11 @@ class Minibatches:
 
 
 class ImageBatches:
-    """A loader of (images, labels): every iteration gives the same batches.
+    """A loader of (images, labels) that gives the same batches at every iteration.
 
-    ``split`` is "train" or "test". With ``augment`` images are cropped and flipped at random,
-    in the same way at every iteration. The order is shuffled once, so that each batch holds all
-    classes.
+    ``split`` is "train" or "test", ``images`` the number of images (all by default). ``augment``
+    draws the same augmentation at every iteration. The order is shuffled once, so that each batch
+    holds all classes.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ def evaluate(
     batches: Iterable[Any],
     autocast: AbstractContextManager[Any] | None = None,
 ) -> tuple[float, float]:
-    """Mean cross-entropy and error rate in evaluation mode; the mode is restored.
+    """Mean cross-entropy and error rate in evaluation mode. The mode is restored.
 
-    Raises ``ValueError`` for batches that are empty.
+    Raises ``ValueError`` if there are no batches.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -1,9 +1,9 @@
 """The image operations of AutoAugment on whole batches, as Pillow does them, in pure torch.
 
-Every image of a batch has an operation and a magnitude of its own. The batch is not sorted by
-operation, which would make a GPU wait for the CPU to learn how many there are of each; all of it
-goes through three stages instead, in which the images that have other operations stay as they
-are: a table of 256 values for each channel, a move of pixels, a blend with another image.
+Every image of a batch has its own operation and magnitude. A GPU that sorted the batch by operation
+would wait for the CPU, so all images go through three stages: a table of 256 values for each
+channel, a move of pixels, a blend with another image. A stage leaves images of other operations as
+they are.
 
 ================================  ==========================================  ======
 operation                         magnitude                                   stage
@@ -23,9 +23,9 @@ operation                         magnitude                                   st
 ``Cutout``                        side of a square, fraction of the width     blend
 ================================  ==========================================  ======
 
-Pixels that come from outside of the image are black. All results equal Pillow's (nearest
-neighbour in its 16.16 fixed-point arithmetic, tables in double precision, blends in single
-precision; tests/deep/test_image_operations.py).
+Pixels from outside of the image are black. All results equal Pillow's: nearest neighbour in its
+16.16 fixed-point arithmetic, tables in double precision, blends in single precision
+(tests/deep/test_image_operations.py).
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def operate(
     images
         Colour images (B, 3, H, W) in uint8.
     codes
-        Places of the operations in ``OPERATIONS``, integers (B,).
+        Indices in ``OPERATIONS``, integers (B,).
     magnitudes
         (B,) in float64; units as in the table above.
     places
-        Centres of the squares of Cutout as fractions of height and width, (B, 2); the middle if
-        not given.
+        Centres (B, 2) of the squares of Cutout, fractions of height and width; the middle if not
+        given.
 
     Raises ``ValueError`` for images that are not a batch of colour images in uint8.
     """
@@ -76,9 +76,6 @@ def operate(
     images = _through_tables(images, codes, magnitudes)
     images = _moved(images, codes, magnitudes)
     return _blended(images, codes, magnitudes, places)
-
-
-# -- tables -----------------------------------------------------------------------------
 
 
 def _through_tables(images: Tensor, codes: Tensor, magnitudes: Tensor) -> Tensor:
@@ -109,7 +106,7 @@ def _through_tables(images: Tensor, codes: Tensor, magnitudes: Tensor) -> Tensor
 
 
 def _autocontrast_table(histogram: Tensor) -> Tensor:
-    """Darkest value to 0, brightest to 255; as it is where there is only one value."""
+    """The darkest value becomes 0, the brightest 255. A single value stays."""
     value = torch.arange(256, device=histogram.device)
     present = histogram > 0
     low = torch.where(present, value, 256).amin(2, keepdim=True)
@@ -129,12 +126,12 @@ def _equalize_table(histogram: Tensor) -> Tensor:
     before = histogram.cumsum(2) - histogram
     safe = step.clamp(min=1)
     equalized = ((before + safe // 2) // safe).clamp(max=255)
-    # Where there is one value only, total equals its count and the step is zero too.
+    # A single value has the count of the whole image: its step is zero, too.
     return torch.where(step > 0, equalized, value)
 
 
 def _blend(start: Tensor, end: Tensor, factor: Tensor) -> Tensor:
-    """start + factor (end − start) in single precision, cut off to an integer in 0…255."""
+    """start + factor (end − start) in single precision, an integer in 0…255."""
     start, end = start.float(), end.float()
     return (start + factor.float() * (end - start)).clamp(0, 255).trunc()
 
@@ -145,11 +142,8 @@ def _grey(images: Tensor) -> Tensor:
     return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
 
 
-# -- moves ------------------------------------------------------------------------------
-
-
 def _moved(images: Tensor, codes: Tensor, magnitudes: Tensor) -> Tensor:
-    """Nearest neighbour of (a x + b y + c, d x + e y + f), x and y being pixels' centres."""
+    """Nearest neighbour of (a x + b y + c, d x + e y + f) for pixels with centres (x, y)."""
     count, _, height, width = images.shape
     device = images.device
 
@@ -182,9 +176,6 @@ def _moved(images: Tensor, codes: Tensor, magnitudes: Tensor) -> Tensor:
     return moved * inside.unsqueeze(1)
 
 
-# -- blends -----------------------------------------------------------------------------
-
-
 def _blended(images: Tensor, codes: Tensor, magnitudes: Tensor, places: Tensor) -> Tensor:
     def chosen(name: str) -> Tensor:
         return (codes == CODES[name]).view(-1, 1, 1, 1)
@@ -199,12 +190,12 @@ def _blended(images: Tensor, codes: Tensor, magnitudes: Tensor, places: Tensor) 
 
 @lru_cache(maxsize=16)
 def _cutout_colour(device: torch.device) -> Tensor:
-    """(1, 3, 1, 1), sent to the device once: it would wait for it."""
+    """(1, 3, 1, 1), cached: a copy for each batch would make the device wait."""
     return torch.tensor(CUTOUT_COLOUR, dtype=torch.uint8).view(1, 3, 1, 1).to(device)
 
 
 def _smoothed(images: Tensor) -> Tensor:
-    """ImageFilter.SMOOTH: weights 1, in the middle 5, over 13; the border stays as it is."""
+    """ImageFilter.SMOOTH: weights 1/13, in the middle 5/13. The border stays."""
     if min(images.shape[2:]) < 3:
         return images
     pixels = images.float()
@@ -218,7 +209,7 @@ def _smoothed(images: Tensor) -> Tensor:
 
 
 def _squares(shape: torch.Size, magnitudes: Tensor, places: Tensor) -> Tensor:
-    """Where the squares of Cutout are, (B, 1, H, W); both their borders count, as in ImageDraw."""
+    """Whether a pixel is in Cutout's square, (B, 1, H, W). ImageDraw counts both borders."""
     _, _, height, width = shape
     side = magnitudes.view(-1, 1) * width
     masks = []

@@ -1,14 +1,13 @@
 """Augmentation policies: AutoAugment's for CIFAR-10, and lists of sub-policies in files.
 
-A policy is a list of sub-policies. For each image one of them is drawn; its operations are then
-applied in order, each with its probability, and the moves in a random direction.
+A policy is a list of sub-policies. One of them is drawn for each image. Its operations are applied
+in order, each with its probability, and the moves in a random direction.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,31 +15,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deep.images.downloads import find_file
 from deep.images.operations import CODES, operate
+from message_passing.tools.downloads import PublishedFile, find_files
 
 # Ranges of the magnitudes in the files of Fast AutoAugment (Lim et al., 2019), levels 0 to 1.
 RANGES = {
-    "ShearX": (-0.3, 0.3),
-    "ShearY": (-0.3, 0.3),
-    "TranslateX": (-0.45, 0.45),
-    "TranslateY": (-0.45, 0.45),
+    **dict.fromkeys(("ShearX", "ShearY"), (-0.3, 0.3)),
+    **dict.fromkeys(("TranslateX", "TranslateY"), (-0.45, 0.45)),
     "Rotate": (-30.0, 30.0),
-    "AutoContrast": (0.0, 1.0),
-    "Invert": (0.0, 1.0),
-    "Equalize": (0.0, 1.0),
+    **dict.fromkeys(("AutoContrast", "Invert", "Equalize"), (0.0, 1.0)),
     "Solarize": (0.0, 256.0),
     "Posterize": (4.0, 8.0),
-    "Contrast": (0.1, 1.9),
-    "Color": (0.1, 1.9),
-    "Brightness": (0.1, 1.9),
-    "Sharpness": (0.1, 1.9),
+    **dict.fromkeys(("Contrast", "Color", "Brightness", "Sharpness"), (0.1, 1.9)),
     "Cutout": (0.0, 0.2),
 }
 MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 
 # The 25 sub-policies found on CIFAR-10 (Cubuk et al., 2018, Table 7): operation, probability,
-# level 0 to 9.
+# level from 0 to 9.
 AUTOAUGMENT_CIFAR10 = (
     (("Invert", 0.1, 7), ("Contrast", 0.2, 6)),
     (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
@@ -69,8 +61,14 @@ AUTOAUGMENT_CIFAR10 = (
     (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 1)),
 )
 
-
-# Functions of the published archive, by the name of the policy.
+# The policies that Lim et al. (2019) found, as their authors published them.
+FAST_AUTOAUGMENT = PublishedFile(
+    "https://raw.githubusercontent.com/kakaobrain/fast-autoaugment/"
+    "2424224291616a2158a2265069ee95a78a2d13d9/FastAutoAugment/archive.py",
+    "fast-autoaugment-archive.py",
+    "b0bbb32853252f7273838cac3017833a4acb3cf06e0f6f6c5f89dfcfa549d723",
+)
+# Its functions, by the name of the policy.
 ARCHIVED = {
     "fast-autoaugment-imagenet": "fa_resnet50_rimagenet",
     "fast-autoaugment-cifar10": "fa_reduced_cifar10",
@@ -86,26 +84,27 @@ class Step:
     probability: float
     magnitude: float
 
+    def __post_init__(self) -> None:
+        if self.operation not in CODES:
+            raise ValueError(f"operation is {self.operation!r}; one of {[*CODES]} was expected.")
+        if not 0 <= self.probability <= 1:
+            raise ValueError(
+                f"probability of {self.operation} is {self.probability}; a number in [0, 1] was "
+                "expected."
+            )
+
 
 @dataclass(frozen=True)
 class Policy:
-    """Sub-policies, one of which is drawn for each image; called with a batch of them."""
+    """Sub-policies, one of which is drawn for each image."""
 
     subpolicies: tuple[tuple[Step, ...], ...]
 
     def __post_init__(self) -> None:
         if not self.subpolicies or not all(self.subpolicies):
-            raise ValueError("subpolicies is, or holds one that is, empty; operations expected.")
-        for step in (step for steps in self.subpolicies for step in steps):
-            if step.operation not in CODES:
-                raise ValueError(
-                    f"operation is {step.operation!r}; one of {list(CODES)} was expected."
-                )
-            if not 0 <= step.probability <= 1:
-                raise ValueError(
-                    f"probability of {step.operation} is {step.probability}; "
-                    "a number in [0, 1] was expected."
-                )
+            raise ValueError(
+                "subpolicies is empty or holds an empty one; at least one operation was expected."
+            )
 
     def on(self, device: torch.device | str) -> PolicyOnDevice:
         """The policy as tensors on a device."""
@@ -113,16 +112,15 @@ class Policy:
 
 
 class PolicyOnDevice:
-    """A policy as tensors (sub-policy, step), so that no number has to leave the device."""
+    """A policy as tensors (sub-policy, step): no number has to leave the device."""
 
     def __init__(self, policy: Policy, device: torch.device | str) -> None:
-        length = max(len(steps) for steps in policy.subpolicies)
+        self.length = max(len(steps) for steps in policy.subpolicies)
         nothing = Step("Identity", 0.0, 0.0)
-        padded = [[*steps, *[nothing] * (length - len(steps))] for steps in policy.subpolicies]
-        self.length = length
+        padded = [[*s, *[nothing] * (self.length - len(s))] for s in policy.subpolicies]
         self.codes = torch.tensor([[CODES[s.operation] for s in row] for row in padded]).to(device)
-        self.mirrored = torch.tensor([[s.operation in MOVES for s in row] for row in padded])
-        self.mirrored = self.mirrored.to(device)
+        mirrored = [[s.operation in MOVES for s in row] for row in padded]
+        self.mirrored = torch.tensor(mirrored).to(device)
         numbers = [[(s.probability, s.magnitude) for s in row] for row in padded]
         values = torch.tensor(numbers, dtype=torch.float64).to(device)
         self.probabilities, self.magnitudes = values.unbind(2)
@@ -146,19 +144,20 @@ class PolicyOnDevice:
 
 
 def load_policy(name: str) -> Policy:
-    """``"autoaugment-cifar10"``, ``"fast-autoaugment-imagenet"``, or the path of a policy file.
+    """A policy by name, or from the path of a policy file.
 
-    A policy file is JSON in the format of Fast AutoAugment: a list of sub-policies, which are
-    lists of [operation, probability, level] with levels from 0 to 1 in ``RANGES``. Fast
-    AutoAugment's own policies are read from its published ``archive.py``, which is looked for
-    like the data sets, then downloaded and checked (SHA-256); no line of it is executed.
+    The names are "autoaugment-cifar10" and those of ``ARCHIVED``: Fast AutoAugment's own policies.
+    Their published file is looked for as the data sets are, then downloaded and checked; no line
+    of it is executed. A policy file is JSON in the same format: a list of sub-policies, each a list
+    of [operation, probability, level] with levels from 0 to 1 in ``RANGES``.
 
-    Raises ``ValueError`` for an unknown name and for a file that is not what it should be.
+    Raises ``ValueError`` for an unknown name and for a file that is not what it should be, and
+    ``DataUnavailableError`` where the published file cannot be had.
     """
     if name == "autoaugment-cifar10":
         return autoaugment_cifar10()
     if name in ARCHIVED:
-        path = find_file("fast-autoaugment")
+        path = find_files([FAST_AUTOAUGMENT]) / FAST_AUTOAUGMENT.name
         return _from_levels(_archived_list(path, ARCHIVED[name]), f"{ARCHIVED[name]} of {path}")
     path = Path(name)
     if not path.is_file():
@@ -168,7 +167,7 @@ def load_policy(name: str) -> Policy:
         )
     try:
         content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not JSON, or not text
         raise ValueError(f"{path} cannot be read as a policy file: {error}.") from error
     return _from_levels(content, str(path))
 
@@ -178,8 +177,8 @@ def autoaugment_cifar10() -> Policy:
 
     Level l is l/10 of: 0.3 (shears), 10 of 32 pixels (translations; the same fraction of larger
     images), 30° (rotation), 1.8 from 0.1 on (Color, Contrast, Brightness, Sharpness), 256 down
-    from 256 (Solarize), 4 bits down from 4 (Posterize; the paper says from 8). The whole
-    part is taken of pixels, degrees, thresholds and bits.
+    from 256 (Solarize), 4 bits down from 4 (Posterize; the paper says from 8). Pixels, degrees,
+    thresholds and bits are rounded towards zero.
     """
 
     def magnitude(operation: str, level: int) -> float:
@@ -207,36 +206,42 @@ def autoaugment_cifar10() -> Policy:
 
 
 def _from_levels(content: Any, source: str) -> Policy:
-    """Check a list in Fast AutoAugment's format and turn levels into magnitudes."""
+    """A policy from a list in Fast AutoAugment's format, whose levels become magnitudes."""
     if not (isinstance(content, list | tuple) and content):
         raise ValueError(f"{source} holds no list of sub-policies.")
     subpolicies = []
     for number, entry in enumerate(content):
-        if not (isinstance(entry, list | tuple) and entry):
-            raise ValueError(f"sub-policy {number} of {source} is {entry!r}; a list was expected.")
-        subpolicies.append(tuple(_step(step, number, source) for step in entry))
+        where = f"sub-policy {number} of {source}"
+        try:
+            triples = [(str(name), float(chance), float(level)) for name, chance, level in entry]
+        except (TypeError, ValueError):
+            triples = []
+        if not triples:
+            raise ValueError(
+                f"{where} is {entry!r}; a list of [operation, probability, level] was expected."
+            )
+        steps = []
+        for name, chance, level in triples:
+            if name not in RANGES:
+                raise ValueError(
+                    f"{where} has operation {name!r}; one of {[*RANGES]} was expected."
+                )
+            low, high = RANGES[name]
+            for kind, value in (("probability", chance), ("level", level)):
+                if not 0 <= value <= 1:
+                    raise ValueError(
+                        f"{where}: {kind} of {name} is {value}; a number in [0, 1] was expected."
+                    )
+            steps.append(Step(name, chance, low + level * (high - low)))
+        subpolicies.append(tuple(steps))
     return Policy(tuple(subpolicies))
 
 
-def _step(step: Any, number: int, source: str) -> Step:
-    where = f"sub-policy {number} of {source}"
-    if not (isinstance(step, Sequence) and len(step) == 3 and isinstance(step[0], str)):
-        raise ValueError(f"{where} has {step!r}; [operation, probability, level] was expected.")
-    name, probability, level = step
-    if name not in RANGES:
-        raise ValueError(f"{where} has the operation {name!r}; one of {list(RANGES)} was expected.")
-    for kind, value in (("probability", probability), ("level", level)):
-        if not (isinstance(value, int | float) and 0 <= value <= 1):
-            raise ValueError(f"{where}: {kind} of {name} is {value!r}; in [0, 1] was expected.")
-    low, high = RANGES[name]
-    return Step(name, float(probability), low + level * (high - low))
-
-
 def _archived_list(path: Path, function: str) -> Any:
-    """The list that a function of the archive assigns, read as a literal."""
+    """The list that a function of the published file assigns, read as a literal."""
     try:
         tree = ast.parse(path.read_text())
-    except (SyntaxError, ValueError, UnicodeDecodeError) as error:
+    except (SyntaxError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read as Fast AutoAugment's archive: {error}."
         ) from error

@@ -1,4 +1,4 @@
-"""The networks of [P21], by hand in torch; any other ``nn.Module`` will do as well."""
+"""The networks of [P21] and smaller ones; training takes any other ``nn.Module`` as well."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch import nn
 from deep.models.densenet import DenseNet121
 from deep.models.efficientnet import EfficientNetB0
 from deep.models.pyramidnet import pyramidnet272
-from deep.models.resnet import resnet18, resnet50, resnet110
+from deep.models.resnet import resnet8, resnet18, resnet50, resnet110
 from deep.models.small_conv_net import SmallConvNet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "smallconvnet": SmallConvNet,
+    "resnet8": resnet8,
     "resnet18": resnet18,
     "resnet110": resnet110,
     "pyramidnet272": pyramidnet272,
@@ -23,18 +24,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet50,
     "densenet121": DenseNet121,
 }
-
-__all__ = [
-    "MODELS",
-    "DenseNet121",
-    "EfficientNetB0",
-    "SmallConvNet",
-    "build_model",
-    "pyramidnet272",
-    "resnet18",
-    "resnet50",
-    "resnet110",
-]
 
 
 def build_model(name: str, num_classes: int, **options: Any) -> nn.Module:

@@ -17,7 +17,7 @@ BLOCKS = (6, 12, 24, 16)
 class DenseLayer(nn.Module):
     """BatchNorm–ReLU–1×1 convolution to 4k channels, BatchNorm–ReLU–3×3 convolution to k.
 
-    The k new channels are put beside those that came in.
+    The output has the k new channels after the old ones.
     """
 
     def __init__(self, width: int) -> None:
@@ -51,10 +51,9 @@ class Transition(nn.Module):
 class DenseNet121(nn.Module):
     """Growth k = 32, blocks of 6, 12, 24 and 16 layers, compression ½.
 
-    7,158,856 parameters for 200 classes with the ImageNet stem; for the stems see
-    ``deep.models.resnet.stem_of``. The last block sees an image 32 (CIFAR stem: 8) times
-    smaller: 2×2 pixels of Tiny ImageNet's 64×64. Convolutions start Kaiming normal, the dense
-    layer as torch's default.
+    7,158,856 parameters for 200 classes with the ImageNet stem (``deep.models.resnet.stem_of``).
+    The last block sees an image 32 (CIFAR stem: 8) times smaller: 2×2 pixels of Tiny ImageNet's
+    64×64. Convolutions start Kaiming normal, the dense layer as torch's default.
     """
 
     def __init__(self, num_classes: int, stem: Literal["imagenet", "cifar"] = "imagenet") -> None:

@@ -48,10 +48,10 @@ class SqueezeExcitation(nn.Module):
 
 
 class DropConnect(nn.Module):
-    """In training, drops the whole branch of an image with a probability (stochastic depth).
+    """Drops the whole branch of an image with a probability in training (stochastic depth).
 
-    What is kept is divided by the probability of being kept, so that its mean is the branch
-    itself, which is what evaluation uses.
+    A kept branch is divided by the probability to be kept. The mean is then the branch itself,
+    which evaluation uses.
     """
 
     def __init__(self, probability: float) -> None:
@@ -69,7 +69,7 @@ class DropConnect(nn.Module):
 class InvertedResidual(nn.Module):
     """MBConv: 1×1 expansion, depthwise convolution, squeeze and excitation, 1×1 projection.
 
-    With a shortcut where the shapes allow it.
+    There is a shortcut where the shapes agree.
     """
 
     def __init__(
@@ -93,12 +93,11 @@ class InvertedResidual(nn.Module):
 class EfficientNetB0(nn.Module):
     """EfficientNet-B0, made for 224×224 images; any size will do.
 
-    The stem, a 3×3 convolution, and four of the stages halve the image: it ends 32 times
-    smaller (7×7 pixels of 224×224, one of 32×32). 4,135,648 parameters for 100 classes,
-    5,288,548 for 1000. The probability of ``drop_connect`` grows linearly with depth, from 0 up
-    to nearly the given one; ``dropout`` acts before the dense layer. Convolutions start Kaiming
-    normal (fan out, which of a depthwise one is k²), the dense layer uniform in ±1/√classes,
-    without bias at first, as in the authors' code.
+    The stem, a 3×3 convolution, and four of the stages halve the image: it ends 32 times smaller
+    (7×7 pixels of 224×224, one of 32×32). 4,135,648 parameters for 100 classes, 5,288,548 for 1000.
+    The probability of ``drop_connect`` grows linearly with depth from 0 to nearly the given one.
+    ``dropout`` acts before the dense layer. Convolutions start Kaiming normal (fan out; k² for a
+    depthwise one), the dense layer uniform in ±1/√classes with zero bias, as in the authors' code.
     """
 
     def __init__(self, num_classes: int, drop_connect: float = 0.2, dropout: float = 0.2) -> None:

@@ -1,21 +1,69 @@
-"""PyramidNet-272 (Han et al., 2017, "Deep pyramidal residual networks") with ShakeDrop."""
+"""PyramidNet-272 (Han et al., 2017, "Deep pyramidal residual networks") with ShakeDrop.
+
+ShakeDrop: Yamada et al., 2018, "ShakeDrop regularization for deep residual learning".
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deep.models.shakedrop import ShakeDrop
-
 DEPTH, WIDENING = 272, 200
+
+
+class _ScaledBothWays(torch.autograd.Function):
+    """x ↦ a x with the gradient g ↦ b g."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(b)
+        return x * a
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (b,) = ctx.saved_tensors
+        return gradient * b, None, None
+
+
+class ShakeDrop(nn.Module):
+    """Scales a residual branch by c + α − cα forwards and c + β − cβ backwards in training.
+
+    ::
+
+        c ~ Bernoulli(p)           one for the whole minibatch
+        α ~ U[−1, 1], β ~ U[0, 1]  one for each image
+
+    The branch stays as it is (c = 1) or is shaken (c = 0). Evaluation multiplies by the mean,
+    E[c + α − cα] = p. The gradient's coefficient has the mean p + (1 − p)/2. The minibatch shares
+    c but not α and β, as in the published implementations (shake-drop_pytorch, Fast AutoAugment,
+    AutoAugment). The forward pass makes all draws, from torch's global generator.
+
+    Raises ``ValueError`` for a p outside [0, 1].
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ValueError(f"p is {p}; a probability was expected.")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x * self.p
+        gate = (torch.rand((), device=x.device) < self.p).to(x.dtype)
+        alpha, beta = torch.rand((2, len(x), 1, 1, 1), device=x.device, dtype=x.dtype)
+        scales = (torch.lerp(s, torch.ones_like(s), gate) for s in (2 * alpha - 1, beta))
+        return _ScaledBothWays.apply(x, *scales)
 
 
 class PyramidBottleneck(nn.Module):
     """BatchNorm, 1×1, 3×3 and 1×1 convolutions with BatchNorm after each; ShakeDrop; shortcut.
 
-    ReLU acts after the two inner BatchNorms only. The shortcut has no parameters: mean over 2×2
-    pixels where the image is halved, zeros in the new channels.
+    ReLU acts after the two inner BatchNorms only. The shortcut has no parameters: it averages 2×2
+    pixels where the image is halved, and has zeros in the new channels.
     """
 
     def __init__(self, width: int, channels: int, stride: int, survival: float) -> None:
@@ -79,9 +127,9 @@ def pyramidnet272(num_classes: int, p_last: float = 0.5) -> PyramidNet:
     """PyramidNet-272, α = 200, with ShakeDrop; 26,210,842 parameters for 10 classes and
     26,288,692 for 100.
 
-    Made for 32×32 images, which the last stage sees as 8×8; any size will do, at a cost that
-    grows with the number of pixels (the stem keeps the size). ``p_last`` is p_L; 1 is without
-    ShakeDrop. Raises ``ValueError`` for a ``p_last`` outside [0, 1].
+    It is made for 32×32 images, which the last stage sees as 8×8. Any size will do; the cost grows
+    with the number of pixels. ``p_last`` is p_L; 1 is without ShakeDrop. Raises ``ValueError`` for
+    a ``p_last`` outside [0, 1].
     """
     if not 0 <= p_last <= 1:
         raise ValueError(f"p_last is {p_last}; a probability was expected.")

@@ -1,4 +1,4 @@
-"""ResNet-18, -50 and -110 (He et al., 2016, "Deep residual learning for image recognition")."""
+"""ResNet-8, -18, -50 and -110 (He et al., 2016, "Deep residual learning for image recognition")."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class PaddedShortcut(nn.Module):
 
 
 def shortcut(width: int, channels: int, stride: int, option: str) -> nn.Module:
-    """Option A: padded; option B: a 1×1 convolution and BatchNorm."""
+    """The input itself where the shapes agree. Option A: padded; B: 1×1 convolution, BatchNorm."""
+    if stride == 1 and width == channels:
+        return nn.Identity()
     if option == "A":
         return PaddedShortcut(channels, stride)
     return nn.Sequential(
@@ -40,9 +42,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or width != channels:
-            self.shortcut = shortcut(width, channels, stride, option)
+        self.shortcut = shortcut(width, channels, stride, option)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -50,7 +50,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions to ``channels`` beside a projected shortcut.
+    """1×1, 3×3 and 1×1 convolutions to ``channels`` beside a shortcut.
 
     The inner two have a quarter of the channels. The 3×3 convolution takes the stride, as in
     torch's usual ResNet-50 (the original took it in the first 1×1; parameters are the same).
@@ -65,9 +65,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv3 = nn.Conv2d(inner, channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or width != channels:
-            self.shortcut = shortcut(width, channels, stride, option)
+        self.shortcut = shortcut(width, channels, stride, option)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -111,10 +109,10 @@ class ResNet(nn.Module):
 
 
 def stem_of(stem: str, channels: int = 64) -> nn.Sequential:
-    """What comes before the blocks: ``"imagenet"`` or ``"cifar"``.
+    """The layers before the blocks.
 
-    ``"imagenet"``, a 7×7 convolution with stride 2 and max-pooling, makes the image four times
-    smaller; ``"cifar"``, one 3×3 convolution, keeps its size. Raises ``ValueError`` otherwise.
+    "imagenet" is a 7×7 convolution with stride 2 and max-pooling: the image becomes four times
+    smaller. "cifar" is one 3×3 convolution, which keeps the size. Raises ``ValueError`` otherwise.
     """
     if stem not in ("imagenet", "cifar"):
         raise ValueError(f"stem is {stem!r}; 'imagenet' or 'cifar' was expected.")
@@ -133,7 +131,7 @@ def resnet18(num_classes: int, stem: Literal["imagenet", "cifar"] = "imagenet") 
     """ResNet-18; 11,181,642 parameters for 10 classes with the ImageNet stem, 11,173,962 with
     the CIFAR stem.
 
-    The errors published for CIFAR-10 in [P21] fit the ImageNet stem. Images of any size: the
+    The errors published for CIFAR-10 in [P21] fit the ImageNet stem. Images may have any size. The
     last stage sees them 32 (CIFAR stem: 8) times smaller, rounded up.
     """
     return ResNet(num_classes, stem_of(stem), 64, [64, 128, 256, 512], [2, 2, 2, 2], "B")
@@ -142,18 +140,27 @@ def resnet18(num_classes: int, stem: Literal["imagenet", "cifar"] = "imagenet") 
 def resnet50(num_classes: int, stem: Literal["imagenet", "cifar"] = "imagenet") -> ResNet:
     """ResNet-50; 23,917,832 parameters for 200 classes with the ImageNet stem.
 
-    Images of any size: the last stage sees them 32 (CIFAR stem: 8) times smaller, rounded up,
-    that is 2×2 pixels of Tiny ImageNet's 64×64.
+    Images may have any size. The last stage sees them 32 (CIFAR stem: 8) times smaller, rounded up:
+    2×2 pixels of Tiny ImageNet's 64×64.
     """
     widths, blocks = [256, 512, 1024, 2048], [3, 4, 6, 3]
     return ResNet(num_classes, stem_of(stem), 64, widths, blocks, "B", Bottleneck)
 
 
 def resnet110(num_classes: int, shortcut: Literal["A", "B"] = "A") -> ResNet:
-    """ResNet-110 for 32×32 images, three stages of 18 blocks; 1,727,962 parameters for 10
-    classes with parameter-free shortcuts (option A, the original), 1,730,714 with option B.
+    """ResNet-110 for 32×32 images; 1,727,962 parameters for 10 classes with parameter-free
+    shortcuts (option A, the original), 1,730,714 with option B.
     """
-    if shortcut not in ("A", "B"):
-        raise ValueError(f"shortcut is {shortcut!r}; 'A' or 'B' was expected.")
-    stem = stem_of("cifar", 16)
-    return ResNet(num_classes, stem, 16, [16, 32, 64], [18, 18, 18], shortcut)
+    return _cifar_resnet(num_classes, 18, shortcut)
+
+
+def resnet8(num_classes: int, shortcut: Literal["A", "B"] = "A") -> ResNet:
+    """ResNet-8, the smallest of the same family; 75,290 parameters for 10 classes (option A)."""
+    return _cifar_resnet(num_classes, 1, shortcut)
+
+
+def _cifar_resnet(num_classes: int, blocks: int, option: str) -> ResNet:
+    """Three stages of 16, 32 and 64 channels with n ``blocks`` each: 6n + 2 layers."""
+    if option not in ("A", "B"):
+        raise ValueError(f"shortcut is {option!r}; 'A' or 'B' was expected.")
+    return ResNet(num_classes, stem_of("cifar", 16), 16, [16, 32, 64], [blocks] * 3, option)

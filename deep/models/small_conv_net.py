@@ -9,9 +9,12 @@ class SmallConvNet(nn.Module):
     """Conv(5×5, 20) – MaxPool(2) – Conv(5×5, 50) – MaxPool(2) – Dense(500) – classes.
 
     ReLU after each convolution and the dense layer, torch's default initial weights. Input (batch,
-    in_channels, image_size, image_size). [P21] does not say how the convolutions are padded:
-    without ``padding`` there are 657,080 parameters for 10 classes of 32×32 colour images, with 2
-    pixels of zeros, which keep the size, 1,632,080.
+    in_channels, image_size, image_size). [P21] does not say how the convolutions are padded.
+    Without ``padding`` there are 657,080 parameters for 10 classes of 32×32 colour images; 2 pixels
+    of zeros keep the size and give 1,632,080. ``width`` multiplies ``channels`` and ``hidden``
+    (0.5: 10, 25, 250). ``dropout`` is the probability to drop a hidden dense unit in training.
+
+    Raises ``ValueError`` for options that leave no pixel or no unit.
     """
 
     def __init__(
@@ -22,10 +25,17 @@ class SmallConvNet(nn.Module):
         in_channels: int = 3,
         image_size: int = 32,
         padding: int = 0,
+        width: float = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if not (isinstance(padding, int) and padding >= 0):
             raise ValueError(f"padding is {padding!r}; a number of pixels ≥ 0 was expected.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}; a probability below 1 was expected.")
+        first, second, dense = (round(width * n) for n in (*channels, hidden))
+        if min(first, second, dense) < 1:
+            raise ValueError(f"width is {width}; at least one unit in each layer was expected.")
         lost = 4 - 2 * padding  # pixels of a side, by each convolution
         side = ((image_size - lost) // 2 - lost) // 2
         if side < 1:
@@ -35,17 +45,18 @@ class SmallConvNet(nn.Module):
             )
         self.features = nn.Sequential(
             # ReLU after the pooling is the same function, bit for bit, on a quarter of the values.
-            nn.Conv2d(in_channels, channels[0], 5, padding=padding),
+            nn.Conv2d(in_channels, first, 5, padding=padding),
             nn.MaxPool2d(2),
             nn.ReLU(),
-            nn.Conv2d(channels[0], channels[1], 5, padding=padding),
+            nn.Conv2d(first, second, 5, padding=padding),
             nn.MaxPool2d(2),
             nn.ReLU(),
         )
         self.classifier = nn.Sequential(
-            nn.Linear(channels[1] * side * side, hidden),
+            nn.Linear(second * side * side, dense),
             nn.ReLU(),
-            nn.Linear(hidden, num_classes),
+            *([nn.Dropout(dropout)] if dropout > 0 else []),
+            nn.Linear(dense, num_classes),
         )
 
     def forward(self, images: Tensor) -> Tensor:

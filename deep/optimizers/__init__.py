@@ -1,1 +1,1 @@
-"""Entropy-SGD, Replicated-SGD and their peers, around any base optimizer."""
+"""Entropy-SGD, Replicated-SGD and their baselines, around any base optimizer."""

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from deep.optimizers.arguments import check_inner_loop
-from deep.optimizers.base_optimizers import (
+from committee.entropic import elastic_pull, local_entropy_gradient, running_average
+from deep.model_state import recalibrated
+from deep.optimizers.base import (
     Base,
+    EntropicOptimizer,
+    Progress,
     as_groups,
     build_base,
-    check_rate,
-    check_same_shapes,
-    parameter_shapes,
+    check_inner_loop,
+    check_one_of,
+    dense_gradient,
+    forget,
+    split_group,
 )
-from deep.optimizers.focusing import AutomaticFocusing, Focusing, Gamma
-from deep.optimizers.inner_loop import InnerLoop
-from deep.optimizers.inner_step import Dynamics, inner_step
-from deep.optimizers.langevin import LangevinNoise, return_to_anchor
-from deep.optimizers.stability import warn_if_unstable
+from deep.optimizers.gamma import AutomaticFocusing, Gamma, balanced_gamma0, warn_if_unstable
+from deep.optimizers.langevin import Draw, kick, kick_and_average
+from deep.optimizers.tensor_list import TensorList, exchange
 
 
-class EntropySGD(torch.optim.Optimizer):
+class Moving(NamedTuple):
+    """w', w, μ and noise of the parameters that take an inner step."""
+
+    weights: list[Tensor]
+    anchors: list[Tensor]
+    averages: list[Tensor]
+    draw: Draw
+
+
+class EntropySGD(EntropicOptimizer):
     """Minimise the local entropy loss by L steps of Langevin dynamics per outer step.
 
     ::
@@ -36,9 +50,10 @@ class EntropySGD(torch.optim.Optimizer):
         w ← outer base step along w − μ
 
     One call of ``step`` is one inner step (one minibatch); the L-th one also takes the outer
-    step, so that it stands in an existing training loop like any other optimizer. Evaluate
-    within ``with optimizer.anchor():``, which puts w in the place of w'. Learning rate
-    schedulers act on the outer rate η (``param_groups[i]["lr"]``); η' stays constant.
+    step, so that it stands in an existing training loop like any other optimizer. In training
+    the model holds w'; ``eval()`` puts w in its place until ``train()``, and so does ``with
+    optimizer.anchor():``. Hugging Face's Trainer calls ``eval`` and ``train``; in Lightning call
+    them in ``on_validation_epoch_start`` and ``on_validation_epoch_end``.
 
     ========  =================  ==========================================================
     symbol    argument           meaning
@@ -55,33 +70,51 @@ class EntropySGD(torch.optim.Optimizer):
     Parameters
     ----------
     params
-        Parameters or groups; a group may set ``lr``, ``inner_lr`` and options of the base.
-    base, outer_base
-        Called as ``base(groups, lr=…)`` for the inner and the outer optimizer (``outer_base``
-        defaults to ``base``), e.g. ``partial(torch.optim.SGD, momentum=0.9, nesterov=True,
-        weight_decay=5e-4)``: as in [P21], momentum and weight decay then act in both loops.
+        Parameters or groups; a group may set ``lr``, ``inner_lr`` and options of the base (and
+        of ``outer_base`` where that is given).
+    base
+        Called as ``base(groups, lr=…)`` for the inner optimizer.
+    outer_base
+        The same for the outer one; by default a vanilla step. In [P21] momentum and weight decay
+        act in both loops: pass ``partial(torch.optim.SGD, momentum=0.9, nesterov=True,
+        weight_decay=5e-4)`` twice. An adaptive outer base would rescale w − μ to the size η.
     noise_enters
         ``"weights"``: the kick √η' ε N(0, I) is added to the weights, as in Algorithm 1.
-        ``"gradient"``: −ε N(0, I)/√η' is added to the gradient, as in the code of [C19] (whose
-        ε is √2 times smaller); the same for a vanilla base, but a momentum carries it on.
+        ``"gradient"``: −ε N(0, I)/√η' is added to the gradient, as in the code of [C19], and
+        momentum carries it on. A kick √(2η') ε, as in the authors' code, is ``noise`` √2 ε.
+    outer_form
+        ``"algorithm"``: the outer base has the learning rate η. ``"code"``: it has ηγ, as in the
+        authors' code (w ← w − ηγ(w − μ); weight decay of the outer base is scaled alike).
     reset_inner, reset_outer
-        Forget the state (momentum) of the inner/outer optimizer at each outer step.
+        Forget the state (momentum) of the inner/outer optimizer at each outer step. By default
+        an inner SGD forgets, an adaptive base does not.
 
-    A parameter without a gradient (frozen, or unused by this minibatch) takes no inner step;
-    one without any gradient in a whole inner loop takes no outer step. bf16 autocast needs
-    nothing special; gradient scalers are not supported. With ε = α = γ = 0 and vanilla outer
-    steps this is Lookahead.
+    Schedulers act on ``param_groups``: ``lr`` is η, ``inner_lr`` is η', all else (momentum, weight
+    decay) belongs to the inner loop, and to the outer one too where ``outer_base`` has the same
+    default.
 
-    Raises ``ValueError`` for numbers out of range, a base without a learning rate, a state
-    dict of another model.
+    A parameter without a gradient (frozen, unused) takes no inner step; one without any in a
+    whole inner loop takes no outer step. A layer frozen in the middle of an inner loop still
+    takes the outer step of the gradients that it had. Gradient clipping, bf16 autocast and
+    ``torch.amp.GradScaler`` work as with any optimizer: a step that the scaler skips is no step.
+    With ε = α = γ = 0 and vanilla outer steps this is Lookahead.
+
+    Raises ``ValueError`` for numbers out of range, a base without a learning rate, the state of
+    another model; ``RuntimeError`` for a step in evaluation mode.
     """
+
+    inner_steps_done = Progress()  # in the present inner loop
+    outer_steps_done = Progress()
+    draws = Progress()  # inner steps that have drawn noise
+    seed = Progress()
+    first_loss = Progress()  # of the first inner loop, for γ0
 
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
         base: Base = torch.optim.SGD,
         *,
-        lr: float,
+        lr: float = 1.0,
         inner_lr: float,
         gamma: Gamma,
         inner_steps: int = 5,
@@ -89,176 +122,229 @@ class EntropySGD(torch.optim.Optimizer):
         averaging: float = 0.75,
         outer_base: Base | None = None,
         noise_enters: Literal["weights", "gradient"] = "weights",
-        reset_inner: bool = True,
+        outer_form: Literal["algorithm", "code"] = "algorithm",
+        reset_inner: bool | None = None,
         reset_outer: bool = False,
         seed: int = 0,
     ) -> None:
         check_inner_loop(inner_lr, inner_steps, noise, averaging, noise_enters)
-        self._ready = False
-        self.inner_lr, self.inner_steps = inner_lr, inner_steps
-        self.noise, self.averaging, self.noise_enters = noise, averaging, noise_enters
-        self.reset_inner, self.reset_outer = reset_inner, reset_outer
-        self.focusing = Focusing(gamma)
+        check_one_of(outer_form, "outer_form", "algorithm", "code")
+        self.inner_steps, self.noise, self.averaging = inner_steps, noise, averaging
+        self.noise_enters, self.outer_form = noise_enters, outer_form
 
-        outer_groups = as_groups(params)
-        inner_groups = [self._split_inner(group) for group in outer_groups]
-        self.inner = build_base(base, inner_groups, inner_lr)
-        self.outer = build_base(outer_base or base, outer_groups, lr, "outer_base")
-        super().__init__(self.outer.param_groups, self.outer.defaults)
-        self._share_outer()
+        self._ready = False  # torch's constructor calls add_param_group
+        self._vanilla = outer_base is None
+        inner, outer = zip(
+            *(split_group(group, self._vanilla) for group in as_groups(params)), strict=True
+        )
+        self.inner = build_base(base, list(inner), inner_lr)
+        self.outer = build_base(outer_base or torch.optim.SGD, list(outer), lr, "outer_base")
+        forgets = isinstance(self.inner, torch.optim.SGD)
+        self.reset_inner = forgets if reset_inner is None else reset_inner
+        self.reset_outer = reset_outer
+        defaults = {**self.inner.defaults, "lr": lr, "inner_lr": inner_lr}
+        super().__init__(list(inner), defaults, gamma)
         self._ready = True
-
-        self.inner_steps_done = 0  # in the present inner loop
-        self.outer_steps_done = 0
-        self._loop = InnerLoop()
-        self._first_loss: Tensor | None = None
-        self.langevin = LangevinNoise([p for g in self.param_groups for p in g["params"]], seed)
+        self.inner_steps_done = self.outer_steps_done = self.draws = 0
+        self.seed, self.first_loss = seed % 2**64, None
 
     # -- the algorithm ------------------------------------------------------------------
 
     @property
     def gamma(self) -> float:
         """γ of the present outer step."""
-        return self.focusing(self.outer_steps_done)
+        return self.gamma_at(self.outer_steps_done)
 
     @torch.no_grad()
     def step(
         self, closure: Callable[[], Any] | None = None, *, loss: Tensor | float | None = None
     ) -> Any:
         """One inner step, and the outer step after every L-th; returns the closure's loss."""
+        self._check_training()
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.inner_step(loss)
-        if self.inner_steps_done >= self.inner_steps:
-            self.outer_step()
-        return loss
-
-    @torch.no_grad()
-    def inner_step(self, loss: Tensor | float | None = None) -> None:
-        """Algorithm 1, lines 5–7, from the gradients in ``.grad``."""
-        if self.inner_steps_done == 0:
-            self._begin(loss)
-        gamma = self.gamma if self.inner_steps_done > 0 else 0.0  # at first w' = w
-        parts = [self._loop.active(i, self.averaging) for i in range(len(self._loop.moving))]
-        dynamics = Dynamics(gamma, self.noise, self.averaging, self.noise_enters)
-        inner_step(self.inner, parts, self.langevin, dynamics)
-        self.inner_steps_done += 1
-
-    @torch.no_grad()
-    def outer_step(self) -> None:
-        """Algorithm 1, line 8, and the start of a new loop (also after fewer than L steps)."""
-        if self.inner_steps_done == 0:
-            raise RuntimeError("outer_step was called before any inner_step of this loop.")
-        if self.focusing.awaits_measurement:
-            self._measure_gamma0()
-        loop = self._loop
-        stashed = [(p, p.grad) for moving in loop.moving for p in moving]
-        for moving, anchor, average, touched in zip(
-            loop.moving, loop.anchors, loop.averages, loop.touched, strict=True
-        ):
-            descent = return_to_anchor(moving, average.tensors, anchor.tensors)
-            for p, gradient, had_gradient in zip(moving, descent, touched, strict=True):
-                p.grad = gradient if had_gradient else None
-        self.outer.step()
-        for p, stash in stashed:
-            p.grad = stash
-        if self.reset_inner:
-            self.inner.state.clear()
-        if self.reset_outer:
-            self.outer.state.clear()
-        self.inner_steps_done = 0
-        self.outer_steps_done += 1
-
-    @contextmanager
-    def anchor(self) -> Iterator[None]:
-        """Within this context the model holds w, not the w' of a running inner loop."""
-        if self.inner_steps_done == 0:
-            yield
-            return
-        with self._loop.anchor():
-            yield
-
-    def _begin(self, loss: Tensor | float | None) -> None:
-        """Algorithm 1, line 2: w', μ ← w."""
-        self._loop.begin(self._trainable())
-        if self.focusing.awaits_measurement:
+        if self.draws == 0 and self._is_asked_for_empty_state():
+            self._make_state()
+            return loss
+        if self.awaits_measurement and self.inner_steps_done == 0:
             if loss is None:
                 raise ValueError(
                     "gamma is to be measured, but step got no loss; "
                     "call step(closure) or step(loss=loss)."
                 )
-            self._first_loss = torch.as_tensor(loss).detach().clone()
+            self.first_loss = float(torch.as_tensor(loss).detach())
+        self._inner_step()
+        if self.inner_steps_done >= self.inner_steps:
+            self._outer_step()
+        return loss
 
-    def _measure_gamma0(self) -> None:
-        """γ0 = L(w)/d(w', w) after a first inner loop with γ = 0 ([P21] App. C)."""
-        assert self._first_loss is not None
-        self.focusing.measured(float(self._first_loss), self._loop.distance())
-        self._first_loss = None
-        self.check_stability()
+    def _inner_step(self) -> None:
+        """Algorithm 1, lines 5 to 7, from the gradients in ``.grad``."""
+        self._set_options()
+        gamma = self.gamma if self.inner_steps_done > 0 else 0.0  # at first w' = w
+        parts = list(zip(self.inner.param_groups, self._moving(), strict=True))
+        for group, (weights, anchors, _, draw) in parts:
+            gradients = [dense_gradient(p) for p in weights]
+            if gamma != 0:
+                elastic_pull(TensorList(weights), TensorList(anchors), gamma).add_to(gradients)
+            if self.noise_enters == "gradient":
+                kick(gradients, 1 / float(group["lr"]), -self.noise, draw)
+        self.inner.step()
+        noise = self.noise if self.noise_enters == "weights" else 0.0
+        for group, (weights, _, averages, draw) in parts:
+            kick_and_average(weights, averages, self.averaging, float(group["lr"]), noise, draw)
+        self.draws += 1
+        self.inner_steps_done += 1
+
+    def _moving(self) -> list[Moving]:
+        """For each group, what moves: the parameters that this minibatch gives a gradient.
+
+        The inner loop of a parameter begins with its first gradient, where w', μ ← w
+        (Algorithm 1, line 2): until then it has not moved.
+        """
+        groups, number = [], 0
+        for group in self.param_groups:
+            part = Moving([], [], [], Draw(self.seed, self.draws, []))
+            for p in group["params"]:
+                if not p.requires_grad:
+                    p.grad = None  # left from before the layer was frozen
+                loop = self._loop(p)
+                if p.grad is not None:
+                    if not loop:
+                        loop = self.state[p].setdefault("loop", {})
+                        for name in ("anchor", "average"):
+                            loop[name] = loop[name].copy_(p) if name in loop else p.clone()
+                        loop["begun"] = True
+                    part.weights.append(p)
+                    part.anchors.append(loop["anchor"])
+                    part.averages.append(loop["average"])
+                    part.draw.tensors.append(number)
+                elif loop:  # p stays where it is, and its average approaches it
+                    loop["average"].copy_(running_average(loop["average"], p, self.averaging))
+                number += 1
+            groups.append(part)
+        return groups
+
+    def _outer_step(self) -> None:
+        """Algorithm 1, line 8: w' ← w, then a step of the outer base along w − μ."""
+        weights, loops = self._begun()
+        anchors = TensorList(loop["anchor"] for loop in loops)
+        if self.awaits_measurement:
+            # γ0 = L(w)/d(w', w) after a first inner loop with γ = 0 ([P21] App. C).
+            distance = 0.5 * float((TensorList(weights) - anchors).squared_norm())
+            self.gamma0, self.first_loss = balanced_gamma0(self.first_loss, distance), None
+            self.check_stability()
+        self._set_options()
+        gradients = [(p, p.grad) for p in self._parameters()]
+        for p, _ in gradients:
+            p.grad = None
+        descent = local_entropy_gradient(anchors, TensorList(loop["average"] for loop in loops))
+        anchors.copy_to(weights)
+        for p, gradient, loop in zip(weights, descent.tensors, loops, strict=True):
+            p.grad, loop["begun"] = gradient, False
+        self.outer.step()
+        for p, gradient in gradients:
+            p.grad = gradient
+        for base, resets in ((self.inner, self.reset_inner), (self.outer, self.reset_outer)):
+            if resets:
+                forget(base)
+        self.inner_steps_done = 0
+        self.outer_steps_done += 1
 
     def check_stability(self, outer_steps: int | None = None) -> bool:
         """Whether η'γ is below the limit of an inner SGD, now and at ``outer_steps``; or warns."""
-        rule = self.focusing.rule
-        total = rule.total if isinstance(rule, AutomaticFocusing) else 0
-        gamma = max(self.focusing(time) for time in (0, outer_steps or total))
+        self._set_options()
+        total = self.rule.total if isinstance(self.rule, AutomaticFocusing) else 0
+        gamma = max(self.gamma_at(time) for time in (0, outer_steps or total))
         advice = "the inner loop may diverge. Give a smaller gamma."
         return warn_if_unstable(self.inner, gamma, 1, "in the inner loop", advice) is None
 
+    def _loop(self, p: Tensor) -> dict[str, Any] | None:
+        """Anchor w and average μ of a parameter, if its inner loop has begun."""
+        loop = self.state[p].get("loop") if p in self.state else None
+        return loop if loop and loop["begun"] else None
+
+    def _begun(self) -> tuple[list[Tensor], list[dict[str, Any]]]:
+        """The parameters of which the inner loop has begun, and their anchors and averages."""
+        pairs = [(p, loop) for p in self._parameters() if (loop := self._loop(p))]
+        return [p for p, _ in pairs], [loop for _, loop in pairs]
+
+    # -- evaluation ---------------------------------------------------------------------
+
+    @contextmanager
+    def anchor(self) -> Iterator[None]:
+        """Within this context the model holds w, not the w' of a running inner loop.
+
+        BatchNorm's running statistics remain those of w' (see ``anchor_model``).
+        """
+        with self._evaluation():
+            yield
+
+    def anchor_model(self, model: nn.Module, recalibrate: Iterable[Any] | None = None) -> nn.Module:
+        """A copy of the model with w, to keep or to export.
+
+        BatchNorm's running statistics are those that w' has seen in training, or with
+        ``recalibrate`` the means over these batches.
+        """
+        with self.anchor():
+            return copy.deepcopy(model) if recalibrate is None else recalibrated(model, recalibrate)
+
+    @torch.no_grad()
+    def _enter_evaluation(self) -> None:
+        weights, loops = self._begun()
+        exchange(weights, [loop["anchor"] for loop in loops])
+
+    _leave_evaluation = _enter_evaluation
+
     # -- groups and state ---------------------------------------------------------------
 
-    def _split_inner(self, group: dict[str, Any]) -> dict[str, Any]:
-        """Take ``inner_lr`` out of an outer group; return the matching inner group."""
-        lr = group.pop("inner_lr", self.inner_lr)
-        check_rate(lr, "inner_lr")
-        return {**group, "params": list(group["params"]), "lr": lr}
-
-    def _trainable(self) -> list[list[Tensor]]:
-        return [[p for p in group["params"] if p.requires_grad] for group in self.param_groups]
-
-    def _share_outer(self) -> None:
-        """Schedulers and users see, and change, the outer optimizer's groups and state."""
-        self.param_groups = self.outer.param_groups
-        self.state = self.outer.state
-
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to both optimizers, between two inner loops."""
-        if not self._ready:
-            super().add_param_group(param_group)
-            return
-        if self.inner_steps_done:
-            raise RuntimeError("add_param_group was called in the middle of an inner loop.")
-        group = as_groups([param_group])[0]
-        self.inner.add_param_group(self._split_inner(group))
-        self.outer.add_param_group(group)
+        """Add a group to both loops; in ``param_groups`` it has the options of the inner one."""
+        if self._ready:
+            inner, outer = split_group(as_groups([param_group])[0], self._vanilla)
+            self.inner.add_param_group(inner)
+            self.outer.add_param_group(outer)
+        index = len(self.param_groups)
+        one, two = self.inner.param_groups[index], self.outer.param_groups[index]
+        super().add_param_group({**one, "lr": two["lr"], "inner_lr": one["lr"]})
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that an exact resume needs, in types that ``weights_only=True`` loads."""
-        loop = self._loop if self.inner_steps_done > 0 else InnerLoop()
-        return {
-            "shapes": parameter_shapes(self.param_groups),
-            "inner": self.inner.state_dict(),
-            "outer": self.outer.state_dict(),
-            "inner_steps_done": self.inner_steps_done,
-            "outer_steps_done": self.outer_steps_done,
-            **loop.state_dict(),
-            "gamma0": self.focusing.gamma0,
-            "first_loss": self._first_loss,
-            "noise": self.langevin.state_dict(),
-        }
+    def _set_options(self) -> None:
+        """Give both bases the options in ``param_groups``."""
+        scale = self.gamma if self.outer_form == "code" else 1.0
+        one, two = self.inner.defaults, {} if self._vanilla else self.outer.defaults
+        common = [name for name in two if name in one and one[name] == two[name]]
+        for group, inner, outer in zip(
+            self.param_groups, self.inner.param_groups, self.outer.param_groups, strict=True
+        ):
+            inner |= {name: group[name] for name in inner}
+            outer |= {name: group[name] for name in ("params", *common)}
+            inner["lr"], outer["lr"] = group["inner_lr"], group["lr"] * scale
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state, inside an inner loop too (the model must be restored too).
+    def _make_state(self) -> None:
+        """The state that training will have, at η = η' = 0."""
+        self._set_options()
+        self._moving()
+        for base in (self.inner, self.outer):
+            for group in base.param_groups:
+                group["lr"] = 0.0
+            base.step()
+        for loop in self._begun()[1]:
+            loop["begun"] = False
+        self._share_state()
 
-        Raises ``ValueError`` for the state of another model or another kind of device.
-        """
-        check_same_shapes(state_dict.get("shapes", []), self.param_groups)
-        self.langevin.load_state_dict(state_dict["noise"])
-        self.inner.load_state_dict(state_dict["inner"])
-        self.outer.load_state_dict(state_dict["outer"])
-        self._share_outer()
-        self.inner_steps_done = state_dict["inner_steps_done"]
-        self.outer_steps_done = state_dict["outer_steps_done"]
-        self.focusing.gamma0 = state_dict["gamma0"]
-        self._first_loss = state_dict["first_loss"]
-        self._loop.load_state_dict(state_dict, self._trainable())
+    def _share_state(self) -> None:
+        for p in list(self.state):
+            self.state[p] |= {"inner": self.inner.state[p], "outer": self.outer.state[p]}
+
+    def _hand_out_state(self) -> None:
+        for name, base in (("inner", self.inner), ("outer", self.outer)):
+            states = {p: s[name] for p, s in self.state.items() if name in s}
+            base.state = defaultdict(dict, states)
+
+    def __repr__(self) -> str:
+        return (
+            f"EntropySGD({type(self.inner).__name__}, outer {type(self.outer).__name__}, "
+            f"γ={self.gamma:g}, η={self._values('lr')}, η'={self._values('inner_lr')}, "
+            f"L={self.inner_steps}, ε={self.noise:g}, α={self.averaging:g})"
+        )

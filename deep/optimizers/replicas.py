@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,21 +28,6 @@ def guarded(operation: Callable[[], Any]) -> Any:
             f"({type(error).__name__}). Start the same command again: it resumes from the last "
             "checkpoint."
         ) from error
-
-
-def report_termination() -> None:
-    """Let SIGTERM, by which torchrun stops the others once a process is lost, say what to do.
-
-    It raises ``ReplicaLostError`` in the main thread, in the place of a silent end.
-    """
-
-    def terminated(*_: Any) -> None:
-        raise ReplicaLostError(
-            "this process was told to stop, as torchrun does once another process of the run is "
-            "lost. Start the same command again: it resumes from the last checkpoint."
-        )
-
-    signal.signal(signal.SIGTERM, terminated)
 
 
 def check_replicas(models: Sequence[nn.Module]) -> None:

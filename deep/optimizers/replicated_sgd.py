@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -11,23 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from committee.entropic import descend, elastic_pull
-from deep.batch_norm import batch_statistics
-from deep.optimizers.arguments import check_coupling
-from deep.optimizers.base_optimizers import (
+from deep.model_state import batch_statistics, recalibrated
+from deep.optimizers.base import (
     Base,
+    EntropicOptimizer,
+    Progress,
     as_groups,
     build_base,
+    check_one_of,
     check_same_shapes,
-    parameter_shapes,
+    dense_gradient,
 )
-from deep.optimizers.focusing import Focusing, Gamma
-from deep.optimizers.langevin import add_elastic_pull
+from deep.optimizers.gamma import Gamma, balanced_gamma0, warn_if_unstable
 from deep.optimizers.replicas import Ensemble, check_replicas, floating_buffers
-from deep.optimizers.stability import warn_if_unstable
 from deep.optimizers.tensor_list import TensorList
 
 
-class ReplicatedSGD(torch.optim.Optimizer):
+class ReplicatedSGD(EntropicOptimizer):
     """Train y replicas of a network that attract each other towards their centre.
 
     ::
@@ -43,6 +45,8 @@ class ReplicatedSGD(torch.optim.Optimizer):
         optimizer.measure_gamma0(lambda replica: loss(replica(x), t))
         ...
         with optimizer.centre() as network: evaluate(network)
+
+    ``eval()`` puts the centre in the place of every replica until ``train()``.
 
     ========  ===================  ========================================================
     symbol    argument             meaning
@@ -64,7 +68,9 @@ class ReplicatedSGD(torch.optim.Optimizer):
         ``"explicit"``: the elastic gradient goes through the base optimizer, as published;
         stable only for small ηK_cγ (``check_stability``). ``"implicit"``: the base steps along
         the loss alone, then the replicas contract by 1/(1 + ηK_cγ) about their centre (the
-        implicit Euler step of the elastic flow): always stable.
+        implicit Euler step of the elastic flow): always stable. By default explicit for SGD and
+        implicit for other bases, which would rescale the elastic gradient: with Adam the
+        distances hardly depend on γ.
     groups
         Parameter groups of a module (default: one group, all parameters).
     coupling_period
@@ -77,11 +83,16 @@ class ReplicatedSGD(torch.optim.Optimizer):
     With y = 1 or γ = 0 every replica follows its base optimizer exactly. With constant γ this
     resembles EASGD, which however pulls the workers towards a master variable with dynamics
     of its own, moved by a fraction of Σ_a(w^a − master); here the centre is the mean itself.
-    A parameter without a gradient takes no step, coupled or not.
+    A parameter without a gradient takes no step, coupled or not. Gradient clipping and
+    ``torch.amp.GradScaler`` work as with any optimizer.
 
     Raises ``ValueError`` for replicas that differ or lie on different devices, numbers out of
-    range, a base without a learning rate, a state of another model.
+    range, a base without a learning rate, a state of another model; ``RuntimeError`` for a step
+    in evaluation mode.
     """
+
+    steps_done = Progress()
+    kept = Progress()  # in evaluation mode: weights and buffers of the replicas here
 
     def __init__(
         self,
@@ -91,23 +102,39 @@ class ReplicatedSGD(torch.optim.Optimizer):
         lr: float,
         gamma: Gamma,
         coupling_period: int = 10,
-        coupling: Literal["explicit", "implicit"] = "explicit",
+        coupling: Literal["explicit", "implicit"] | None = None,
         groups: Callable[[nn.Module], Iterable[Any]] = nn.Module.parameters,
         process_group: Any | None = None,
     ) -> None:
         self.models = list(models)
         check_replicas(self.models)
-        check_coupling(coupling_period, coupling)
+        if not (isinstance(coupling_period, int) and coupling_period >= 1):
+            raise ValueError(
+                f"coupling_period is {coupling_period!r}; an integer ≥ 1 was expected."
+            )
+        self.bases = [build_base(base, as_groups(groups(m)), lr) for m in self.models]
         self.coupling_period = coupling_period
-        self.coupling = coupling
-        self.focusing = Focusing(gamma)
+        self.coupling = self._checked(coupling)
         device = next(self.models[0].parameters()).device
         self.ensemble = Ensemble(len(self.models), device, process_group)
-        self.bases = [build_base(base, as_groups(groups(m)), lr) for m in self.models]
         # The groups are shared with the bases, so that schedulers drive all replicas at once.
-        super().__init__(self._all_groups(), self.bases[0].defaults)
-        self.steps_done = 0
-        self._showing_centre = False
+        groups_of_all = [group for base in self.bases for group in base.param_groups]
+        super().__init__(groups_of_all, self.bases[0].defaults, gamma)
+        self.steps_done, self.kept = 0, []
+
+    def _checked(self, coupling: str | None) -> str:
+        plain = isinstance(self.bases[0], torch.optim.SGD)
+        if coupling is None:
+            return "explicit" if plain else "implicit"
+        check_one_of(coupling, "coupling", "explicit", "implicit")
+        if coupling == "explicit" and not plain:
+            warnings.warn(
+                f"coupling is 'explicit' with the base {type(self.bases[0]).__name__}, which "
+                "rescales the elastic gradient: gamma is then no elastic strength. "
+                "Use coupling='implicit'.",
+                stacklevel=3,
+            )
+        return coupling
 
     @property
     def replicas(self) -> int:
@@ -117,19 +144,25 @@ class ReplicatedSGD(torch.optim.Optimizer):
     @property
     def gamma(self) -> float:
         """γ at the present step."""
-        return self.focusing(self.steps_done)
+        return self.gamma_at(self.steps_done)
 
     # -- the algorithm ------------------------------------------------------------------
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all replicas; the closure, if any, computes all their gradients."""
-        if self.focusing.awaits_measurement:
-            raise RuntimeError("gamma is automatic: call measure_gamma0(loss) before training.")
+        self._check_training()
         result = None
         if closure is not None:
             with torch.enable_grad():
                 result = closure()
+        if self.steps_done == 0 and self._is_asked_for_empty_state():
+            for base in self.bases:
+                base.step()
+            self._share_state()
+            return result
+        if self.awaits_measurement:
+            raise RuntimeError("gamma is automatic: call measure_gamma0(loss) before training.")
         gamma = self.gamma
         coupled = gamma != 0 and (self.steps_done + 1) % self.coupling_period == 0
         if coupled and self.coupling == "explicit":
@@ -139,14 +172,15 @@ class ReplicatedSGD(torch.optim.Optimizer):
         if coupled and self.coupling == "implicit":
             self._contract(gamma)
         self.steps_done += 1
+        if not self.state:
+            self._share_state()
         return result
 
     def _pull(self, gamma: float) -> None:
         """Algorithm 2, line 7: add K_c γ (w^a − w̄) to the gradients."""
         for _, weights, centre in self._coupled_groups():
-            gradients = [p.grad for p in weights.tensors if p.grad is not None]
-            strength = self.coupling_period * gamma
-            add_elastic_pull(gradients, weights.tensors, centre.tensors, strength)
+            gradients = [dense_gradient(p) for p in weights.tensors]
+            elastic_pull(weights, centre, self.coupling_period * gamma).add_to(gradients)
 
     def _contract(self, gamma: float) -> None:
         """The implicit step: w^a ← w̄ + (w^a − w̄)/(1 + ηK_cγ)."""
@@ -174,7 +208,7 @@ class ReplicatedSGD(torch.optim.Optimizer):
     @torch.no_grad()
     def squared_distance(self) -> float:
         """Σ_a d(w^a, w̄), with d = ½‖w^a − w̄‖²; zero once the replicas have collapsed."""
-        lists = [TensorList(model.parameters()) for model in self.models]
+        lists = self._weights()
         centre = self.ensemble.mean(lists)
         return self.ensemble.sum(
             sum(0.5 * float((weights - centre).squared_norm()) for weights in lists)
@@ -189,9 +223,8 @@ class ReplicatedSGD(torch.optim.Optimizer):
         """
         with batch_statistics(self.models):
             losses = self.ensemble.sum(sum(float(loss(model)) for model in self.models))
-        self.focusing.measured(losses, self.squared_distance())
-        assert self.focusing.gamma0 is not None
-        return self.focusing.gamma0
+        self.gamma0 = balanced_gamma0(losses, self.squared_distance())
+        return self.gamma0
 
     def check_stability(
         self,
@@ -218,7 +251,7 @@ class ReplicatedSGD(torch.optim.Optimizer):
                 continue
             excess = warn_if_unstable(
                 self.bases[0],
-                period * self.focusing(step),
+                period * self.gamma_at(step),
                 period,
                 f"from step {step + 1} of {steps} on",
                 advice,
@@ -232,64 +265,77 @@ class ReplicatedSGD(torch.optim.Optimizer):
 
     @contextmanager
     def centre(self) -> Iterator[nn.Module]:
-        """The first replica with the weights, and the mean BatchNorm statistics, of the centre.
+        """The first replica; within this context every replica holds the centre.
 
-        Restored afterwards. With several processes all of them must enter.
+        These are the mean weights and the mean BatchNorm statistics. Restored afterwards. With
+        several processes all of them must enter.
         """
-        if self._showing_centre:
-            raise RuntimeError("centre() was entered within centre(); leave the first one before.")
-        model = self.models[0]
-        places = TensorList(model.parameters()), floating_buffers(model)
-        saved = [place.clone() for place in places]
-        with torch.no_grad():
-            means = self._centre_values()
-            for mean, place in zip(means, places, strict=True):
-                mean.copy_to(place)
-        self._showing_centre = True
-        try:
-            yield model
-        finally:
-            self._showing_centre = False
-            with torch.no_grad():
-                for values, place in zip(saved, places, strict=True):
-                    values.copy_to(place)
+        with self._evaluation():
+            yield self.models[0]
 
-    def centre_model(self) -> nn.Module:
-        """A separate copy of the centre, to keep, to export or to recalibrate."""
+    def centre_model(self, recalibrate: Iterable[Any] | None = None) -> nn.Module:
+        """A separate copy of the centre, to keep or to export.
+
+        BatchNorm's running statistics are the means of those of the replicas, or with
+        ``recalibrate`` the means over these batches.
+        """
         with self.centre() as model:
-            return copy.deepcopy(model)
+            return copy.deepcopy(model) if recalibrate is None else recalibrated(model, recalibrate)
 
-    def _centre_values(self) -> tuple[TensorList, TensorList]:
-        weights = self.ensemble.mean([TensorList(model.parameters()) for model in self.models])
-        buffers = [floating_buffers(model) for model in self.models]
-        return weights, self.ensemble.mean(buffers)
+    @torch.no_grad()
+    def _enter_evaluation(self) -> None:
+        values = [self._weights(), [floating_buffers(model) for model in self.models]]
+        means = [self.ensemble.mean(lists) for lists in values]
+        self.kept = [t for lists in values for tensors in lists for t in tensors.clone().tensors]
+        for lists, mean in zip(values, means, strict=True):
+            for tensors in lists:
+                mean.copy_to(tensors)
+
+    @torch.no_grad()
+    def _leave_evaluation(self) -> None:
+        models = self.models
+        places: list[Tensor] = [t for model in models for t in model.parameters()]
+        places += [t for model in models for t in floating_buffers(model).tensors]
+        TensorList(self.kept).copy_to(places)
+        self.kept = []
+
+    def _weights(self) -> list[TensorList]:
+        """The weights of the replicas here, in evaluation mode too."""
+        if not self.evaluating:
+            return [TensorList(model.parameters()) for model in self.models]
+        kept = iter(self.kept)
+        return [TensorList(next(kept) for _ in model.parameters()) for model in self.models]
 
     # -- state --------------------------------------------------------------------------
 
-    def _all_groups(self) -> list[dict[str, Any]]:
-        return [group for base in self.bases for group in base.param_groups]
+    def replica_states(self) -> list[dict[str, Any]]:
+        """A state for each replica here, for checkpoints of replicas in several processes."""
+        self.state_dict()
+        return [base.state_dict() for base in self.bases]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything an exact resume needs besides the replicas' weights (``weights_only``)."""
-        return {
-            "shapes": parameter_shapes(self.bases[0].param_groups),
-            "bases": [base.state_dict() for base in self.bases],
-            "steps_done": self.steps_done,
-            "gamma0": self.focusing.gamma0,
-        }
+    def load_replica_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue from such states. Raises ``ValueError`` for those of another model."""
+        check_same_shapes([g for state in states for g in state["param_groups"]], self.param_groups)
+        for base, state in zip(self.bases, states, strict=True):
+            base.load_state_dict(state)
+        self.param_groups = [group for base in self.bases for group in base.param_groups]
+        self._share_state()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state (the replicas' weights are restored by their own state dicts).
+    def _share_state(self) -> None:
+        pairs = ((base, group) for base in self.bases for group in base.param_groups)
+        states = {p: base.state[p] for base, group in pairs for p in group["params"]}
+        self.state = defaultdict(dict, states)
 
-        Raises ``ValueError`` for the state of another model or number of replicas.
-        """
-        check_same_shapes(state_dict.get("shapes", []), self.bases[0].param_groups)
-        if len(state_dict["bases"]) != len(self.bases):
-            raise ValueError(
-                f"the state has {len(state_dict['bases'])} replicas; {len(self.bases)} are here."
-            )
-        for base, stored in zip(self.bases, state_dict["bases"], strict=True):
-            base.load_state_dict(stored)
-        self.param_groups = self._all_groups()
-        self.steps_done = state_dict["steps_done"]
-        self.focusing.gamma0 = state_dict["gamma0"]
+    def _hand_out_state(self) -> None:
+        groups = iter(self.param_groups)
+        for base in self.bases:
+            base.param_groups = [next(groups) for _ in base.param_groups]
+            parameters = {p for group in base.param_groups for p in group["params"]}
+            base.state = defaultdict(dict, {p: s for p, s in self.state.items() if p in parameters})
+
+    def __repr__(self) -> str:
+        return (
+            f"ReplicatedSGD({type(self.bases[0]).__name__}, y={self.replicas}, "
+            f"γ={self.gamma:g}, η={self._values('lr')}, K_c={self.coupling_period}, "
+            f"coupling={self.coupling})"
+        )

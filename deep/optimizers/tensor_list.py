@@ -63,18 +63,8 @@ class TensorList:
         return total
 
 
-def copies(lists: Sequence[Sequence[Tensor]], kept: Sequence[TensorList]) -> list[TensorList]:
-    """Copies of lists of tensors, in the memory of ``kept`` for the lists that fit into it."""
-    new = []
-    for index, tensors in enumerate(lists):
-        old = kept[index].tensors if index < len(kept) else []
-        if [_kind(t) for t in old] == [_kind(t) for t in tensors]:
-            TensorList(tensors).copy_to(old)
-            new.append(TensorList(old))
-        else:
-            new.append(TensorList(tensors).clone())
-    return new
-
-
-def _kind(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+def exchange(one: Sequence[Tensor], other: Sequence[Tensor]) -> None:
+    """Swap the values of two lists of tensors."""
+    values = TensorList(one).clone()
+    TensorList(other).copy_to(one)
+    values.copy_to(other)

@@ -1,83 +1,61 @@
 """The archive of the PGDL competition: a folder, a zip, or a zip on the web read by ranges.
 
-*Predicting Generalization in Deep Learning*, NeurIPS 2020, arXiv 2012.07976; the public part is
-``PUBLIC_ARCHIVE`` (8.8 GB). What is in it: ``deep.pgdl.task``.
+*Predicting Generalization in Deep Learning*, NeurIPS 2020, arXiv 2012.07976. The public part is
+``PUBLIC_ARCHIVE`` (8.8 GB); ``deep.pgdl.task`` explains its files.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 import zlib
-from abc import ABC, abstractmethod
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from deep.images.downloads import cache_folder
-from deep.pgdl.extra import required
-from message_passing.tools.files import write_atomically
+from message_passing.tools.downloads import cache_folder
+from message_passing.tools.files import content_hash, write_atomically
 
 PUBLIC_ARCHIVE = "http://storage.googleapis.com/gresearch/pgdl/public_data.zip"
 RETRIES, TIMEOUT = 5, 60  # the latter in seconds
 
 
-class Archive(ABC):
-    """Named files, read whole."""
-
-    def __init__(self, place: str, names: list[str]) -> None:
-        self.place = place
-        self.names = frozenset(name for name in names if not name.endswith("/"))
-
-    @abstractmethod
-    def read(self, name: str) -> bytes:
-        """Content of a file. Raises ``ValueError`` where it cannot be read."""
-
-    @abstractmethod
-    def checksum(self, name: str) -> int:
-        """CRC-32 of a file."""
-
-    def json(self, name: str) -> Any:
-        """Content of a JSON file. Raises ``ValueError`` where it is missing or broken."""
-        try:
-            return json.loads(self.read(name))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{name} of {self.place} is not JSON: {error}.") from error
-
-    def check(self, name: str) -> None:
-        """Raises ``ValueError`` for a file that is not in the archive."""
-        if name not in self.names:
-            raise ValueError(f"{self.place} has no {name}.")
+def required(package: str) -> Any:
+    """A package of the extra ``pgdl``. Raises ``ValueError`` where it is not installed."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise ValueError(
+            f"the PGDL archive needs the package {package} ({error}): "
+            'pip install "wide-flat-minima[pgdl]"'
+        ) from error
 
 
-class FolderArchive(Archive):
-    """An unpacked archive."""
+class Archive:
+    """Named files, read whole, of an unpacked folder (no ``file``) or of a zip.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-        super().__init__(str(folder), names)
+    Members of the zip that were read are kept in the folder ``cache``, if it is given.
+    """
+
+    def __init__(
+        self, place: str, file: zipfile.ZipFile | None = None, cache: Path | None = None
+    ) -> None:
+        self.place, self.file, self.cache = place, file, cache
+        if file is None:
+            paths = [path for path in Path(place).rglob("*") if path.is_file()]
+            self.names = frozenset(path.relative_to(place).as_posix() for path in paths)
+        else:  # names such as ../x would be kept outside of the cache folder
+            self.names = frozenset(
+                name
+                for name in file.namelist()
+                if not name.startswith("/") and not name.endswith("/") and ".." not in name
+            )
 
     def read(self, name: str) -> bytes:
-        """Content of a file."""
+        """Content of a file. Raises ``ValueError`` if it is missing or damaged."""
         self.check(name)
-        return (self.folder / name).read_bytes()
-
-    def checksum(self, name: str) -> int:
-        """CRC-32 of a file."""
-        return zlib.crc32(self.read(name))
-
-
-class ZipArchive(Archive):
-    """A zip file; with ``cache`` every member is kept in that folder once it has been read."""
-
-    def __init__(self, place: str, file: zipfile.ZipFile, cache: Path | None = None) -> None:
-        self.file, self.cache = file, cache
-        super().__init__(place, file.namelist())
-
-    def read(self, name: str) -> bytes:
-        """Content of a file, from the cache where it is there and sound."""
-        self.check(name)
+        if self.file is None:
+            return (Path(self.place) / name).read_bytes()
         kept = None if self.cache is None else self.cache / name
         if kept is not None and kept.exists():
             content = kept.read_bytes()
@@ -92,32 +70,43 @@ class ZipArchive(Archive):
         return content
 
     def checksum(self, name: str) -> int:
-        """CRC-32 of a file, as the zip's directory has it."""
-        return self.file.getinfo(name).CRC
+        """CRC-32 of a file; the directory of a zip lists it."""
+        self.check(name)
+        return zlib.crc32(self.read(name)) if self.file is None else self.file.getinfo(name).CRC
+
+    def json(self, name: str) -> Any:
+        """Content of a JSON file. Raises ``ValueError`` if it is missing or damaged."""
+        try:
+            return json.loads(self.read(name))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{name} of {self.place} is not JSON: {error}.") from error
+
+    def check(self, name: str) -> None:
+        """Raises ``ValueError`` for a file that is not in the archive."""
+        if name not in self.names:
+            raise ValueError(f"{self.place} has no {name}.")
 
 
 def open_archive(place: str | Path) -> Archive:
     """An archive: path of an unpacked folder, path of the zip, or the zip's address on the web.
 
-    Of a zip on the web only the members that are read are fetched, by HTTP range requests; they
+    Only those members of a zip on the web are fetched that are read, by HTTP range requests. They
     are kept in the cache folder. Raises ``ValueError`` for a place that cannot be read.
     """
     address = str(place)
-    is_remote = _is_remote(address)
-    if not is_remote and not Path(address).exists():
+    if not _is_remote(address) and not Path(address).exists():
         raise ValueError(
             f"archive is {address!r}; a folder, a zip file or an address http(s)://… was expected."
         )
-    if not is_remote and Path(address).is_dir():
-        return FolderArchive(Path(address))
+    if Path(address).is_dir():
+        return Archive(address)
     try:
-        if not is_remote:
-            return ZipArchive(address, zipfile.ZipFile(address))
+        if not _is_remote(address):
+            return Archive(address, zipfile.ZipFile(address))
         file = required("remotezip").RemoteZip(address, session=_session(), timeout=TIMEOUT)
     except _broken(address) as error:
         raise ValueError(f"archive {address} cannot be read as a zip file: {error}.") from error
-    digest = hashlib.sha256(address.encode()).hexdigest()[:20]
-    return ZipArchive(address, file, cache_folder() / f"pgdl-{digest}")
+    return Archive(address, file, cache_folder() / f"pgdl-{content_hash(address)[:20]}")
 
 
 def _is_remote(place: str) -> bool:
@@ -125,8 +114,8 @@ def _is_remote(place: str) -> bool:
 
 
 def _broken(place: str) -> tuple[type[Exception], ...]:
-    """What reading a damaged zip file raises, or one from a server that fails."""
-    # NotImplementedError is zipfile's for a compression that it does not know.
+    """The errors of a damaged zip file, or of a server that fails."""
+    # NotImplementedError is zipfile's for an unknown compression.
     local = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
     return (*local, required("remotezip").RemoteZipError) if _is_remote(place) else local
 

@@ -1,35 +1,32 @@
-"""Figure 7 of [P21], from measured rows only."""
+"""Figure 7 of [P21], from measured tables only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def plot_figure7(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
+
+def plot_figure7(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """δE(σ) against the test error; bars are one standard deviation over the noise vectors."""
     if ax is None:
         ax = Figure(figsize=(5, 3.6), layout="constrained").subplots()
-    ax.errorbar(
-        [row["test_error"] for row in rows],
-        [row["local_energy"] for row in rows],
-        [row["standard_deviation"] for row in rows],
-        fmt="o", capsize=2,
-    )  # fmt: skip
+    sigma, samples = table["sigma"][0], table["samples"][0]
+    bars = table["local_energy_standard_error"] * samples**0.5
+    ax.errorbar(table["test_error"], table["local_energy"], bars, fmt="o", capsize=2)
     ax.set_xlabel("test error")
-    ax.set_ylabel(f"train error difference δE(σ = {rows[0]['sigma']:g})")
-    bars = f"bars: standard deviation over {rows[0]['samples']} noise vectors"
-    ax.set_title(f"{pearson_in_words(rows)}\n{bars}", fontsize="small")
+    ax.set_ylabel(f"train error difference δE(σ = {sigma:g})")
+    explained = f"bars: standard deviation over {samples} noise vectors"
+    ax.set_title(f"{pearson_in_words(table)}\n{explained}", fontsize="small")
     return ax
 
 
-def pearson_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
+def pearson_in_words(table: pd.DataFrame) -> str:
     """Pearson's r of local energy and test error with its n − 2 degrees of freedom, and p."""
-    r, p_value = stats.pearsonr(
-        [row["local_energy"] for row in rows], [row["test_error"] for row in rows]
-    )
-    return f"r({len(rows) - 2}) = {r:.2f}, p = {p_value:.1g}, n = {len(rows)} networks"
+    r, p_value = stats.pearsonr(table["local_energy"], table["test_error"])
+    return f"r({len(table) - 2}) = {r:.2f}, p = {p_value:.1g}, n = {len(table)} networks"

@@ -1,42 +1,34 @@
 """Keras' sequential networks in torch: layers from their description, weights from HDF5.
 
-Keras has images as (P, H, W, C), torch as (P, C, H, W): kernels (H, W, in, out) become
+Keras has images as (P, H, W, C), torch as (P, C, H, W). Kernels (H, W, in, out) become
 (out, in, H, W), and ``Flatten`` puts the channels last before it flattens.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deep.pgdl.extra import required
+from deep.pgdl.archive import required
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "elu": nn.ELU,
-    "softmax": lambda: nn.Softmax(1),
-}
-# They matter for training alone.
-TRAINING_ONLY = ("name", "trainable", "dtype", "momentum", "input_shape", "batch_input_shape")
-TRAINING_ONLY_ENDS = ("_initializer", "_regularizer", "_constraint")
+# Names, and arguments that matter for training alone.
+LEFT_OUT = (
+    "layer_name", "name", "trainable", "dtype", "momentum", "input_shape", "batch_input_shape",
+)  # fmt: skip
+LEFT_OUT_ENDS = ("_initializer", "_regularizer", "_constraint")
 
 
 class SamePadding(nn.Module):
     """TensorFlow's padding "same": ⌈size/stride⌉ outputs, the odd pixel at the far side."""
 
-    def __init__(
-        self, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], value: float
-    ) -> None:
+    def __init__(self, reach: Sequence[int], stride: Sequence[int], value: float) -> None:
         super().__init__()
-        reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-        self.reach, self.stride, self.value = reach, tuple(stride), value
+        self.reach, self.stride, self.value = tuple(reach), tuple(stride), value
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (P, C, H, W), padded with ``value``."""
@@ -47,32 +39,6 @@ class SamePadding(nn.Module):
         return nn.functional.pad(x, margins, value=self.value)
 
 
-class SameAveragePooling(nn.Module):
-    """Average pooling with padding "same"; padded pixels don't count."""
-
-    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
-        super().__init__()
-        self.pad, self.pool = SamePadding(kernel, stride, (1, 1), 0.0), nn.AvgPool2d(kernel, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (P, C, H, W)."""
-        present: Tensor = self.pool(self.pad(torch.ones_like(x[:1, :1])))
-        pooled: Tensor = self.pool(self.pad(x))
-        return pooled / present
-
-
-class GlobalPooling(nn.Module):
-    """Mean or maximum of each channel: (P, C, H, W) to (P, C)."""
-
-    def __init__(self, reduce: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.reduce = reduce
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (P, C, H, W)."""
-        return self.reduce(x, dim=(2, 3))
-
-
 class ChannelsLastFlatten(nn.Module):
     """(P, C, H, W) to (P, HWC), in the order of Keras."""
 
@@ -81,155 +47,128 @@ class ChannelsLastFlatten(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1) if x.ndim == 4 else x.flatten(1)
 
 
-class _Arguments:
-    """Arguments of one Keras layer; each has to be asked for, or it is an error."""
-
-    def __init__(self, layer: Mapping[str, Any]) -> None:
-        self.layer = str(layer["layer_name"])
-        self.left = {
-            key: value
-            for key, value in layer.items()
-            if key != "layer_name"
-            and key not in TRAINING_ONLY
-            and not key.endswith(TRAINING_ONLY_ENDS)
-        }
-
-    def take(self, key: str, default: Any = None) -> Any:
-        """The value of an argument."""
-        return self.left.pop(key, default)
-
-    def pair(self, key: str, default: Any) -> tuple[int, int]:
-        """Two integers; one number stands for both."""
-        value = self.take(key)
-        value = default if value is None else value
-        first, second = (value, value) if isinstance(value, int | float) else value
-        return int(first), int(second)
-
-    def one_of(self, key: str, default: Any, known: Iterable[Any]) -> Any:
-        """A value that has to be one of those known."""
-        value = self.take(key, default)
-        if value not in known:
-            raise ValueError(f"{self.layer} has {key} {value!r}; one of {[*known]} was expected.")
-        return value
-
-    def activation(self) -> list[nn.Module]:
-        """The module of the argument "activation"."""
-        name = self.one_of("activation", None, (None, "linear", *ACTIVATIONS))
-        return [] if name in (None, "linear") else [ACTIVATIONS[name]()]
-
-    def finish(self) -> None:
-        """Nothing may be left."""
-        if self.left:
-            raise ValueError(f"{self.layer} has the argument {min(self.left)!r}, which is unknown.")
+# A function takes the layer's input and Keras' arguments; an unknown argument is a TypeError.
 
 
-def _convolution(arguments: _Arguments, x: Tensor) -> list[nn.Module]:
-    filters, kernel = int(arguments.take("filters")), arguments.pair("kernel_size", None)
-    stride, dilation = arguments.pair("strides", 1), arguments.pair("dilation_rate", 1)
-    bias = bool(arguments.take("use_bias", True))
-    module = nn.Conv2d(x.shape[1], filters, kernel, stride, dilation=dilation, bias=bias)
-    same = _is_same(arguments)
-    padding = [SamePadding(kernel, stride, dilation, 0.0)] if same else []
-    return [*padding, module, *arguments.activation()]
+def conv2d(
+    x: Tensor, filters: float, kernel_size: Any, strides: Any = 1, padding: str = "valid",
+    dilation_rate: Any = 1, use_bias: bool = True,
+) -> list[nn.Module]:  # fmt: skip
+    kernel, stride, dilation = _pair(kernel_size), _pair(strides), _pair(dilation_rate)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    options: dict[str, Any] = {"dilation": dilation, "bias": bool(use_bias)}
+    module = nn.Conv2d(x.shape[1], int(filters), kernel, stride, **options)
+    return [*_padding(padding, reach, stride, 0.0), module]
 
 
-def _is_same(arguments: _Arguments) -> bool:
-    arguments.one_of("data_format", "channels_last", ("channels_last",))
-    padding: str = arguments.one_of("padding", "valid", ("valid", "same"))
-    return padding == "same"
+def max_pooling(
+    x: Tensor, pool_size: Any = 2, strides: Any = None, padding: str = "valid"
+) -> list[nn.Module]:
+    kernel = _pair(pool_size)
+    stride = kernel if strides is None else _pair(strides)
+    return [*_padding(padding, kernel, stride, -np.inf), nn.MaxPool2d(kernel, stride)]
 
 
-def _max_pooling(arguments: _Arguments, x: Tensor) -> list[nn.Module]:
-    kernel = arguments.pair("pool_size", 2)
-    stride = arguments.pair("strides", kernel)
-    pool = nn.MaxPool2d(kernel, stride)
-    return [SamePadding(kernel, stride, (1, 1), -np.inf), pool] if _is_same(arguments) else [pool]
-
-
-def _average_pooling(arguments: _Arguments, x: Tensor) -> list[nn.Module]:
-    kernel = arguments.pair("pool_size", 2)
-    stride = arguments.pair("strides", kernel)
-    return [(SameAveragePooling if _is_same(arguments) else nn.AvgPool2d)(kernel, stride)]
-
-
-def _dense(arguments: _Arguments, x: Tensor) -> list[nn.Module]:
+def dense(x: Tensor, units: float, use_bias: bool = True) -> list[nn.Module]:
     if x.ndim != 2:
-        raise ValueError("Dense follows a layer of images; Flatten or a pooling was expected.")
-    bias = bool(arguments.take("use_bias", True))
-    module = nn.Linear(x.shape[1], int(arguments.take("units")), bias)
-    return [module, *arguments.activation()]
+        raise ValueError("Dense follows a layer of images; Flatten or a pooling was expected")
+    return [nn.Linear(x.shape[1], int(units), bool(use_bias))]
 
 
-def _batch_normalization(arguments: _Arguments, x: Tensor) -> list[nn.Module]:
-    for key in ("scale", "center"):
-        arguments.one_of(key, True, (True,))
-    axis = arguments.take("axis", -1)
-    if axis not in (-1, x.ndim - 1, [x.ndim - 1]):
-        raise ValueError(f"BatchNormalization has axis {axis}; the channels' was expected.")
+def batch_normalization(
+    x: Tensor, axis: Any = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True
+) -> list[nn.Module]:
+    _check("center", center, (True,))
+    _check("scale", scale, (True,))
+    _check("axis", axis, (-1, x.ndim - 1, [x.ndim - 1]))
     kind = nn.BatchNorm2d if x.ndim == 4 else nn.BatchNorm1d
-    return [kind(x.shape[1], eps=float(arguments.take("epsilon", 1e-3)))]
+    return [kind(x.shape[1], eps=float(epsilon))]
 
 
-LAYERS: dict[str, Callable[[_Arguments, Tensor], list[nn.Module]]] = {
-    "Conv2D": _convolution,
-    "MaxPooling2D": _max_pooling,
-    "MaxPool2D": _max_pooling,
-    "AveragePooling2D": _average_pooling,
-    "GlobalAveragePooling2D": lambda arguments, x: [GlobalPooling(torch.mean)],
-    "GlobalMaxPooling2D": lambda arguments, x: [GlobalPooling(torch.amax)],
-    "Flatten": lambda arguments, x: [ChannelsLastFlatten()],
-    "Dense": _dense,
-    "Dropout": lambda arguments, x: [nn.Dropout(float(arguments.take("rate")))],
-    "BatchNormalization": _batch_normalization,
-    "Activation": lambda arguments, x: arguments.activation(),
-    "ReLU": lambda arguments, x: [nn.ReLU()],
-    "Softmax": lambda arguments, x: [nn.Softmax(1)],
+LAYERS: dict[str, Callable[..., list[nn.Module]]] = {
+    "Conv2D": conv2d,
+    "MaxPooling2D": max_pooling,
+    "GlobalAveragePooling2D": lambda x: [nn.AdaptiveAvgPool2d(1), nn.Flatten()],
+    "Flatten": lambda x: [ChannelsLastFlatten()],
+    "Dense": dense,
+    "Dropout": lambda x, rate: [nn.Dropout(float(rate))],
+    "BatchNormalization": batch_normalization,
+    "Activation": lambda x: [],  # every layer may have the argument "activation"
+    "ReLU": lambda x: [nn.ReLU()],
+    "Softmax": lambda x: [nn.Softmax(1)],
+}
+ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
+    None: nn.Identity,
+    "linear": nn.Identity,
+    "relu": nn.ReLU,
+    "softmax": lambda: nn.Softmax(1),
 }
 
 
+def _check(name: str, value: Any, expected: Collection[Any]) -> None:
+    if value not in expected:
+        raise ValueError(f"{name} is {value!r}; one of {[*expected]} was expected")
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    """Two integers; one number stands for both."""
+    first, second = (value, value) if isinstance(value, int | float) else value
+    return int(first), int(second)
+
+
+def _padding(
+    padding: str, reach: Sequence[int], stride: Sequence[int], value: float
+) -> list[nn.Module]:
+    _check("padding", padding, ("valid", "same"))
+    return [SamePadding(reach, stride, value)] if padding == "same" else []
+
+
 def build_network(layers: Sequence[Mapping[str, Any]], input_shape: Sequence[int]) -> nn.Sequential:
-    """The torch network of Keras layers, its weights not yet set, in evaluation mode.
+    """The torch network of Keras layers in evaluation mode, its weights not yet set.
 
     Parameters
     ----------
     layers
-        One mapping for each layer: "layer_name" is Keras' class, the rest its arguments; what is
-        missing has Keras' default.
+        One mapping for each layer: "layer_name" is Keras' class, the rest its arguments. A missing
+        argument has Keras' default.
     input_shape
         (height, width, channels), or (inputs,). The network takes images as (P, C, H, W).
 
     Raises ``ValueError`` for an unknown layer, argument or value.
     """
-    x = torch.zeros(1, *_channels_first(input_shape))
+    if len(input_shape) not in (1, 3):
+        raise ValueError(f"input_shape is {input_shape}; (height, width, channels) was expected.")
+    x = torch.zeros(1, *input_shape[-1:], *input_shape[:-1])
     modules: list[nn.Module] = []
     for index, layer in enumerate(layers):
-        arguments = _Arguments(layer)
-        if arguments.layer not in LAYERS:
-            raise ValueError(
-                f"layer {index} is {arguments.layer!r}; one of {sorted(LAYERS)} was expected."
-            )
+        name = layer["layer_name"]
+        if name not in LAYERS:
+            raise ValueError(f"layer {index} is {name!r}; one of {sorted(LAYERS)} was expected.")
+        arguments = {
+            key: value
+            for key, value in layer.items()
+            if key not in LEFT_OUT and not key.endswith(LEFT_OUT_ENDS)
+        }
         try:
-            added = nn.Sequential(*LAYERS[arguments.layer](arguments, x)).eval()
-            arguments.finish()
+            activation = arguments.pop("activation", None)
+            _check("activation", activation, ACTIVATIONS)
+            data_format = arguments.pop("data_format", "channels_last")
+            _check("data_format", data_format, ("channels_last",))
+            parts = [*LAYERS[name](x, **arguments), ACTIVATIONS[activation]()]
+            added = nn.Sequential(*parts).eval()
             with torch.no_grad():
                 x = added(x)
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"layer {index}, {layer}, cannot be built: {error}.") from error
         modules += added
     return nn.Sequential(*modules).eval()
 
 
-def _channels_first(shape: Sequence[int]) -> tuple[int, ...]:
-    if len(shape) not in (1, 3):
-        raise ValueError(f"input_shape is {shape}; (height, width, channels) was expected.")
-    return (*shape[-1:], *shape[:-1])
-
-
 def load_weights(network: nn.Sequential, content: bytes, name: str) -> None:
-    """Set the weights to those of a Keras HDF5 file, layer by layer in its order.
+    """Set the weights from a Keras HDF5 file, layer by layer in its order.
 
-    ``name`` is for messages. Raises ``ValueError`` for a broken file and for one of another
-    network.
+    ``name`` is for messages. Raises ``ValueError`` for a damaged file, and for the weights of
+    another network.
     """
     stored = _stored_layers(content, name)
     weighted = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
@@ -239,7 +178,7 @@ def load_weights(network: nn.Sequential, content: bytes, name: str) -> None:
             f"{name} has weights of {len(stored)} layers; {len(modules)} were expected."
         )
     for module, (layer, weights) in zip(modules, stored, strict=True):
-        wanted = _torch_names(module)
+        wanted = _keras_names(module)
         if set(weights) != set(wanted):
             raise ValueError(f"{layer} of {name} has {sorted(weights)}; {[*wanted]} was expected.")
         for key, parameter in wanted.items():
@@ -249,26 +188,23 @@ def load_weights(network: nn.Sequential, content: bytes, name: str) -> None:
             if array.shape != tuple(parameter.shape):
                 raise ValueError(
                     f"{key} of {layer} of {name} has the shape {weights[key].shape}, which does "
-                    f"not fit the description of the network."
+                    "not fit the description of the network."
                 )
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(array)))
 
 
-def _torch_names(module: nn.Module) -> dict[str, Tensor]:
-    """Keras' names of the weights of a module."""
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-        assert module.running_mean is not None and module.running_var is not None
-        return {
-            "gamma": module.weight, "beta": module.bias,
-            "moving_mean": module.running_mean, "moving_variance": module.running_var,
-        }  # fmt: skip
+def _keras_names(module: nn.Module) -> dict[str, Tensor]:
+    """The weights of a module by Keras' names."""
     names = {"weight": "kernel", "bias": "bias"}
-    return {names[name]: parameter for name, parameter in module.named_parameters()}
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
+                 "running_var": "moving_variance"}  # fmt: skip
+    return {names[key]: value for key, value in module.state_dict().items() if key in names}
 
 
 def _stored_layers(content: bytes, name: str) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """(layer, its weights by their last name) in the order of Keras, layers with weights only."""
+    """Layers with weights in the order of Keras, each with its weights by their last name."""
     h5py = required("h5py")
     try:
         with h5py.File(io.BytesIO(content), "r") as file:

@@ -1,31 +1,33 @@
-"""Local energy and published test error of PGDL's networks, each measured once and stored."""
+"""Local energy and published test error of PGDL's networks, each measured once."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from deep.device import Device
 from deep.flatness import Scope, local_energy
 from deep.images.minibatches import ORDER, stream_seed
 from deep.pgdl.keras_networks import build_network, load_weights
 from deep.pgdl.task import PgdlModel, PgdlTask
-from deep.place import Place
-from message_passing.tools.files import write_json
+from message_passing.tools.run_folder import measured_once
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Which networks of a task are compared; none: any.
+    """The networks of a task that are compared; none: any.
 
-    Local energies compare within one architecture only ([P21] App. B.3), whose choice is the
-    default: three blocks of two convolutions, 512 filters, one dense layer of 128 units.
+    Local energies compare within one architecture only. The default is the choice of [P21]
+    App. B.3: three blocks of two convolutions, 512 filters, one dense layer of 128 units.
     """
 
     convolutions: int | None = 6
@@ -42,7 +44,7 @@ class Architecture:
 
 
 def architecture(model: PgdlModel) -> Architecture:
-    """The architecture of a model: its last dense layer, if any, is the output."""
+    """The architecture of a model. Its last dense layer, if there is one, is the output."""
     filters = [int(layer["filters"]) for layer in model.layers if "filters" in layer]
     dense = [int(layer["units"]) for layer in model.layers if "units" in layer]
     return Architecture(len(filters), filters[-1] if filters else None, tuple(dense[:-1]))
@@ -59,7 +61,7 @@ class MeasurementOptions:
     scope: Scope = "all"
     """Perturb all parameters, or weights without biases and BatchNorm's."""
     images: int | None = None
-    """Use only so many training images; none: all of them."""
+    """Number of training images; none: all of them."""
     batch_size: int = 500
     """Images per forward pass."""
     seed: int = 0
@@ -68,10 +70,10 @@ class MeasurementOptions:
     def __post_init__(self) -> None:
         if not 0 < self.sigma < float("inf"):
             raise ValueError(f"sigma is {self.sigma}; a positive number was expected.")
-        for name in ("images", "batch_size"):
+        for name, least in (("samples", 2), ("images", 1), ("batch_size", 1)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; at least 1 was expected.")
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; at least {least} was expected.")
 
 
 def measure_task(
@@ -80,84 +82,74 @@ def measure_task(
     options: MeasurementOptions,
     folder: Path,
     device: str = "auto",
-) -> list[dict[str, Any]]:
-    """One row for each model of the architecture, kept in ``folder/<model>.json``.
+) -> pd.DataFrame:
+    """One row for each model of the architecture, each measured once (``folder/<model>.json``).
 
-    A row has the model's name, its hyper-parameters, ``train_error`` as measured on the images
-    and ``published_train_error``, ``test_error`` as published, ``gap`` (published test error
-    minus published training error), ``local_energy`` δE(σ) with its ``standard_error``, and
-    ``standard_deviation`` over the noise vectors.
+    A measurement counts as long as options, layers, weights and training data are the same.
 
-    Raises ``ValueError`` if the task has no such model, and for a broken archive.
+    Returns
+    -------
+    Columns: model, its hyper-parameters, train_error as measured on the images,
+    published_train_error, test_error as published, gap (published test error minus published
+    training error), local_energy δE(σ) and local_energy_standard_error, sigma, samples.
+
+    Raises ``ValueError`` if the task has no such model, and for a damaged archive.
     """
+    import pandas as pd
+
     models = [model for model in task.models if wanted.has(model)]
     if not models:
         present = sorted({str(architecture(model)) for model in task.models})
         raise ValueError(
             f"{task.name} has no model of {wanted}; it has models of {', '.join(present)}."
         )
-    for model in models:  # what is wrong with any of them is said before the work begins
+    for model in models:  # errors of any model come before the work begins
         build_network(model.layers, model.input_shape)
-        task.weights_name(model)
-    batches: _Batches | None = None
-    place = Place(device)
-    rows = []
-    for model in tqdm(models, desc=f"local energy, {task.name}", unit="model"):
-        file = folder / f"{model.name}.json"
-        weights = task.weights_name(model)
-        settings = {
-            "task": task.name,
-            "weights_crc32": task.archive.checksum(weights),
-            **asdict(options),
-        }
-        del settings["batch_size"]  # of no consequence for the result
-        stored = json.loads(file.read_text()) if file.exists() else {}
-        if stored.get("settings") != settings:
-            if batches is None:
-                batches = _Batches(*task.training_data(), options, place.device)
-            network = build_network(model.layers, model.input_shape)
-            load_weights(network, task.archive.read(weights), weights)
-            profile = local_energy(
-                network.to(place.device), batches, [options.sigma], options.samples,
-                options.scope, seed=options.seed,
-            )  # fmt: skip
-            stored = {
-                "settings": settings,
-                "train_error": float(profile.reference_error),
-                "local_energy": float(profile.local_energy[0]),
-                "standard_error": float(profile.standard_error[0]),
-            }
-            write_json(file, stored)
-        rows.append(_row(model, stored, options))
-    return rows
+        task.archive.check(task.weights_name(model))
+    data = [task.archive.checksum(shard) for shard in task.shards]
+    torch_device = Device(device).torch
 
-
-def _row(model: PgdlModel, stored: dict[str, Any], options: MeasurementOptions) -> dict[str, Any]:
-    return {
-        "model": model.name,
-        **model.hyper_parameters,
-        "train_error": stored["train_error"],
-        "published_train_error": 1 - model.train_accuracy,
-        "test_error": 1 - model.test_accuracy,
-        "gap": model.train_accuracy - model.test_accuracy,
-        "local_energy": stored["local_energy"],
-        "standard_error": stored["standard_error"],
-        "standard_deviation": stored["standard_error"] * options.samples**0.5,
-        "sigma": options.sigma,
-        "samples": options.samples,
-    }
-
-
-class _Batches:
-    """The training data on the device: (inputs, labels), the same at every iteration."""
-
-    def __init__(
-        self, inputs: Tensor, labels: Tensor, options: MeasurementOptions, device: torch.device
-    ) -> None:
+    @cache
+    def batches() -> list[tuple[Tensor, Tensor]]:
+        inputs, labels = task.training_data()
         generator = torch.Generator().manual_seed(stream_seed(options.seed, ORDER))
         order = torch.randperm(len(labels), generator=generator)[: options.images]
-        self.inputs, self.labels = inputs[order].to(device), labels[order].to(device)
-        self.size = options.batch_size
+        parts = (t[order].to(torch_device).split(options.batch_size) for t in (inputs, labels))
+        return list(zip(*parts, strict=True))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(self.inputs.split(self.size), self.labels.split(self.size), strict=True)
+    def measure(model: PgdlModel) -> dict[str, Any]:
+        network = build_network(model.layers, model.input_shape).to(torch_device)
+        weights = task.weights_name(model)
+        load_weights(network, task.archive.read(weights), weights)
+        profile = local_energy(
+            network, batches(), [options.sigma], options.samples, options.scope, seed=options.seed
+        )
+        return {
+            "train_error": float(profile.reference_error),
+            "local_energy": float(profile.local_energy[0]),
+            "local_energy_standard_error": float(profile.standard_error[0]),
+        }
+
+    settings = asdict(options)
+    del settings["batch_size"]  # of no consequence for the result
+    rows = []
+    for model in tqdm(models, desc=f"local energy, {task.name}", unit="model"):
+        stored = measured_once(
+            folder / f"{model.name}.json",
+            settings,
+            [model.layers, task.archive.checksum(task.weights_name(model)), data],
+            partial(measure, model),
+        )
+        rows.append({
+            "model": model.name,
+            **model.hyper_parameters,
+            "train_error": stored["train_error"],
+            "published_train_error": 1 - model.train_accuracy,
+            "test_error": 1 - model.test_accuracy,
+            "gap": model.train_accuracy - model.test_accuracy,
+            "local_energy": stored["local_energy"],
+            "local_energy_standard_error": stored["local_energy_standard_error"],
+            "sigma": options.sigma,
+            "samples": options.samples,
+        })  # fmt: skip
+    return pd.DataFrame(rows)

@@ -34,7 +34,7 @@ class PgdlModel:
     name : "model_20"
     layers : one mapping for each Keras layer: "layer_name" and the layer's arguments
     input_shape : (height, width, channels), or (inputs,)
-    hyper_parameters : what varies over the models of the task
+    hyper_parameters : settings that vary over the models of the task
     train_accuracy, test_accuracy : as published
     """
 
@@ -55,14 +55,10 @@ class PgdlTask:
 
     def __init__(self, archive: Archive, task: str = "1") -> None:
         self.archive = archive
-        found = {}
-        for name in archive.names:
-            match = re.fullmatch(r"((?:.*/)?([^/]+))/model_[^/]+/config\.json", name)
-            if match:
-                found[match[2]] = match[1]
-        wanted = [
-            name for name in sorted(found) if name == task or re.fullmatch(f"task{task}_.*", name)
-        ]
+        pattern = re.compile(r"((?:.*/)?([^/]+))/model_[^/]+/config\.json")
+        matches = [match for name in archive.names if (match := pattern.fullmatch(name))]
+        found = {match[2]: match[1] for match in matches}
+        wanted = [name for name in found if name == task or name.startswith(f"task{task}_")]
         if len(wanted) != 1:
             raise ValueError(
                 f"task is {task!r}; one of {sorted(found)} or its number was expected of the "
@@ -74,17 +70,14 @@ class PgdlTask:
     def models(self) -> list[PgdlModel]:
         """The models in the order of ``model_configs.json``.
 
-        Raises ``ValueError`` for a model that is missing and for files in another form.
+        Raises ``ValueError`` for a missing model and for files in another form.
         """
-        names = [
-            name
-            for name in sorted(self.archive.names)
-            if name.endswith(f"reference_data/{self.name}/model_configs.json")
-        ]
+        end = f"reference_data/{self.name}/model_configs.json"
+        names = sorted(name for name in self.archive.names if name.endswith(end))
         names.append(f"{self.folder}/model_configs.json")  # as in the competition's starting kit
         described = self.archive.json(names[0])
-        progress = tqdm(described.items(), desc=f"models of {self.name}", unit="model")
         try:
+            progress = tqdm(described.items(), desc=f"models of {self.name}", unit="model")
             return [self._model(f"model_{key}", entry) for key, entry in progress]
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -105,30 +98,29 @@ class PgdlTask:
 
     def weights_name(self, model: PgdlModel) -> str:
         """Name of the file of a model's weights in the archive."""
-        name = f"{self.folder}/{model.name}/weights.hdf5"
-        self.archive.check(name)
-        return name
+        return f"{self.folder}/{model.name}/weights.hdf5"
 
-    def training_data(self, split: str = "train") -> tuple[Tensor, Tensor]:
-        """Inputs in float32, images as (P, C, H, W), and labels (P,) in int64.
-
-        Raises ``ValueError`` where there are no shards or one is broken.
-        """
-        folder = f"{self.folder}/dataset_1/{split}/"
-        shards = sorted(
-            name
-            for name in self.archive.names
-            if re.fullmatch(re.escape(folder) + r"shard_\d+\.tfrecord", name)
-        )
+    @property
+    def shards(self) -> list[str]:
+        """Names of the files of the training data. Raises ``ValueError`` if there are none."""
+        folder = f"{self.folder}/dataset_1/train/"
+        pattern = re.escape(folder) + r"shard_\d+\.tfrecord"
+        shards = sorted(name for name in self.archive.names if re.fullmatch(pattern, name))
         if not shards:
             raise ValueError(f"{self.archive.place} has no {folder}shard_*.tfrecord.")
+        return shards
+
+    def training_data(self) -> tuple[Tensor, Tensor]:
+        """Inputs in float32, images as (P, C, H, W), and labels (P,) in int64.
+
+        Raises ``ValueError`` if there are no shards or one is damaged.
+        """
         parts = [
             read_examples(self.archive.read(shard), shard)
-            for shard in tqdm(shards, desc=f"data of {self.name}", unit="shard")
+            for shard in tqdm(self.shards, desc=f"data of {self.name}", unit="shard")
         ]
-        shapes = {inputs.shape[1:] for inputs, _ in parts}
-        if len(shapes) > 1:
-            raise ValueError(f"the shards of {folder} differ in shape: {sorted(shapes)}.")
+        if len(shapes := {inputs.shape[1:] for inputs, _ in parts}) > 1:
+            raise ValueError(f"the shards of {self.folder} differ in shape: {sorted(shapes)}.")
         inputs = np.concatenate([inputs for inputs, _ in parts]).astype(np.float32)
         if inputs.ndim == 4:
             inputs = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))

@@ -63,8 +63,9 @@ def find_files(
     DataUnavailableError
         A ``directory`` lacks them, or the download fails.
     """
+    where = files[0].address.rpartition("/")[0]
     advice = (
-        f"Get {', '.join(file.name for file in files)} from {files[0].address} (or a mirror), and "
+        f"Get {', '.join(file.name for file in files)} from {where} (or a mirror), and "
         "give the folder: --data-dir FOLDER on the command line, directory= in Python, or the "
         f"environment variable {DATA_VARIABLE}."
     )
@@ -114,8 +115,8 @@ def _download(file: PublishedFile, folder: Path, advice: str) -> None:
             file.name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
         )
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise DataUnavailableError(
-            f"{file.name} could not be downloaded from {file.address} into {folder} ({reason})",
+            f"{file.address} could not be downloaded into {folder} ({reason})",
             advice,
         ) from error

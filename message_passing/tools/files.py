@@ -117,6 +117,24 @@ def write_table(path: str | Path, table: pd.DataFrame) -> Path:
     return write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def write_records(path: str | Path, table: pd.DataFrame) -> Path:
+    """Write a table as JSON records, in which floats keep all their digits."""
+    return write_json(path, {"rows": table.to_dict("records")})
+
+
+def read_records(path: str | Path, advice: str = AGAIN) -> pd.DataFrame:
+    """The table that ``write_records`` has written.
+
+    Raises ``ValueError`` that names the file, with ``advice``, if it is missing or no table.
+    """
+    import pandas as pd
+
+    rows = read_json(path, advice).get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path} holds no rows. {advice}")
+    return pd.DataFrame(rows)
+
+
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write rows (mappings with the same keys) as CSV; floats keep six significant digits."""
     import pandas as pd

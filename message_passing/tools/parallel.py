@@ -79,6 +79,11 @@ def usable_cores() -> int:
     return int(joblib.cpu_count())
 
 
+def check_scheduler(scheduler: str) -> None:
+    """Raise as ``run_tasks`` would where no Dask scheduler answers at that address."""
+    _connect(scheduler).close()
+
+
 def _with_bar(
     completed: Iterator[tuple[int, Any]],
     total: int,
@@ -122,24 +127,30 @@ def _in_processes(
         )
 
 
-def _on_cluster(
-    function: Callable[..., Any], tasks: Sequence[Any], common: tuple, scheduler: str
-) -> Iterator[tuple[int, Any]]:
+def _connect(scheduler: str) -> Any:
     try:
-        import cloudpickle
-        from distributed import Client, as_completed
+        from distributed import Client
     except ImportError as error:
         raise ImportError(
             "A scheduler was given, but Dask is not installed: "
             'python -m pip install "wide-flat-minima[cluster]".'
         ) from error
     try:
-        client = Client(scheduler, timeout=CONNECTION_TIMEOUT)
+        return Client(scheduler, timeout=CONNECTION_TIMEOUT)
     except (OSError, ValueError) as error:
         raise OSError(
             f"No Dask scheduler answers at scheduler = {scheduler!r}: start one with "
             "`dask scheduler` and give its address, such as tcp://127.0.0.1:8786."
         ) from error
+
+
+def _on_cluster(
+    function: Callable[..., Any], tasks: Sequence[Any], common: tuple, scheduler: str
+) -> Iterator[tuple[int, Any]]:
+    client = _connect(scheduler)
+    import cloudpickle
+    from distributed import as_completed
+
     with client:
         # A task, not scattered data: the cluster can make it again when its holder dies.
         shared = client.submit(_identity, cloudpickle.dumps((function, common)), pure=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from committee.flatness import LocalEnergyProfile
-from committee.results import ExperimentResults, VariantResults
+from committee.results import AlgorithmResults, ExperimentResults
 from message_passing.local_entropy import LocalEntropyCurve
 
 
@@ -28,19 +28,19 @@ def curve(slope: float, last: float = 0.32, engine: str = "bp") -> LocalEntropyC
     )
 
 
-def variant(
+def algorithm(
     name: str,
     test_error: list[float],
     energy: list[float],
     slopes: list[float],
     train_error: list[float] | None = None,
     engines: tuple[str, ...] = ("bp",),
-) -> VariantResults:
+) -> AlgorithmResults:
     """δE(σ) = energy · σ; slopes of the local entropy, for the runs without training errors."""
     R = len(test_error)
     errors = np.array(train_error or [0.0] * R)
     sigma = np.linspace(0, 1.5, 4)
-    return VariantResults(
+    return AlgorithmResults(
         name=name,
         restarts=np.arange(R),
         weights=np.ones((R, 1, 2)),
@@ -48,7 +48,8 @@ def variant(
         train_error=errors,
         test_error=np.array(test_error),
         loss=np.zeros(R),
-        stopped=errors == 0,
+        converged=errors == 0,
+        collapsed=np.zeros(R, bool),
         profile=LocalEnergyProfile(
             sigma, np.outer(energy, sigma), np.zeros((R, 4)), errors, samples=0
         ),
@@ -58,18 +59,20 @@ def variant(
     )
 
 
-def results(*variants: VariantResults) -> ExperimentResults:
+def results(*algorithms: AlgorithmResults) -> ExperimentResults:
     return ExperimentResults(
         title="Made up",
         size=(9, 784, 500),
         data_name="fashion-mnist",
         data_description="Fashion-MNIST, made up",
         constant_test_error=0.109,
-        variants={v.name: v for v in variants},
+        algorithms={a.name: a for a in algorithms},
     )
 
 
 TWO = results(
-    variant("sharp", [0.08, 0.07, 0.09], [0.10, 0.12, 0.14], [-0.01, -0.02, -0.03]),
-    variant("flat", [0.05, 0.04, 0.06], [0.02, 0.03, 0.04], [-0.001, -0.002, -0.9], [0, 0, 0.002]),
+    algorithm("sharp", [0.08, 0.07, 0.09], [0.10, 0.12, 0.14], [-0.01, -0.02, -0.03]),
+    algorithm(
+        "flat", [0.05, 0.04, 0.06], [0.02, 0.03, 0.04], [-0.001, -0.002, -0.9], [0, 0, 0.002]
+    ),
 )

@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from committee import experiments, local_energy, train
+from committee import ALGORITHMS, experiments, local_energy, train
 from committee.experiments import Figure1Config, Figure6Config, run_experiment
 from committee.results import load_results
+from committee.training import MEASURED
 from message_passing.local_entropy import ENGINES, local_entropy_curve
 from message_passing.problem import LadderResult, ReferenceProblem
+from message_passing.tools.files import read_json, read_npz, write_json, write_npz
 from tests.cluster import ROOT, Cluster
 
-ALGORITHMS = ("sgd-fast", "sgd-slow")
+NAMES = ("sgd-fast", "sgd-slow")
 
 
 def small(out: Path, **changes: object) -> Figure1Config:
@@ -34,7 +36,7 @@ def small(out: Path, **changes: object) -> Figure1Config:
         data="hidden-manifold",
         size=40,
         hidden_units=3,
-        algorithms=ALGORITHMS,
+        algorithms=NAMES,
         engines=("bp",),
         workers=1,
         max_epochs=1500,
@@ -72,17 +74,17 @@ def test_results_are_those_of_the_functions(uninterrupted: Path) -> None:
     results = load_results(uninterrupted)
     patterns = experiments.load_patterns("hidden-manifold", size=40)
     arrays = patterns.train_patterns, patterns.train_labels
-    for name, variant in results.variants.items():
+    for name, own in results.algorithms.items():
         ensemble = train(patterns, name, 3, hidden_units=3, max_epochs=1500, workers=1)
-        for field in ("weights", "epochs", "train_error", "test_error", "loss", "stopped"):
-            np.testing.assert_array_equal(getattr(variant, field), getattr(ensemble, field))
+        for field in ("weights", *MEASURED):
+            np.testing.assert_array_equal(getattr(own, field), getattr(ensemble, field))
         profile = local_energy(ensemble.weights, *arrays)
-        np.testing.assert_array_equal(variant.profile.local_energy, profile.local_energy)
+        np.testing.assert_array_equal(own.profile.local_energy, profile.local_energy)
         curve = local_entropy_curve(ensemble.weights[2], *arrays, engine="bp")
-        np.testing.assert_array_equal(variant.curves["bp"][2].local_entropy, curve.local_entropy)
-        assert variant.curves["bp"][2].engine == "bp"
+        np.testing.assert_array_equal(own.curves["bp"][2].local_entropy, curve.local_entropy)
+        assert own.curves["bp"][2].engine == "bp"
         grid = np.array([0.05, 0.2])
-        np.testing.assert_allclose(variant.local_entropy("bp", grid)[2], curve.at(grid))
+        np.testing.assert_allclose(own.local_entropy("bp", grid)[2], curve.at(grid))
     assert results.constant_test_error == patterns.constant_test_error
     assert results.size == (3, 784, 40)
 
@@ -109,7 +111,7 @@ def test_resume_after_an_error(
     with pytest.raises(KeyboardInterrupt):
         run_experiment(small(tmp_path))
     assert files(tmp_path).items() < files(uninterrupted).items()
-    assert len(load_results(tmp_path).variants["sgd-slow"].restarts) >= 1  # partial results
+    assert len(load_results(tmp_path).algorithms["sgd-slow"].restarts) >= 1  # partial results
     run_experiment(small(tmp_path))
     assert files(tmp_path) == files(uninterrupted)
     assert len(calls) == 4 + 3  # three of six were there
@@ -167,10 +169,10 @@ def test_more_restarts_and_algorithms_extend_a_folder(uninterrupted: Path, tmp_p
     assert files(tmp_path).keys() == files(uninterrupted).keys()
     ours, theirs = files(tmp_path), files(uninterrupted)
     assert all(ours[name] == theirs[name] for name in ours if name != "config.json")
-    assert list(results.variants) == list(ALGORITHMS)
+    assert list(results.algorithms) == list(NAMES)
     fewer = run_experiment(small(tmp_path, restarts=1, algorithms=("sgd-slow",)))
-    assert list(fewer.variants) == ["sgd-slow"]
-    assert fewer.variants["sgd-slow"].restarts.tolist() == [0]
+    assert list(fewer.algorithms) == ["sgd-slow"]
+    assert fewer.algorithms["sgd-slow"].restarts.tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_more_restarts_and_algorithms_extend_a_folder(uninterrupted: Path, tmp_p
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"size": 42}, "size is 40 there and 42 here"),
         ({"balanced": True}, "balanced is False there and True here"),
-        ({"max_epochs": 10}, r"variants.sgd-fast.protocol.max_epochs is 1500 there and 10 here"),
+        ({"max_epochs": 10}, r"algorithms.sgd-fast.max_epochs is 1500 there and 10 here"),
         ({"data": "random"}, "data is 'hidden-manifold' there and 'random' here"),
         ({"hidden_units": 5}, "hidden_units is 3 there and 5 here"),
     ],
@@ -201,18 +203,18 @@ def test_machines_with_training_errors_count_their_equals(tmp_path: Path) -> Non
     results = run_experiment(
         small(tmp_path, max_epochs=60, restarts=1, algorithms=("sgd-slow",), engines=("mc",))
     )
-    variant = results.variants["sgd-slow"]
-    assert variant.train_error[0] > 0 and not variant.stopped[0]
-    values = variant.local_entropy("mc", np.array([0.05, 0.1]))
+    own = results.algorithms["sgd-slow"]
+    assert own.train_error[0] > 0 and not own.converged[0]
+    values = own.local_entropy("mc", np.array([0.05, 0.1]))
     assert np.all(np.isfinite(values)) and np.all(values <= 0)
 
 
 def test_curves_end_where_they_stop_converging(uninterrupted: Path) -> None:
-    variant = load_results(uninterrupted).variants["sgd-slow"]
-    curve = variant.curves["bp"][0]
+    own = load_results(uninterrupted).algorithms["sgd-slow"]
+    curve = own.curves["bp"][0]
     converged = curve.converged.copy()
     converged[7:] = [False, True, True, True, True]
-    broken = replace(variant, curves={"bp": {0: replace(curve, converged=converged)}})
+    broken = replace(own, curves={"bp": {0: replace(curve, converged=converged)}})
     grid = np.array([0.0, curve.distance[6], curve.distance[7], curve.distance[10]])
     values = broken.local_entropy("bp", grid)
     np.testing.assert_array_equal(np.isnan(values[0]), [False, False, True, True])
@@ -247,27 +249,100 @@ def test_engines_that_sample_get_a_seed_for_each_machine(
     results = run_experiment(small(tmp_path, restarts=2, engines=("noisy",)))
     assert results.engines == ["bp", "noisy"]  # an engine was added to the folder
     seeds = {
-        c.free_entropy[0] for v in results.variants.values() for c in v.curves["noisy"].values()
+        c.free_entropy[0] for v in results.algorithms.values() for c in v.curves["noisy"].values()
     }
     assert len(seeds) == 4
     again = run_experiment(small(tmp_path / "again", restarts=2, engines=("noisy",)))
     assert seeds == {
-        c.free_entropy[0] for v in again.variants.values() for c in v.curves["noisy"].values()
+        c.free_entropy[0] for v in again.algorithms.values() for c in v.curves["noisy"].values()
     }
     monkeypatch.setitem(ENGINES, "noisy", partial(NoisyEngine, seed=5))
     with pytest.raises(ValueError, match=r"engines\.noisy\.seed is 0 there and 5 here"):
         run_experiment(small(tmp_path, restarts=2, engines=("noisy",)))
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+DAMAGED = ("machines/sgd-fast/000.npz", "curves/sgd-slow/000.bp.npz", "patterns.npz")
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "a part is missing"])
+def test_the_advice_about_a_damaged_file_works(tmp_path: Path, name: str, damage: str) -> None:
     run_experiment(small(tmp_path, restarts=1))
-    path = tmp_path / "machines" / "sgd-fast" / "000.npz"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"000\.npz cannot be read .* computed anew"):
+    before, path = files(tmp_path), tmp_path / name
+    if damage == "a part is missing":
+        arrays = read_npz(path)
+        arrays.popitem()
+        write_npz(path, **arrays)
+    else:
+        path.write_bytes(path.read_bytes()[:100] if damage == "truncated" else b"")
+    for read in (load_results, lambda out: run_experiment(small(out, restarts=1))):
+        with pytest.raises(ValueError, match=rf"{path.name}.*Delete it and run the command again"):
+            read(tmp_path)
+    path.unlink()
+    run_experiment(small(tmp_path, restarts=1))
+    assert files(tmp_path) == before
+
+
+def test_patterns_made_anew_must_be_those_of_the_machines(tmp_path: Path) -> None:
+    run_experiment(small(tmp_path, restarts=1))
+    (tmp_path / "patterns.npz").unlink()
+    with pytest.raises(ValueError, match=r"no patterns\.npz. Run the command again"):
         load_results(tmp_path)
+    config = read_json(tmp_path / "config.json")
+    config["patterns"]["content"] = "another"
+    write_json(tmp_path / "config.json", config)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match="holds results on other patterns than these: hidden"):
+        run_experiment(small(tmp_path, restarts=1))
+    assert files(tmp_path) == before
 
 
-def test_dropout_variants(tmp_path: Path) -> None:
+def test_machines_without_their_settings_are_refused(tmp_path: Path) -> None:
+    run_experiment(small(tmp_path, restarts=1))
+    (tmp_path / "config.json").unlink()
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=r"holds machines but no config\.json"):
+        run_experiment(small(tmp_path, restarts=1, max_epochs=3))
+    assert files(tmp_path) == before
+
+
+def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"title": "Local entropy", "settings": {"engines": {}}})
+    for start in (load_results, lambda out: run_experiment(small(out, data="auto"))):
+        with pytest.raises(ValueError, match=r"config\.json lacks|no patterns\.npz"):
+            start(tmp_path)
+    with pytest.raises(ValueError, match="results of other settings"):
+        run_experiment(small(tmp_path))
+    assert os.listdir(tmp_path) == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scheduler": "tcp://127.0.0.1:9"}, "No Dask scheduler answers|Dask is not installed"),
+        ({"data": "fashion-mnist", "data_dir": Path("nowhere")}, "directory is 'nowhere'"),
+        ({"algorithms": ("rsgd-fast",), "max_epochs": 10**5}, "exceeds 1 from epoch"),
+        ({"size": 41, "balanced": True}, "size is 41; an even number"),
+    ],
+)
+def test_nothing_is_created_before_everything_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, message: str
+) -> None:
+    monkeypatch.setattr("message_passing.tools.parallel.CONNECTION_TIMEOUT", 1)
+    with pytest.raises((ValueError, OSError, ImportError), match=message):
+        run_experiment(small(tmp_path / "out", **change))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/out/patterns\.npz cannot be written"):
+        run_experiment(small(tmp_path / "file" / "out"))
+    with pytest.raises(ValueError, match="file is a file; a folder was expected"):
+        run_experiment(small(tmp_path / "file"))
+
+
+def test_dropout_is_an_algorithm_of_its_own(tmp_path: Path) -> None:
     config = Figure6Config(
         out=tmp_path,
         restarts=1,
@@ -279,12 +354,12 @@ def test_dropout_variants(tmp_path: Path) -> None:
         max_epochs=200,
     )
     results = run_experiment(config)
-    assert list(results.variants) == ["dropout 0", "dropout 0.3"]
-    plain, dropped = results.variants.values()
+    assert list(results.algorithms) == ["dropout 0", "dropout 0.3"]
+    plain, dropped = results.algorithms.values()
     assert np.any(plain.weights != dropped.weights)
     patterns = experiments.load_patterns("hidden-manifold", size=30)
-    options = {"restarts": 1, "hidden_units": 3, "max_epochs": 200, "workers": 1}
-    ensemble = train(patterns, "sgd-fast", dropout=0.3, **options)  # type: ignore[arg-type]
+    sgd = replace(ALGORITHMS["sgd-fast"], dropout=0.3, max_epochs=200)
+    ensemble = train(patterns, sgd, restarts=1, hidden_units=3, workers=1)
     np.testing.assert_array_equal(dropped.weights, ensemble.weights)
 
 
@@ -296,6 +371,8 @@ def test_dropout_variants(tmp_path: Path) -> None:
         ({"seed": -1}, "seed is -1"),
         ({"workers": 0}, "workers is 0"),
         ({"max_epochs": 0}, "max_epochs is 0"),
+        ({"engines": ()}, r"engines is \(\); different ones of bp, ep, mc, at least one"),
+        ({"engines": ("bp", "bp")}, "different ones"),
     ],
 )
 def test_bad_options(change: dict, message: str) -> None:
@@ -303,7 +380,7 @@ def test_bad_options(change: dict, message: str) -> None:
         Figure1Config(**change)
 
 
-def test_bad_variants(tmp_path: Path) -> None:
+def test_bad_curves(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"dropout contains 1\.0"):
         Figure6Config(dropout=(1.0,))
     for algorithms in ((), ("sgd-fast", "sgd-fast")):
@@ -315,5 +392,5 @@ def test_bad_variants(tmp_path: Path) -> None:
 def test_no_results_there(tmp_path: Path, uninterrupted: Path) -> None:
     with pytest.raises(ValueError, match=r"a folder with a config\.json was expected"):
         load_results(tmp_path)
-    with pytest.raises(ValueError, match="variants contains 'esgd'"):
-        load_results(uninterrupted, variants=["esgd"])
+    with pytest.raises(ValueError, match="algorithms contains 'esgd'"):
+        load_results(uninterrupted, algorithms=["esgd"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+import committee
 from committee.__main__ import main
 from committee.figures import (
     plot_local_energy,
@@ -29,8 +29,9 @@ from committee.tables import (
     summarise,
     write_tables,
 )
+from message_passing.tools.files import read_table
 from tests.cluster import ROOT
-from tests.committee.made_up_results import TWO, curve, results, variant
+from tests.committee.made_up_results import TWO, algorithm, curve, results
 
 matplotlib.use("Agg")
 
@@ -43,46 +44,46 @@ def labels(ax: matplotlib.axes.Axes) -> list[str]:
 
 
 def test_summary_by_hand() -> None:
-    sharp, flat = summarise(TWO)
-    assert (sharp["restarts"], sharp["stopped"], sharp["solved"], sharp["epochs"]) == (3, 3, 3, 200)
+    summary = summarise(TWO.to_frame())
+    sharp, flat = summary.to_dict("records")
+    assert (sharp["n"], sharp["converged"], sharp["solved"], sharp["epochs"]) == (3, 3, 3, 200)
     assert sharp["test_error"] == pytest.approx(0.08)
-    assert sharp["test_error_se"] == pytest.approx(0.01 / np.sqrt(3))
+    assert sharp["test_error_standard_error"] == pytest.approx(0.01 / np.sqrt(3))
     assert sharp["local_energy_1"] == pytest.approx(0.12)
     assert sharp["local_entropy_bp_0.1"] == pytest.approx(-0.02 * np.sqrt(0.1), rel=1e-3)
     # the run with a training error counts, but not for the local entropy
-    assert (flat["restarts"], flat["solved"], flat["local_entropy_bp_0.3_n"]) == (3, 2, 2)
+    assert (flat["n"], flat["solved"], flat["local_entropy_bp_0.3_n"]) == (3, 2, 2)
     assert flat["local_entropy_bp_0.3"] == pytest.approx(-0.0015 * np.sqrt(0.3), rel=1e-3)
     assert flat["local_energy_1"] == pytest.approx(0.03)
 
 
 def test_written_tables(tmp_path: Path) -> None:
-    statistics = write_tables(TWO, tmp_path)
-    with (tmp_path / "summary.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["algorithm"] for row in rows] == ["sharp", "flat", "constant answer"]
-    assert float(rows[2]["test_error"]) == 0.109
-    with (tmp_path / "runs.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 6
-    with (tmp_path / "comparisons.csv").open() as file:
-        assert {row["quantity"] for row in csv.DictReader(file)} >= {"test error"}
-    assert (tmp_path / "correlations.csv").exists()
-    text = correlation_table(statistics.correlations, "bp")
-    assert "within algorithms" in text and "Spearman" in text
-    text = comparison_table(statistics.comparisons, "bp")
-    assert "sharp − flat" in text and "+0.03 ± 0.008 (p = 0.1)" in text
-    assert "local entropy (bp) at 0.3" in text
+    tables = write_tables(TWO, tmp_path)
+    stored = {name: read_table(tmp_path / f"{name}.csv") for name in tables}
+    summary, runs = stored["summary"], stored["runs"]
+    assert summary["algorithm"].tolist() == ["sharp", "flat", "constant answer"]
+    assert summary["test_error"].iloc[2] == 0.109 and np.isnan(summary["n"].iloc[2])
+    assert len(runs) == 6 and list(runs) == list(tables["runs"])
+    assert {"converged", "collapsed", "local_energy_0.5", "local_entropy_bp_0.3"} <= {*runs}
+    assert stored["comparisons"]["quantity"].iloc[0] == "test_error"
+    text = correlation_table(tables["correlations"], "bp")
+    assert "within algorithms" in text and "spearman" in text
+    text = comparison_table(tables["comparisons"], "bp")
+    assert "sharp − flat" in text and "0.0300 ± 0.0082 (p = 0.1)" in text
+    assert "local_entropy_bp_0.3" in text
 
 
 def test_closing_table() -> None:
     text = closing_table(TWO)
-    flat = next(line for line in text.splitlines() if line.startswith("flat"))
-    assert flat.split()[1:5] == ["2/3", "2/3", "200", "5.00"]
+    flat = next(line for line in text.splitlines() if line.startswith("| flat"))
+    cells = [cell.strip() for cell in flat.strip("|").split("|")]
+    assert cells[1:4] == ["2/3", "2/3", "0/3"] and cells[5] == "5.00 ± 0.58"
     assert "Constant answer: test error 10.90 %" in text
     assert "Fashion-MNIST, made up" in text
 
 
 def test_tables_without_any_curve(tmp_path: Path) -> None:
-    unsolved = results(variant("lost", [0.2], [0.1], [0.0], [0.1], engines=()))
+    unsolved = results(algorithm("lost", [0.2], [0.1], [0.0], [0.1], engines=()))
     write_tables(unsolved, tmp_path)
     assert not (tmp_path / "comparisons.csv").exists()
     assert "lost" in closing_table(unsolved)
@@ -105,14 +106,14 @@ def test_local_entropy_panel() -> None:
 
 
 def test_a_mean_ends_where_the_first_curve_ends() -> None:
-    short = variant("a", [0.1, 0.1], [0.1, 0.1], [-0.01, -0.01])
+    short = algorithm("a", [0.1, 0.1], [0.1, 0.1], [-0.01, -0.01])
     short = replace(short, curves={"bp": {0: curve(-0.01), 1: curve(-0.01, last=0.201)}})
     ax = plot_local_entropy(results(short))
     assert ax.get_lines()[0].get_xdata()[-1] == pytest.approx(0.2)
 
 
 def test_the_most_trustworthy_engine_is_solid() -> None:
-    both = results(variant("a", [0.1] * 2, [0.1] * 2, [-0.1] * 2, engines=("bp", "mc")))
+    both = results(algorithm("a", [0.1] * 2, [0.1] * 2, [-0.1] * 2, engines=("bp", "mc")))
     ax = plot_local_entropy(both)
     styles = {line.get_label(): line.get_linestyle() for line in ax.get_lines()}
     assert styles["Monte Carlo"] == "-" and styles["belief propagation"] == "--"
@@ -122,22 +123,45 @@ def test_the_most_trustworthy_engine_is_solid() -> None:
 
 
 def test_other_panels() -> None:
-    ax = plot_local_energy(TWO)
+    profiles = {name: own.profile for name, own in TWO.algorithms.items()}
+    ax = plot_local_energy(profiles)
     assert labels(ax) == ["sharp (n = 3)", "flat (n = 3)"]
     np.testing.assert_allclose(ax.get_lines()[1].get_ydata(), 0.03 * np.linspace(0, 1.5, 4))
-    ax = plot_test_errors(TWO)
+    ax = plot_test_errors(TWO.algorithms, TWO.constant_test_error)
     assert "constant answer (10.9 %)" in labels(ax) and "with training errors" in labels(ax)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["sharp\n(n = 3)", "flat\n(n = 3)"]
     values = sorted(np.concatenate([line.get_ydata() for line in ax.get_lines()[:1]]))
     np.testing.assert_allclose(values, [7, 8, 9])
 
 
+def test_legends_cover_no_data() -> None:
+    lost = algorithm("lost", [0.109] * 9, [0.1] * 9, [0.0] * 9, [0.08] * 9, engines=())
+    lost = replace(lost, collapsed=np.ones(9, bool))
+    figure = plot_results(results(lost, *TWO.algorithms.values()))
+    assert "collapsed" in labels(figure.axes[2])
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
+
+
+def test_plot_functions_of_the_package() -> None:
+    assert committee.plot_results is plot_results
+    with pytest.raises(AttributeError, match="no attribute 'plot_nothing'"):
+        _ = committee.plot_nothing
+    code = "import sys, committee; print('matplotlib' in sys.modules or 'pandas' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout == "False\n"
+
+
 def test_plots_use_the_axes_given() -> None:
-    figure = plot_results(TWO)
+    figure = TWO.plot()
+    assert repr(TWO).endswith("runs sharp: 3, flat: 3)")
     assert "fashion-mnist" in figure.get_suptitle() and "$P=500$" in figure.get_suptitle()
     assert len(figure.axes) == 3
-    for plot in (plot_local_energy, plot_test_errors, plot_local_entropy):
-        assert plot(TWO, ax=figure.axes[0]) is figure.axes[0]
+    ax = figure.axes[0]
+    assert plot_local_entropy(TWO, ax=ax) is ax
+    assert plot_test_errors(TWO.algorithms, ax=ax) is ax
+    assert TWO.algorithms["flat"].profile.plot(ax) is ax
 
 
 # The command line
@@ -206,7 +230,7 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "Interrupted. The same command goes on from here." in errors
+    assert "Interrupted. The same command resumes from here." in errors
     assert "Traceback" not in errors.split("Interrupted.")[1]
 
 
@@ -216,6 +240,7 @@ def test_no_cluster_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     options = ["--data", "hidden-manifold", "--size", "40", "--out", str(tmp_path)]
     with pytest.raises(SystemExit, match="No Dask scheduler answers"):
         main(["figure1", *options, "--scheduler", "tcp://127.0.0.1:9"])
+    assert os.listdir(tmp_path) == []
 
 
 def test_wrong_options_are_refused(
@@ -231,9 +256,10 @@ def test_wrong_options_are_refused(
             main(["figure1", *options])
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"engines is \(\); different ones of bp, ep, mc"):
+        main(["figure1", "--engines"])
     with pytest.raises(SystemExit, match="directory is"):
         main(["figure1", "--data-dir", str(tmp_path)])
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="restarts is 0; a positive integer was expected"):
         main(["figure6", "--restarts", "0"])
-    assert "restarts is 0; a positive integer was expected" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []

@@ -123,8 +123,50 @@ def test_interpolation() -> None:
     assert profile.at(0.5) == profile.local_energy[2]
     middle = (profile.local_energy[2] + profile.local_energy[3]) / 2
     assert profile.at(0.75) == pytest.approx(middle)
-    with pytest.raises(ValueError, match=r"sigma is 2\.0; a number in \[0, 1\.5\]"):
+    with pytest.raises(ValueError, match=r"sigma is 2\.0; numbers in \[0, 1\.5\]"):
         profile.at(2.0)
+
+
+def test_interpolation_of_many_machines_at_many_intensities() -> None:
+    weights, patterns, labels = problem(3)
+    many = local_energy(np.stack([weights, -weights])[:, None], patterns, labels, SIGMAS)
+    wanted = np.array([[0.0, 0.3, 1.5], [0.2, 0.9, 1.0]])
+    values = many.at(wanted)
+    assert values.shape == (2, 1, 2, 3)
+    np.testing.assert_array_equal(values[:, :, 1, 1], many.at(0.9))
+    np.testing.assert_array_equal(values[:, :, 0, 2], many.local_energy[..., -1])
+    one = local_energy(weights, patterns, labels, [0.5])
+    assert one.at(0.5) == one.local_energy[0] and one.at([0.5, 0.5]).shape == (2,)
+    with pytest.raises(ValueError, match="sigma is 0"):
+        one.at(0.4)
+
+
+@pytest.mark.parametrize("samples", [None, 20])
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_tiny_and_huge_weights(scale: float, samples: int | None) -> None:
+    weights, patterns, labels = problem(3)
+    plain = local_energy(weights, patterns, labels, SIGMAS, samples=samples)
+    scaled = local_energy(scale * weights, patterns, labels, SIGMAS, samples=samples)
+    np.testing.assert_allclose(scaled.local_energy, plain.local_energy, atol=1e-14)
+    np.testing.assert_array_equal(scaled.reference_error, plain.reference_error)
+
+
+def test_no_negative_zero() -> None:
+    weights = np.array([[1.0, 0.0]])
+    profile = local_energy(weights, np.array([[0.0, 5.0]]), [1.0], SIGMAS)
+    assert not np.signbit(profile.local_energy).any() and not np.signbit(profile.at(0.3))
+
+
+def test_profile_as_a_table_and_a_line() -> None:
+    weights, patterns, labels = problem(3)
+    profile = local_energy(np.stack([weights, -weights]), patterns, labels, SIGMAS)
+    assert repr(profile) == "LocalEnergyProfile(2 machines, 5 σ from 0 to 1.5, exact)"
+    table = profile.to_frame()
+    assert list(table)[2:] == ["local_energy", "local_energy_standard_error"]
+    second = table[table["machine"] == 1]
+    np.testing.assert_array_equal(second["local_energy"], profile.local_energy[1])
+    line = profile.plot().get_lines()[0]
+    np.testing.assert_allclose(line.get_ydata(), profile.local_energy.mean(axis=0))
 
 
 @pytest.mark.parametrize(

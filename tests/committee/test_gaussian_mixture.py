@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
+from committee.__main__ import draw_gaussian_mixture
 from committee.gaussian_mixture import (
     LinearClassifier,
     bayes_error,
     bayes_overlap,
-    command,
+    error_under_noise,
+    experiment,
     fit,
     hebb,
     hebb_training_error,
-    local_energy,
     max_flat_classifier,
     max_flat_loss,
     max_flat_loss_theory,
@@ -26,8 +26,15 @@ from committee.gaussian_mixture import (
     replica_symmetric,
     sample,
 )
-from committee.gaussian_mixture.experiment import GaussianMixtureConfig, compute
+from committee.gaussian_mixture.experiment import (
+    SETTINGS,
+    GaussianMixtureConfig,
+    compute,
+    load,
+    measure,
+)
 from committee.gaussian_mixture.losses import get_loss
+from message_passing.tools.files import read_json, read_table, write_json, write_records
 
 
 def test_sample():
@@ -139,7 +146,7 @@ def test_overlap_is_that_of_hebb_times_the_cosine():
     assert np.std(differences) < 2 / np.sqrt(400)
 
 
-def test_local_energy_is_the_error_under_noise():
+def test_error_under_noise_is_that_of_sampled_noise():
     x, y, _ = sample(100, 2, 1, seed=0)
     found = fit(x, y, "logistic", 0.1)
     rng = np.random.default_rng(0)
@@ -147,9 +154,9 @@ def test_local_energy_is_the_error_under_noise():
     for sigma in (0.3, 1.0):
         noisy = unit + sigma / np.sqrt(100) * rng.standard_normal((4000, 100))
         errors = np.mean(y * (noisy @ x.T) < 0, axis=1)
-        exact = local_energy(found, x, y, [sigma])[0]
+        exact = error_under_noise(found, x, y, [sigma])[0]
         assert abs(errors.mean() - exact) < 4 * errors.std() / np.sqrt(4000)
-    assert local_energy(found, x, y, [0.0])[0] == found.error_rate(x, y)
+    assert error_under_noise(found, x, y, [0.0])[0] == found.error_rate(x, y)
     scaled = replace(found, weights=7 * found.weights)
     np.testing.assert_allclose(normalised_margins(scaled, x, y), normalised_margins(found, x, y))
 
@@ -196,22 +203,53 @@ def test_separable_patterns_below_the_threshold():
 
 
 def test_command_writes_resumes_and_refuses_another_run(tmp_path, capsys):
-    config = GaussianMixtureConfig(out=tmp_path, inputs=40, samples=2, jobs=1)
-    command.run(config)
+    config = GaussianMixtureConfig(out=tmp_path, inputs=40, samples=2, workers=1)
+    draw_gaussian_mixture(config)
     assert "Bayes-optimal error 0.20711" in capsys.readouterr().out
     assert (tmp_path / "figure.pdf").stat().st_size > 10_000
-    with open(tmp_path / "summary.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert {"error", "error_standard_error", "error_theory"} <= set(rows[0])
+    rows = read_table(tmp_path / "summary.csv")
+    assert {"n", "error", "error_standard_error", "error_theory"} <= {*rows}
+    assert "numpy" in read_json(tmp_path / "config.json")["made_by"][0]
     first = (tmp_path / "samples" / "0000.json").read_bytes()
     times = (tmp_path / "samples" / "0000.json").stat().st_mtime_ns
     (tmp_path / "samples" / "0001.json").unlink()
-    results = compute(replace(config, jobs=2))
+    results = compute(replace(config, workers=2))
     assert (tmp_path / "samples" / "0000.json").stat().st_mtime_ns == times
     assert (tmp_path / "samples" / "0000.json").read_bytes() == first
-    assert len(results["simulation"]) == 2 * len(rows)
-    with pytest.raises(ValueError, match="another run"):
+    assert len(results.simulation) == 2 * len(rows)
+    more = compute(replace(config, samples=3))
+    assert len(more.simulation) == 3 * len(rows) and more.to_frame()["n"].eq(3).all()
+    with pytest.raises(ValueError, match=r"alpha is 2\.0 there and 3\.0 here"):
         compute(replace(config, alpha=3.0))
+
+
+def test_a_damaged_or_orphaned_sample_is_named(tmp_path):
+    config = GaussianMixtureConfig(out=tmp_path, inputs=40, samples=2, workers=1)
+    seed = np.random.SeedSequence(0)
+    rows = measure(config, seed)
+    for i in range(2):
+        write_records(tmp_path / "samples" / f"{i:04d}.json", rows)
+    with pytest.raises(ValueError, match=r"holds samples but no config\.json"):
+        compute(config)
+    settings = {name: getattr(config, name) for name in SETTINGS}
+    write_json(tmp_path / "config.json", {"title": "", "settings": settings})
+    write_records(tmp_path / "theory.json", rows.assign(stable=True))
+    results = load(tmp_path)
+    assert repr(results) == "GaussianMixtureResults(α=2, Δ=1, ρ=0.5, N=40, 2 samples)"
+    for content in ("[]", "{}", "{", '{"rows": 3}', '{"rows": [{"error": 0.1}]}'):
+        (tmp_path / "samples" / "0001.json").write_text(content)
+        with pytest.raises(ValueError, match=r"0001\.json.* Delete it and run the command again"):
+            compute(config)
+    with pytest.raises(ValueError, match=r"config\.json of a Gaussian mixture"):
+        load(tmp_path / "samples")
+
+
+def test_a_minimiser_that_does_not_converge_counts_as_nan(monkeypatch):
+    stuck = LinearClassifier(np.ones(40), 0.0, "stuck", converged=False)
+    monkeypatch.setattr(experiment, "max_flat_loss", lambda *arguments: stuck)
+    rows = measure(GaussianMixtureConfig(inputs=40), np.random.SeedSequence(0))
+    flat = rows["estimator"].str.startswith("flat ")
+    assert rows.loc[flat, "error"].isna().all() and rows.loc[~flat].notna().all(axis=None)
 
 
 @pytest.mark.parametrize(
@@ -222,9 +260,13 @@ def test_command_writes_resumes_and_refuses_another_run(tmp_path, capsys):
         (lambda x, y: fit(x, np.ones(len(x)), "hinge", 1.0, bias=True), "labels are all alike"),
         (lambda x, y: max_flat_classifier(x, y, [1.0, 2.0]), "decreasing"),
         (lambda x, y: max_flat_loss(x, y, "hinge", 0.0), "sigma is 0"),
-        (lambda x, y: local_energy(np.zeros(20), x, y, [1.0]), "weights are zero"),
+        (lambda x, y: error_under_noise(np.zeros(20), x, y, [1.0]), "weights are zero"),
         (lambda x, y: sample(20, 0.0, 1), "alpha is 0"),
         (lambda x, y: GaussianMixtureConfig(samples=1), "samples is 1"),
+        (lambda x, y: GaussianMixtureConfig(alpha=float("nan")), "alpha is nan"),
+        (lambda x, y: GaussianMixtureConfig(alpha=1e9), "alpha is 1e[+]09, which makes 4e[+]11"),
+        (lambda x, y: GaussianMixtureConfig(alpha=1e-9), "alpha is 1e-09, which makes 4e-07"),
+        (lambda x, y: GaussianMixtureConfig(rho=1e-9), "rho is 1e-09, which gives all 800"),
     ],
 )
 def test_bad_input(call, words):

@@ -13,9 +13,9 @@ from committee.gaussian_mixture import (
     bayes_overlap,
     best_bias,
     error_from_mean_margin,
-    hebb_local_energy,
+    error_under_noise_theory,
+    hebb_error_under_noise,
     hebb_training_error,
-    local_energy_theory,
     max_flat_loss_theory,
     max_flat_theory,
     mean_margin_theory,
@@ -23,9 +23,7 @@ from committee.gaussian_mixture import (
     overlap_error,
     replica_symmetric,
     separability_threshold,
-    square_closed_form,
 )
-from committee.gaussian_mixture.fields import training_fields
 from committee.gaussian_mixture.losses import (
     ErrorUnderNoise,
     Hinge,
@@ -34,6 +32,8 @@ from committee.gaussian_mixture.losses import (
     NoisyLogistic,
     Square,
 )
+from committee.gaussian_mixture.margins import training_margins
+from tests.reference.square_loss import square_closed_form
 
 LOSSES = ("square", "logistic", "hinge")
 
@@ -44,19 +44,19 @@ LOSSES = ("square", "logistic", "hinge")
     ids=lambda loss: type(loss).__name__,
 )
 @pytest.mark.parametrize(("m", "width", "D"), [(0.5, 1.0, 1.0), (2.0, 0.01, 1e-3), (5.0, 30, 10)])
-def test_averages_over_fields_equal_a_plain_sum(loss, m, width, D):
+def test_averages_over_margins_equal_a_plain_sum(loss, m, width, D):
     z = np.linspace(-9, 9, 40001)
     h = m + width * z
     v = loss.proximal(h, D)
     plain = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
-    fields = training_fields(loss, m, width, D)
-    assert fields.weight.sum() == pytest.approx(1, abs=1e-12)
+    margins = training_margins(loss, m, width, D)
+    assert margins.weight.sum() == pytest.approx(1, abs=1e-12)
     for power in (1, 2):
         expected = plain @ ((v - h) / D) ** power
-        assert fields.mean(fields.f**power) == pytest.approx(expected, rel=1e-4, abs=1e-8)
+        assert margins.mean(margins.f**power) == pytest.approx(expected, rel=1e-4, abs=1e-8)
     # Gaussian integration by parts
-    stein = fields.mean(fields.f * (fields.h - m)) / width**2
-    assert fields.mean(fields.response) == pytest.approx(stein, rel=1e-8, abs=1e-10)
+    stein = margins.mean(margins.f * (margins.h - m)) / width**2
+    assert margins.mean(margins.response) == pytest.approx(stein, rel=1e-8, abs=1e-10)
 
 
 @pytest.mark.parametrize("loss", [Logistic(), NoisyHinge(0.3), NoisyLogistic(4.0)])
@@ -113,7 +113,7 @@ def test_strong_ridge_is_hebb(loss):
     assert state.training_error == pytest.approx(hebb_training_error(2, 0.7), abs=1e-4)
     sigmas = [0.0, 0.5, 3.0]
     np.testing.assert_allclose(
-        local_energy_theory(state, sigmas), hebb_local_energy(sigmas, 2, 0.7), atol=2e-4
+        error_under_noise_theory(state, sigmas), hebb_error_under_noise(sigmas, 2, 0.7), atol=2e-4
     )
 
 
@@ -140,8 +140,8 @@ def test_error_follows_from_the_mean_margin(loss):
 def test_order_by_flatness_at_large_noise_is_the_order_by_error():
     states = [replica_symmetric(loss, 2, 1, ridge) for loss in LOSSES for ridge in (0.03, 0.3, 3.0)]
     error = np.array([state.error for state in states])
-    large = np.array([local_energy_theory(state, [8.0])[0] for state in states])
-    small = np.array([local_energy_theory(state, [0.1])[0] for state in states])
+    large = np.array([error_under_noise_theory(state, [8.0])[0] for state in states])
+    small = np.array([error_under_noise_theory(state, [0.1])[0] for state in states])
     assert np.array_equal(np.argsort(large), np.argsort(error))
     assert not np.array_equal(np.argsort(small), np.argsort(error))  # not at small noise
 
@@ -204,8 +204,8 @@ def test_trained_bias_has_no_slope_left(loss):
     }
     loss_per_input = {}
     for b, fixed in at.items():
-        fields = fixed.fields()
-        mean_loss = fields.mean(fixed.loss.value(fields.v))
+        margins = fixed.margins()
+        mean_loss = margins.mean(fixed.loss.value(margins.v))
         loss_per_input[b] = 2 * mean_loss + 0.5 * 0.3 * fixed.q
     assert at[0.0].q == pytest.approx(state.q, rel=1e-6)
     assert loss_per_input[0.0] < min(loss_per_input[-0.2], loss_per_input[0.2])

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from committee import PROTOCOLS, PatternSet, error_rate, train
+from committee import ALGORITHMS, PatternSet, error_rate, train
 from committee._random_bits import LANES
-from committee.algorithms import RotatedPatterns
+from committee.algorithms import SGD, EntropySGD
 from committee.machine import unit_rows
-from committee.protocols import SGD, EntropySGD
+from committee.rotated_patterns import RotatedPatterns
 from committee.schedules import Constant, Exponential
 from committee.training import train_restart
 from tests.reference import training as literal
@@ -30,8 +30,8 @@ def pattern_set(P=60, N=31, seed=0, tests=50):
 
 
 def short(name, epochs, **changes):
-    protocol = PROTOCOLS[name]
-    return replace(protocol, max_epochs=epochs, batch_size=20, **changes)
+    algorithm = ALGORITHMS[name]
+    return replace(algorithm, max_epochs=epochs, batch_size=20, **changes)
 
 
 def same(machine, weights, atol):
@@ -43,62 +43,60 @@ def same(machine, weights, atol):
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_sgd_kernel_follows_its_twin(K, N, reduction):
     patterns = pattern_set(P=58, N=N)  # the last minibatch is smaller and padded
-    protocol = short("sgd-slow", 12, lr=3e-3, reduction=reduction)
-    machine = train_restart(patterns, protocol, K, SEED)
+    algorithm = short("sgd-slow", 12, lr=3e-3, reduction=reduction)
+    machine = train_restart(patterns, algorithm, K, SEED)
     # The literal twin divides by batch_size, the smaller last batch included, like the kernel.
-    w, epochs, stopped = literal.sgd(
-        patterns.train_patterns, patterns.train_labels, protocol, K, SEED
+    w, epochs, converged = literal.sgd(
+        patterns.train_patterns, patterns.train_labels, algorithm, K, SEED
     )
-    assert (machine.epochs, machine.stopped) == (epochs, stopped)
+    assert (machine.epochs, machine.converged) == (epochs, converged)
     assert same(machine, w, atol=2e-6)
 
 
 def test_zero_error_rule_stops_at_the_same_epoch_as_the_twin():
     patterns = pattern_set(P=40)
-    protocol = short("sgd-fast", 500, lr=2e-3)
-    machine = train_restart(patterns, protocol, 3, SEED)
-    w, epochs, stopped = literal.sgd(
-        patterns.train_patterns, patterns.train_labels, protocol, 3, SEED
+    algorithm = short("sgd-fast", 500, lr=2e-3)
+    machine = train_restart(patterns, algorithm, 3, SEED)
+    w, epochs, converged = literal.sgd(
+        patterns.train_patterns, patterns.train_labels, algorithm, 3, SEED
     )
-    assert machine.stopped and stopped and machine.epochs == epochs
+    assert machine.converged and converged and machine.epochs == epochs
     assert machine.train_error == 0.0
     assert same(machine, w, atol=1e-4)
 
 
 def test_cross_entropy_rule_is_met_by_the_machine_it_returns():
     patterns = pattern_set()
-    protocol = short("sgd-slow", 4000, lr=3e-3, threshold=1e-4)
-    machine = train_restart(patterns, protocol, 3, SEED)
-    assert machine.stopped and machine.loss < 1e-4
-    before = replace(protocol, max_epochs=machine.epochs - 1)
-    assert not train_restart(patterns, before, 3, SEED).stopped
+    algorithm = short("sgd-slow", 4000, lr=3e-3, threshold=1e-4)
+    machine = train_restart(patterns, algorithm, 3, SEED)
+    assert machine.converged and machine.loss < 1e-4
+    before = replace(algorithm, max_epochs=machine.epochs - 1)
+    assert not train_restart(patterns, before, 3, SEED).converged
 
 
 @pytest.mark.parametrize("dropout", [0.2, 0.6])
 def test_dropout_kernel_follows_its_twin(dropout):
     patterns = pattern_set(P=58)
-    protocol = short("sgd-slow", 8, lr=3e-3)
-    machine = train_restart(patterns, protocol, 3, SEED, dropout=dropout)
-    w, _, _ = literal.sgd(
-        patterns.train_patterns, patterns.train_labels, protocol, 3, SEED, dropout
-    )
+    algorithm = short("sgd-slow", 8, lr=3e-3, dropout=dropout)
+    machine = train_restart(patterns, algorithm, 3, SEED)
+    w, _, _ = literal.sgd(patterns.train_patterns, patterns.train_labels, algorithm, 3, SEED)
     assert same(machine, w, atol=2e-6)
 
 
 @pytest.mark.parametrize("period", [1, 3])
 def test_rsgd_kernel_follows_its_twin(period):
     patterns = pattern_set()
-    protocol = short("rsgd-fast", 10, lr=3e-3, replicas=4, coupling_period=period)
-    machine = train_restart(patterns, protocol, 3, SEED)
+    algorithm = short("rsgd-fast", 10, lr=3e-3, replicas=4, coupling_period=period)
+    machine = train_restart(patterns, algorithm, 3, SEED)
     replicas, _, _ = literal.replicated_sgd(
-        patterns.train_patterns, patterns.train_labels, protocol, 3, SEED
+        patterns.train_patterns, patterns.train_labels, algorithm, 3, SEED
     )
     assert same(machine, replicas.mean(axis=0), atol=3e-6)
 
 
 def test_collapse_rule_stops_at_the_same_epoch_as_the_twin():
     patterns = pattern_set()
-    protocol = short(
+    algorithm = short(
         "rsgd-fast",
         60,
         lr=1e-3,
@@ -107,11 +105,11 @@ def test_collapse_rule_stops_at_the_same_epoch_as_the_twin():
         gamma=Exponential(0.1, 0.07),
         distance_threshold=1e-3,
     )
-    machine = train_restart(patterns, protocol, 3, SEED)
-    replicas, epochs, stopped = literal.replicated_sgd(
-        patterns.train_patterns, patterns.train_labels, protocol, 3, SEED
+    machine = train_restart(patterns, algorithm, 3, SEED)
+    replicas, epochs, converged = literal.replicated_sgd(
+        patterns.train_patterns, patterns.train_labels, algorithm, 3, SEED
     )
-    assert machine.stopped and stopped and machine.epochs == epochs
+    assert machine.converged and converged and machine.epochs == epochs
     assert same(machine, replicas.mean(axis=0), atol=1e-5)
 
 
@@ -121,15 +119,15 @@ def test_collapse_rule_stops_at_the_same_epoch_as_the_twin():
 @pytest.mark.parametrize("N", [31, 64])  # an odd and an even number of weights
 def test_esgd_kernel_follows_its_twin(averaging, noise, N):
     patterns = pattern_set(N=N)
-    protocol = short(
+    algorithm = short(
         "esgd", 5, lr=0.3, inner_lr=3e-3, noise=noise, inner_steps=5, averaging=averaging
     )
-    machine = train_restart(patterns, protocol, 3, SEED)
-    rotation = RotatedPatterns(patterns, protocol, rotate=True).rotation
-    w, epochs, stopped = literal.entropy_sgd(
-        patterns.train_patterns, patterns.train_labels, protocol, 3, SEED, rotation, LANES
+    machine = train_restart(patterns, algorithm, 3, SEED)
+    rotation = RotatedPatterns(patterns, algorithm).rotation
+    w, epochs, converged = literal.entropy_sgd(
+        patterns.train_patterns, patterns.train_labels, algorithm, 3, SEED, rotation, LANES
     )
-    assert (machine.epochs, machine.stopped) == (epochs, stopped)
+    assert (machine.epochs, machine.converged) == (epochs, converged)
     assert same(machine, w, atol=4e-6)
 
 
@@ -137,15 +135,15 @@ def test_esgd_stops_at_the_epoch_at_which_its_rule_is_met():
     """Whatever the place of that epoch in a call of the kernel."""
     patterns = pattern_set()
     settings = {"lr": 0.3, "inner_lr": 3e-3, "noise": 0.0, "inner_steps": 3}
-    rotation = RotatedPatterns(patterns, PROTOCOLS["esgd"], rotate=True).rotation
+    rotation = RotatedPatterns(patterns, ALGORITHMS["esgd"]).rotation
     stops = []
     for threshold in (5.1e-4, 4.5e-4, 4.3e-4, 3e-4):
-        protocol = short("esgd", 60, distance_threshold=threshold, **settings)
-        machine = train_restart(patterns, protocol, 3, SEED)
-        w, epochs, stopped = literal.entropy_sgd(
-            patterns.train_patterns, patterns.train_labels, protocol, 3, SEED, rotation, LANES
+        algorithm = short("esgd", 60, distance_threshold=threshold, **settings)
+        machine = train_restart(patterns, algorithm, 3, SEED)
+        w, epochs, converged = literal.entropy_sgd(
+            patterns.train_patterns, patterns.train_labels, algorithm, 3, SEED, rotation, LANES
         )
-        assert machine.stopped and stopped and machine.epochs == epochs
+        assert machine.converged and converged and machine.epochs == epochs
         assert same(machine, w, atol=1e-5)
         stops.append(epochs)
     assert stops == [4, 6, 11, 23]
@@ -154,9 +152,9 @@ def test_esgd_stops_at_the_epoch_at_which_its_rule_is_met():
 @pytest.mark.compiled
 def test_hundreds_of_epochs_at_full_size_stay_with_the_float64_twin():
     patterns = pattern_set(P=500, N=784)
-    protocol = replace(PROTOCOLS["sgd-slow"], max_epochs=400)
-    machine = train_restart(patterns, protocol, 9, SEED)
-    w, _, _ = literal.sgd(patterns.train_patterns, patterns.train_labels, protocol, 9, SEED)
+    algorithm = replace(ALGORITHMS["sgd-slow"], max_epochs=400)
+    machine = train_restart(patterns, algorithm, 9, SEED)
+    w, _, _ = literal.sgd(patterns.train_patterns, patterns.train_labels, algorithm, 9, SEED)
     assert same(machine, w, atol=2e-5)
 
 
@@ -180,11 +178,23 @@ def test_rsgd_without_partners_or_coupling_is_sgd(change):
     assert same(together, np.mean(alone, axis=0), atol=3e-6)
 
 
+@pytest.mark.compiled
+def test_a_single_replica_stops_where_plain_sgd_does():
+    patterns = pattern_set()
+    one = short("rsgd-fast", 4000, lr=3e-3, replicas=1, distance_threshold=1e-8, gamma=Constant(0))
+    machine = train_restart(patterns, one, 3, SEED)
+    assert machine.converged and machine.loss < 1e-7 and machine.epochs > 1
+    sgd = short("sgd-slow", 4000, lr=3e-3, beta=one.beta, omega=one.omega)
+    assert np.array_equal(machine.weights, train_restart(patterns, sgd, 3, SEED).weights)
+    endless = replace(one, distance_threshold=0.0, max_epochs=machine.epochs + 3)
+    assert train_restart(patterns, endless, 3, SEED).epochs == machine.epochs + 3
+
+
 @WRAPPING
 def test_langevin_noise_has_the_stated_strength():
     """Without gradient, pull and averaging, one inner step is w' = normalise(w + √η' ε z)."""
     patterns = pattern_set(P=20, N=400)
-    protocol = EntropySGD(
+    algorithm = EntropySGD(
         name="noise",
         lr=1.0,
         beta=Constant(1e-6),
@@ -198,23 +208,23 @@ def test_langevin_noise_has_the_stated_strength():
         inner_steps=1,
         distance_threshold=1e-30,
     )
-    start = train_restart(patterns, replace(protocol, noise=0.0), 9, SEED).weights
-    kicked = train_restart(patterns, protocol, 9, SEED).weights
+    start = train_restart(patterns, replace(algorithm, noise=0.0), 9, SEED).weights
+    kicked = train_restart(patterns, algorithm, 9, SEED).weights
     size = np.sum((kicked - start) ** 2) / (9 * 399)  # the row's own direction is normalised away
-    expected = protocol.inner_lr * protocol.noise**2
+    expected = algorithm.inner_lr * algorithm.noise**2
     assert abs(size / expected - 1) < 4 * np.sqrt(2 / (9 * 399))
 
 
 @WRAPPING
 @pytest.mark.parametrize(
-    "protocol", [short("sgd-fast", 300, lr=2e-3), short("esgd", 3)], ids=lambda p: p.name
+    "algorithm", [short("sgd-fast", 300, lr=2e-3), short("esgd", 3)], ids=lambda p: p.name
 )
-def test_same_seed_same_machines_for_any_number_of_workers_and_restarts(protocol):
+def test_same_seed_same_machines_for_any_number_of_workers_and_restarts(algorithm):
     patterns = pattern_set()
-    alone = train(patterns, protocol, restarts=4, hidden_units=3, seed=5, workers=1)
-    both = train(patterns, protocol, restarts=4, hidden_units=3, seed=5, workers=2)
-    fewer = train(patterns, protocol, restarts=2, hidden_units=3, seed=5, workers=1)
-    other = train(patterns, protocol, restarts=2, hidden_units=3, seed=6, workers=1)
+    alone = train(patterns, algorithm, restarts=4, hidden_units=3, seed=5, workers=1)
+    both = train(patterns, algorithm, restarts=4, hidden_units=3, seed=5, workers=2)
+    fewer = train(patterns, algorithm, restarts=2, hidden_units=3, seed=5, workers=1)
+    other = train(patterns, algorithm, restarts=2, hidden_units=3, seed=6, workers=1)
     assert np.array_equal(alone.weights, both.weights)
     assert np.array_equal(alone.weights[:2], fewer.weights)
     assert not np.array_equal(other.weights, fewer.weights)
@@ -230,24 +240,45 @@ def test_result_describes_the_machines():
     assert np.allclose(np.linalg.norm(ensemble.weights, axis=-1), 1)
     expected = error_rate(ensemble.weights, patterns.test_patterns, patterns.test_labels)
     assert np.array_equal(ensemble.test_error, expected)
+    assert repr(ensemble).startswith("TrainedEnsemble(rsgd-fast, 2 machines, K=3, N=31, ")
+    table = ensemble.to_frame()
+    assert table["restart"].tolist() == [0, 1] and np.array_equal(table["loss"], ensemble.loss)
+    assert ensemble.plot().get_ylabel() == "test error (%)"
+
+
+def test_a_constant_answer_is_flagged():
+    """Real inputs whose first one is so large that it decides every answer."""
+    patterns = pattern_set(P=20, N=5)
+    large = patterns.train_patterns.copy()
+    large[:, 0] = 1e6
+    test = patterns.test_patterns.copy()
+    blind = replace(patterns, train_patterns=large)
+    options = {"restarts": 3, "hidden_units": 3, "max_epochs": 1, "workers": 1}
+    ensemble = train(blind, "sgd-fast", **options)
+    assert ensemble.collapsed.all() and "3 collapsed" in repr(ensemble)
+    assert ensemble.to_frame()["collapsed"].all()
+    test[:, 0] = 1e6
+    assert train(replace(patterns, test_patterns=test), "sgd-fast", **options).collapsed.all()
+    assert not train(patterns, "sgd-fast", **options).collapsed.any()
+    one_label = replace(blind, train_labels=np.ones(20), test_labels=np.ones(50))
+    assert not train(one_label, "sgd-fast", **options).collapsed.any()
 
 
 def test_training_a_restart_twice_with_one_seed_sequence_gives_one_machine():
     patterns = pattern_set()
-    protocol = short("sgd-fast", 20)
-    first = train_restart(patterns, protocol, 3, SEED)
-    second = train_restart(patterns, protocol, 3, SEED)
+    algorithm = short("sgd-fast", 20)
+    first = train_restart(patterns, algorithm, 3, SEED)
+    second = train_restart(patterns, algorithm, 3, SEED)
     assert np.array_equal(first.weights, second.weights)
 
 
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        ({"protocol": "sgd"}, "protocol is 'sgd'; one of sgd-fast, sgd-slow"),
+        ({"algorithm": "sgd"}, "algorithm is 'sgd'; one of sgd-fast, sgd-slow"),
         ({"hidden_units": 4}, "hidden_units is 4; an odd positive number"),
         ({"restarts": 0}, "restarts is 0; a positive integer"),
-        ({"dropout": 1.0}, r"dropout is 1.0; a probability in \[0, 1\)"),
-        ({"dropout": 0.1, "protocol": "esgd"}, "it goes with SGD only"),
+        ({"algorithm": 3}, "algorithm is 3; one of sgd-fast"),
         ({"max_epochs": 0}, "max_epochs is 0; a positive integer"),
     ],
 )
@@ -256,20 +287,25 @@ def test_bad_input_is_named(arguments, sentence):
         train(pattern_set(), **arguments)
 
 
+def test_dropout_is_a_probability():
+    with pytest.raises(ValueError, match=r"dropout is 1.0; a probability in \[0, 1\)"):
+        replace(ALGORITHMS["sgd-fast"], dropout=1.0)
+
+
 def test_an_elastic_schedule_that_overshoots_is_refused():
     with pytest.raises(ValueError, match="exceeds 1 from epoch 4385 on"):
-        replace(PROTOCOLS["rsgd-fast"], max_epochs=6000)
+        replace(ALGORITHMS["rsgd-fast"], max_epochs=6000)
 
 
-def sgd_from_stream(patterns, protocol, K, seed_sequence):
+def sgd_from_stream(patterns, algorithm, K, seed_sequence):
     """Literal SGD whose start and minibatches come from one stream, as a replica's do."""
     rng = np.random.default_rng(seed_sequence)
     X, y = patterns.train_patterns, patterns.train_labels
     w = literal.uniform_unit_rows(rng, K, X.shape[1])
-    for epoch in range(protocol.max_epochs):
-        beta, omega = float(protocol.beta(epoch)), float(protocol.omega(epoch))
-        for batch in literal.shuffled_minibatches(rng, len(y), protocol.batch_size):
+    for epoch in range(algorithm.max_epochs):
+        beta, omega = float(algorithm.beta(epoch)), float(algorithm.omega(epoch))
+        for batch in literal.shuffled_minibatches(rng, len(y), algorithm.batch_size):
             w = literal.normalised(
-                w - protocol.lr * literal.gradient(w, X[batch], y[batch], beta, omega)
+                w - algorithm.lr * literal.gradient(w, X[batch], y[batch], beta, omega)
             )
     return w

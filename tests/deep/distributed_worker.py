@@ -58,7 +58,7 @@ def main() -> None:
     for index, model in zip(indices, models, strict=True):
         torch.save(model.state_dict(), folder / f"replica-{index}.pt")
     torch.save(centre.state_dict(), folder / f"centre-{rank}.pt")
-    torch.save(torch.tensor(optimizer.focusing.gamma0), folder / f"gamma0-{rank}.pt")
+    torch.save(torch.tensor(optimizer.gamma0), folder / f"gamma0-{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -44,12 +44,8 @@ def activate(x, name):
     if name == "softmax":
         e = np.exp(x - x.max(-1, keepdims=True))
         return e / e.sum(-1, keepdims=True)
-    return {
-        "relu": lambda v: np.maximum(v, 0),
-        "tanh": np.tanh,
-        "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
-        "elu": lambda v: np.where(v > 0, v, np.expm1(v)),
-    }[name](x)
+    assert name == "relu"
+    return np.maximum(x, 0)
 
 
 def pair(value):
@@ -78,15 +74,12 @@ def forward(layers, weights, x):
             own = next(left)
             scale = own["gamma"] / np.sqrt(own["moving_variance"] + layer.get("epsilon", 1e-3))
             x = (x - own["moving_mean"]) * scale + own["beta"]
-        elif name in ("MaxPooling2D", "AveragePooling2D"):
+        elif name == "MaxPooling2D":
             size = pair(layer.get("pool_size", 2))
             stride = pair(layer.get("strides") or size)
-            reduce = np.nanmax if name == "MaxPooling2D" else np.nanmean  # outside doesn't count
-            x = gathered(x, size, stride, padding, lambda w, r=reduce: r(w, axis=(1, 2)))
+            x = gathered(x, size, stride, padding, lambda w: np.nanmax(w, axis=(1, 2)))
         elif name == "GlobalAveragePooling2D":
             x = x.mean(axis=(1, 2))
-        elif name == "GlobalMaxPooling2D":
-            x = x.max(axis=(1, 2))
         elif name == "Flatten":
             x = x.reshape(len(x), -1)
         elif name in ("Activation", "ReLU", "Softmax"):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+
+from deep import EntropySGD, ReplicatedSGD
 
 
 class CommitteeMachine(nn.Module):
@@ -45,3 +49,46 @@ def batch(step: int, size: int = 8) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1000 + step)
     x = torch.randn(size, 6, generator=generator)
     return x, torch.randint(0, 3, (size,), generator=generator)
+
+
+SGD = partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=1e-2)
+
+
+class Replicas(nn.ModuleList):
+    """y networks on the same images: what a loop for one model trains."""
+
+    def forward(self, x):
+        return torch.cat([model(x) for model in self])
+
+
+def build(kind, base=SGD, seed=0):
+    """A model, which may be the replicas together, and its optimizer."""
+    if kind == "entropy":
+        model = perceptron(seed, batch_norm=True)
+        return model, EntropySGD(
+            model.parameters(), base, outer_base=SGD, lr=0.5, inner_lr=0.02, noise=0.05, gamma=0.3
+        )
+    model = Replicas(perceptron(seed + a, batch_norm=True) for a in range(3))
+    return model, ReplicatedSGD(model, base, lr=0.02, gamma=0.3, coupling_period=2)
+
+
+def loss_of(model, x, t):
+    output = model(x)
+    return nn.functional.cross_entropy(output, t.repeat(len(output) // len(t)))
+
+
+def train(model, optimizer, steps, start=0, after=lambda: None):
+    for step in range(start, start + steps):
+        optimizer.zero_grad()
+        loss_of(model, *batch(step)).backward()
+        optimizer.step()
+        after()
+
+
+def flat(model):
+    return torch.cat([v.detach().reshape(-1).double() for v in model.state_dict().values()])
+
+
+def counted(model):
+    """The weights that the model holds."""
+    return torch.cat([p.detach().reshape(-1).clone() for p in model.parameters()])

@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from deep.images.operations import _cutout_colour
-from deep.images.resizing import _weights
 
 GPU = torch.device("cuda", 0)
 CPU = torch.device("cpu")
@@ -69,6 +68,8 @@ class PretendedGpu(TorchDispatchMode):
         operation = function.overloadpacket
         if operation is aten._local_scalar_dense or operation in SIZES_FROM_VALUES:
             self.waits.append(str(function))
+        elif operation is aten._upsample_bilinear2d_aa and tensors[0].dtype == torch.uint8:
+            raise RuntimeError(f"{function} is not implemented on {GPU} for 'Byte'.")
         elif operation is aten.copy_:
             self.waits += [str(function)] * bool(outside)
         elif operation in INDEXING:
@@ -175,6 +176,5 @@ def pretended_gpu(monkeypatch: Any, gpus: int = 1) -> Iterator[PretendedGpu]:
         with gpu, Moves(gpu):
             yield gpu
     finally:
-        for cached in (_cutout_colour, _weights):  # tensors of the pretended GPU
-            cached.cache_clear()
+        _cutout_colour.cache_clear()  # a tensor of the pretended GPU
         torch.__future__.set_overwrite_module_params_on_conversion(before)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import tarfile
 import zipfile
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from deep.images.augmentation import Preprocessing
+from deep.images.augmentation import Preprocessing, resized
 from deep.images.datasets import load_images, synthetic_images
+from message_passing.tools.downloads import DataUnavailableError
+from tests.deep.pretended_gpu import pretended_gpu
 
 
 def add(archive, name, content):
@@ -52,6 +56,7 @@ def write_cifar(folder, dataset, rng):
         for name in names:
             add(archive, inside + name, batch(name, 4, key))
         add(archive, inside + meta[0], pickle.dumps(meta[1], protocol=2))
+        add(archive, inside + "file.txt~", b"CIFAR-100's archive has such a file")
     return pixels
 
 
@@ -73,7 +78,8 @@ def test_the_official_archives_are_read_and_cached(tmp_path, cache, dataset):
 
 def test_a_pickle_with_anything_else_is_refused(tmp_path):
     with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
-        add(archive, "cifar-10-batches-py/test_batch", pickle.dumps(print))
+        for name in ("data_batch_1", "test_batch", "batches.meta"):
+            add(archive, name, pickle.dumps(print))
     with pytest.raises(ValueError, match=r"the archive holds a builtins\.print"):
         load_images("cifar10", tmp_path)
 
@@ -93,7 +99,7 @@ def write_folder(folder, sizes=(8, 8), classes=("cat", "dog")):
 
 
 @pytest.mark.parametrize("kind", ["folder", "w:xz"])
-def test_image_folders_are_read(tmp_path, kind):
+def test_image_folders_are_read(tmp_path, capsys, kind):
     source = tmp_path / "animals"
     images = write_folder(source)
     Image.fromarray(images["train", "dog", 1][:, :, 0]).save(source / "train/dog/0001.png")
@@ -103,6 +109,9 @@ def test_image_folders_are_read(tmp_path, kind):
         with tarfile.open(path, kind) as archive:
             archive.add(source, "animals")
     data = load_images(str(path))
+    progress = capsys.readouterr().err
+    assert f"reading {path.name}: 100%" in progress and "decoding train: 100%" in progress
+    assert "6/6" in progress
     assert data.name == "animals" and data.classes == ("cat", "dog")
     assert data.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
     np.testing.assert_array_equal(
@@ -110,6 +119,52 @@ def test_image_folders_are_read(tmp_path, kind):
     )
     grey = images["train", "dog", 1][:, :, 0]
     np.testing.assert_array_equal(data.train_images[4].numpy(), np.stack([grey] * 3))
+
+
+def test_an_archive_is_known_by_its_content(tmp_path, cache):
+    """Neither its name nor its date counts, and it is never taken for another kind of archive."""
+    write_cifar(tmp_path, "cifar10", np.random.default_rng(0))
+    path = tmp_path / "cifar-10-python.tar.gz"
+    first = load_images("cifar10", tmp_path)
+    date = path.stat().st_mtime
+    write_cifar(tmp_path, "cifar10", np.random.default_rng(1))
+    os.utime(path, (date, date))
+    assert not torch.equal(load_images("cifar10", tmp_path).train_images, first.train_images)
+    assert len(list(cache.iterdir())) == 2
+    with pytest.raises(ValueError, match=r"cifar-10-python\.tar\.gz has no train images"):
+        load_images(str(path))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "header", "checksum"])
+def test_a_damaged_tar_file_loses_no_image_in_silence(tmp_path, cache, damage):
+    write_folder(tmp_path / "animals")
+    path = tmp_path / ("animals.tar.gz" if damage == "checksum" else "animals.tar")
+    with tarfile.open(path, "w:gz" if damage == "checksum" else "w") as archive:
+        for file in sorted((tmp_path / "animals").rglob("*.png")):
+            archive.add(file, file.relative_to(tmp_path))
+        last = archive.offset - 1024  # the header of the last image; each fills two blocks
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        del content[last:]
+    else:
+        content[last + 10 if damage == "header" else -5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"animals\.tar\S* cannot be read"):
+        load_images(str(path))
+    assert list(cache.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_used_is_named(tmp_path, cache, monkeypatch):
+    write_cifar(tmp_path, "cifar10", np.random.default_rng(0))
+    load_images("cifar10", tmp_path)
+    (kept,) = cache.iterdir()
+    kept.write_bytes(kept.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=rf"{kept} cannot be read .* Delete it"):
+        load_images("cifar10", tmp_path)
+    monkeypatch.setenv("WIDE_FLAT_MINIMA_CACHE", str(kept))  # a file where a folder should be
+    monkeypatch.setattr("deep.images.archives.tarfile.open", None)  # said before any work
+    with pytest.raises(OSError, match=rf"{kept}/images-.*\.npz cannot be written"):
+        load_images("cifar10", tmp_path)
 
 
 def jpeg(pixels):
@@ -179,8 +234,11 @@ def test_tiny_imagenet_is_read_and_cached(tmp_path, cache):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train/n02/images/n02_1.JPEG": b"no image"}, r"n02_1\.JPEG cannot be decoded"),
-        ({"val/val_annotations.txt": b"val_0.JPEG\tn01\t0\n"}, r"val_1\.JPEG .* has no line in"),
+        ({"train/n02/images/n02_1.JPEG": b"no image"}, r"n02_1\.JPEG of .* cannot be decoded"),
+        (
+            {"val/val_annotations.txt": b"val_0.JPEG\tn01\t0\n"},
+            r"has val/images/val_1\.JPEG, which .* lacks",
+        ),
         ({"val/images/val_1.JPEG": None}, r"has no val/images/val_1\.JPEG, which"),
         ({"wnids.txt": b"n01\n"}, "has the class 'n02', which wnids.txt lacks"),
         ({"wnids.txt": None}, r"has no wnids\.txt; the official archive was expected"),
@@ -202,47 +260,53 @@ def test_a_broken_zip(tmp_path):
     write_tiny_imagenet(
         tmp_path, {"train/n01/images/n01_0.JPEG": files["train/n01/images/n01_0.JPEG"][:-30]}
     )
-    with pytest.raises(ValueError, match=r"n01_0\.JPEG cannot be decoded"):
+    with pytest.raises(
+        ValueError, match=r"n01_0\.JPEG of .*tiny-imagenet-200.zip cannot be decoded"
+    ):
         load_images("tinyimagenet", tmp_path)
     (tmp_path / "tiny-imagenet-200.zip").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cannot be read as Tiny ImageNet"):
+    with pytest.raises(ValueError, match=r"tiny-imagenet-200\.zip cannot be read"):
         load_images("tinyimagenet", tmp_path)
     place = whole.index(files["val/images/val_0.JPEG"]) + 100
     (tmp_path / "tiny-imagenet-200.zip").write_bytes(
         whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :]
     )
-    with pytest.raises(ValueError, match="cannot be read as Tiny ImageNet: Bad CRC-32"):
+    with pytest.raises(ValueError, match="cannot be read as an image archive: Bad CRC-32"):
         load_images("tinyimagenet", tmp_path)
 
 
-def test_bad_archives(tmp_path):
+def test_bad_archives(tmp_path, cache):
     with pytest.raises(ValueError, match="dataset is 'cifar11'; one of"):
         load_images("cifar11")
-    with pytest.raises(ValueError, match=r"where cifar-10-python.tar.gz was expected"):
+    with pytest.raises(DataUnavailableError, match=r"where cifar-10-python.tar.gz was expected"):
         load_images("cifar10", tmp_path)
+    for dataset in ("cifar10", "synthetic"):
+        with pytest.raises(ValueError, match="directory is '/nowhere'; an existing folder"):
+            load_images(dataset, "/nowhere")
+    assert not cache.exists()
     write_folder(tmp_path / "sizes", sizes=(8, 9))
     with pytest.raises(ValueError, match="images of several sizes"):
         load_images(str(tmp_path / "sizes"))
     write_folder(tmp_path / "broken")
     (tmp_path / "broken/train/cat/0000.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"0000\.png cannot be decoded"):
+    with pytest.raises(ValueError, match=r"0000\.png of .*broken cannot be decoded"):
         load_images(str(tmp_path / "broken"))
     write_cifar(tmp_path, "cifar10", np.random.default_rng(0))
     whole = (tmp_path / "cifar-10-python.tar.gz").read_bytes()
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cannot be read as a CIFAR archive"):
+    with pytest.raises(ValueError, match=r"cifar-10-python\.tar\.gz cannot be read"):
         load_images("cifar10", tmp_path)
     with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
         for name in ("data_batch_1", "test_batch", "batches.meta"):
             add(archive, name, pickle.dumps({b"label_names": [b"a", b"b"]}))
-    with pytest.raises(ValueError, match="has a batch without b'data'"):
+    with pytest.raises(ValueError, match=r"cifar-10-python\.tar\.gz .* KeyError\(b'data'\)"):
         load_images("cifar10", tmp_path)
     write_folder(tmp_path / "twice/one")
     write_folder(tmp_path / "twice/two")
     with pytest.raises(ValueError, match=r"has t\w+/cat/0000\.png twice"):
         load_images(str(tmp_path / "twice"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="has no images train"):
+    with pytest.raises(ValueError, match="has no train images"):
         load_images(str(tmp_path / "empty"))
 
 
@@ -287,20 +351,22 @@ def test_augmentation_follows_its_seed():
     assert torch.equal(one, two) and not torch.equal(one, other)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(
-    ("shape", "side"), [((32, 32), 224), ((64, 64), 224), ((64, 64), 24), ((40, 31), 33)]
+    ("shape", "side", "levels"),
+    [((32, 32), 224, 0), ((64, 64), 224, 2), ((64, 64), 24, 1), ((40, 31), 33, 2)],
 )
-def test_resizing_equals_pillow(shape, side):
+def test_resizing_equals_pillow(monkeypatch, device, shape, side, levels):
+    """In every pixel at the sizes of the recipes, also on a GPU; else up to a few grey levels."""
     rng = np.random.default_rng(6)
     images = rng.integers(256, size=(3, 3, *shape), dtype=np.uint8)
-    plain = Preprocessing(torch.zeros(3), torch.full((3,), 1 / 255), size=side)
-    pixels = plain.evaluate(torch.from_numpy(images)).round().numpy()
-    for own, image in zip(pixels, images, strict=True):
+    with pretended_gpu(monkeypatch) if device == "cuda" else nullcontext():
+        result = resized(torch.from_numpy(images).to(device), (side, side)).cpu()
+    assert result.dtype == torch.uint8
+    for own, image in zip(result.numpy(), images, strict=True):
         picture = Image.fromarray(image.transpose(1, 2, 0))
-        expected = picture.resize((side, side), Image.Resampling.BILINEAR)
-        # Pillow chooses the order of rows and columns; for square images it is the same one.
-        tolerance = 0 if shape[0] == shape[1] else 1
-        np.testing.assert_allclose(own.transpose(1, 2, 0), expected, rtol=0, atol=tolerance)
+        expected = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR), np.int64)
+        assert np.abs(own.transpose(1, 2, 0) - expected).max() <= levels
 
 
 def test_cutout_after_normalisation():
@@ -355,8 +421,9 @@ def test_a_download_that_fails_is_a_sentence(monkeypatch):
     def no_network(*_, **__):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("pooch.retrieve", no_network)
+    monkeypatch.setattr("pooch.core.stream_download", no_network)
     with pytest.raises(
-        ValueError, match=r"cifar10 cannot be downloaded .*no route to host.*--data-folder"
+        DataUnavailableError,
+        match=r"cifar-10-python.tar.gz could not be .*no route to host.*--data-dir",
     ):
         load_images("cifar10")

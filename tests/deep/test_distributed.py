@@ -54,9 +54,7 @@ def test_equals_the_run_in_one_process(tmp_path, processes, replicas, coupling):
         stored = load(f"centre-{rank}.pt")
         for key, value in centre.state_dict().items():
             torch.testing.assert_close(stored[key], value, **tolerance)
-        assert load(f"gamma0-{rank}.pt").item() == pytest.approx(
-            optimizer.focusing.gamma0, rel=1e-6
-        )
+        assert load(f"gamma0-{rank}.pt").item() == pytest.approx(optimizer.gamma0, rel=1e-6)
 
 
 def test_a_lost_process_is_reported_by_the_others(tmp_path):

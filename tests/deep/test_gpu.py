@@ -6,7 +6,6 @@ there is which device every tensor lies on, and when the host waits for the devi
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
@@ -14,18 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from deep import hessian_spectrum, hessian_trace, local_energy
 from deep.__main__ import main
+from deep.algorithms import ALGORITHMS, BASELINES
 from deep.benchmark import BenchmarkOptions, benchmark
-from deep.config import ALGORITHMS, PEERS, TrainingConfig
+from deep.config import TrainingConfig
+from deep.device import Device, own_gpu
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches
-from deep.place import Place, own_gpu
-from deep.training import train
-from deep.training_run import TrainingRun
+from deep.training import Training, train
 from tests.deep.pretended_gpu import GPU, OnGpu, pretended_gpu
 from tests.deep.test_training import DATA, WithBatchNorm, small, weights
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 GPUS = torch.cuda.device_count()
 needs_gpu = pytest.mark.skipif(GPUS == 0, reason="no GPU is here")
 # Augmentation and noise are drawn on the device, from another stream than on a CPU.
-SAME_NUMBERS = {"padding": 0, "flip": False, "noise": 0.0}
+SAME_NUMBERS = {"padding": 0, "flip": False, "noise": 0.0}  # noise: of esgd
 POLICY = {
     "policy": "autoaugment-cifar10", "cutout": 4, "image_size": 20,
     "model_options": {"channels": [4, 6], "hidden": 8, "image_size": 20},
@@ -63,10 +63,11 @@ def values(network):
     return torch.cat([v.detach().cpu().double().reshape(-1) for v in network.state_dict().values()])
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS + PEERS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS + BASELINES)
 def test_a_gpu_trains_as_a_cpu_does(tmp_path, monkeypatch, gpu, algorithm):
     """The whole run, with an interruption, BatchNorm, evaluation and export; in float32."""
-    monkeypatch.setattr("deep.training_run.build_model", build_with_batch_norm)
+    for module in ("training", "models"):
+        monkeypatch.setattr(f"deep.{module}.build_model", build_with_batch_norm)
     config = small(algorithm, model_options={}, **SAME_NUMBERS)
     options = {"data": DATA, "precision": "float32", "progress": False}
     on_cpu = train(config, tmp_path / "cpu", device="cpu", **options)
@@ -74,8 +75,7 @@ def test_a_gpu_trains_as_a_cpu_does(tmp_path, monkeypatch, gpu, algorithm):
     on_gpu = train(config, tmp_path / "gpu", device="cuda", **options)
     torch.testing.assert_close(weights(on_gpu), weights(on_cpu), **tolerance(gpu))
     assert on_gpu.result["device"] != "cpu" and on_gpu.result["memory_MiB"] > 0
-    assert on_gpu.log[-1]["test_error"] == pytest.approx(on_cpu.log[-1]["test_error"], abs=0.1)
-    assert all(p.device.type == "cpu" for p in on_gpu.model.parameters())
+    assert on_gpu.result["test_error"] == pytest.approx(on_cpu.result["test_error"], abs=0.1)
 
 
 @contextmanager
@@ -96,19 +96,19 @@ def nothing_waited_for(gpu, expected=0):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "options"), [*((a, {}) for a in ALGORITHMS + PEERS), ("sgd", POLICY)]
+    ("algorithm", "options"), [*((a, {}) for a in ALGORITHMS + BASELINES), ("sgd", POLICY)]
 )
 def test_no_step_waits_for_the_gpu(gpu, algorithm, options):
     """Once the order of a pass (6 minibatches) is on the device."""
-    place = Place("cuda")
-    run = TrainingRun(small(algorithm, **options), DATA.to(place.device), place)
-    run.prepare()
+    device = Device("cuda")
+    run = Training(small(algorithm, **options), DATA.to(device.torch), device)
+    run.method.prepare(run.steps, run._loss_at_start, True)
     for step in range(7):
         run.step(step)
     with nothing_waited_for(gpu):
         for step in range(7, 12):
             run.step(step)
-    assert np.isfinite(run.place.total(run.sums).tolist()).all()
+    assert np.isfinite(run.device.total(run.sums).tolist()).all()
 
 
 @pytest.mark.parametrize(
@@ -120,18 +120,18 @@ def test_no_step_waits_for_the_gpu(gpu, algorithm, options):
 )  # fmt: skip
 def test_the_networks_of_table_1_do_not_wait_for_the_gpu(gpu, model):
     """Drop-connect and ShakeDrop draw there too."""
-    place = Place("cuda")
+    device = Device("cuda")
     data = synthetic_images(train=4, test=4, classes=4)
     config = TrainingConfig(model=model, batch_size=2)
-    run = TrainingRun(config, data.to(place.device), place)
+    run = Training(config, data.to(device.torch), device)
     run.step(0)
     with nothing_waited_for(gpu):
         run.step(1)
 
 
 def test_networks_and_images_are_in_channels_last_and_the_passes_in_bf16(gpu):
-    place = Place("cuda")
-    run = TrainingRun(small("sgd"), DATA.to(place.device), place)
+    device = Device("cuda")
+    run = Training(small("sgd"), DATA.to(device.torch), device)
     convolution = next(m for m in run.models[0].modules() if isinstance(m, torch.nn.Conv2d))
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
     assert convolution.weight.dtype == torch.float32 and convolution.weight.is_cuda
@@ -149,11 +149,11 @@ def test_flatness_on_a_gpu(gpu, bn):
     torch.manual_seed(0)
     network = WithBatchNorm(4)
     results = []
-    for device in ("cpu", "cuda"):
-        place = Place(device, "float32")
-        data = DATA.to(place.device)
+    for name in ("cpu", "cuda"):
+        device = Device(name, "float32")
+        data = DATA.to(device.torch)
         batches = ImageBatches(data, data.preprocessing(), "train", size=32)
-        model = network.to(place.device)
+        model = network.to(device.torch)
         before = values(model)
         energy = local_energy(model, batches, [0.0, 0.3], samples=3, bn=bn)
         spectrum = hessian_spectrum(model, batches, k=2)
@@ -169,22 +169,20 @@ def test_flatness_on_a_gpu(gpu, bn):
 
 
 def test_the_commands_run_on_a_gpu(gpu, tmp_path, monkeypatch, capsys):
-    for module in ("stored_runs", "stored_hessians"):
-        monkeypatch.setattr(f"deep.{module}.load_images", lambda *_: DATA)
-    for module in ("training_run", "stored_runs"):
+    monkeypatch.setattr("deep.images.datasets.load_images", lambda *_: DATA)
+    for module in ("training", "models"):
         monkeypatch.setattr(f"deep.{module}.build_model", build_with_batch_norm)
     for algorithm in ("sgd", "esgd"):
         config = small(algorithm, passes=2, lr_drops=(), model_options={})
         train(config, tmp_path / algorithm, device="cuda", data=DATA, progress=False)
     runs = [str(tmp_path / algorithm) for algorithm in ("sgd", "esgd")]
-    where = ["--device", "cuda", "--output", str(tmp_path / "out")]
+    where = ["--device", "cuda", "--out", str(tmp_path / "out")]
     few = ["--sigmas", "0", "0.2", "--samples", "2", "--images", "40", "--hessian"]
-    assert main(["flatness", *runs, *few, *where]) == 0
+    main(["flatness", *runs, *few, *where])
     assert "flatness.csv" in capsys.readouterr().out
-    with (tmp_path / "out" / "flatness.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    final = [row for row in rows if row["passes"] == "2" and row["sigma"] == "0"]
-    assert len(final) == 2 and all(np.isfinite(float(row["hessian_trace"])) for row in final)
+    rows = pd.read_csv(tmp_path / "out" / "flatness.csv")
+    final = rows[(rows["passes"] == 2) & (rows["sigma"] == 0)]
+    assert len(final) == 2 and np.isfinite(final["hessian_trace"]).all()
 
 
 def test_the_benchmark_runs_on_a_gpu(gpu):
@@ -192,28 +190,15 @@ def test_the_benchmark_runs_on_a_gpu(gpu):
         model="smallconvnet", batch_size=4, steps=1, repeats=2, device="cuda"
     )
     rows = benchmark(options)
-    assert [row["optimizer"] for row in rows] == ["sgd", "esgd", "rsgd y=3"]
-    assert all(row["memory_MiB"] > 0 for row in rows)
-
-
-def test_a_run_may_go_on_on_another_gpu():
-    """The state of the only generator of a kind is that of the only one there is now."""
-    run = TrainingRun(small("esgd"), DATA, Place("cpu"))
-    state = run.optimizer.langevin.state_dict()
-    run.optimizer.langevin.load_state_dict(
-        {**state, "generators": {"cpu:0": state["generators"]["cpu"]}}
-    )
-    with pytest.raises(ValueError, match="no random state for cpu, only for"):
-        run.optimizer.langevin.load_state_dict(
-            {**state, "generators": {"cuda:0": state["generators"]["cpu"]}}
-        )
+    assert list(rows["optimizer"]) == ["sgd", "esgd", "rsgd y=3"]
+    assert (rows["memory_MiB"] > 0).all()
 
 
 def test_the_gradients_of_replicas_keep_their_memory_under_cuda_graphs(monkeypatch):
     """Those that a CUDA graph makes are lost at the next replica's forward pass."""
     monkeypatch.setattr(torch, "compile", lambda model, mode: model)
-    run = TrainingRun(small("rsgd"), DATA, Place("cpu"), "reduce-overhead")
-    plain = TrainingRun(small("rsgd"), DATA, Place("cpu"))
+    run = Training(small("rsgd"), DATA, Device("cpu"), "reduce-overhead")
+    plain = Training(small("rsgd"), DATA, Device("cpu"))
     memory = [p.grad.data_ptr() for model in run.models for p in model.parameters()]
     for step in range(4):
         run.step(step)

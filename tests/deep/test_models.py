@@ -10,12 +10,15 @@ from torch import nn
 
 from deep import build_model
 from deep.models.efficientnet import DropConnect, InvertedResidual
-from deep.models.pyramidnet import PyramidBottleneck
-from deep.models.shakedrop import ShakeDrop
+from deep.models.pyramidnet import PyramidBottleneck, ShakeDrop
 
 COUNTS = [
     ("smallconvnet", 10, {}, 657_080),
     ("smallconvnet", 10, {"padding": 2}, 1_632_080),
+    # 10·(3·25 + 1) + 25·(10·25 + 1) + 250·(25·25 + 1) + 10·(250 + 1)
+    ("smallconvnet", 10, {"width": 0.5}, 166_045),
+    # 3·9·16, then convolutions of 2·9·(16² , 24·32, 48·64), 2·(3·16 + 2·32 + 2·64), 10·65.
+    ("resnet8", 10, {}, 75_290),
     ("resnet18", 10, {}, 11_181_642),
     ("resnet18", 10, {"stem": "cifar"}, 11_173_962),
     ("resnet110", 10, {}, 1_727_962),
@@ -31,6 +34,7 @@ COUNTS = [
 REDUCTIONS = [
     ("resnet18", {}, 32),
     ("resnet18", {"stem": "cifar"}, 8),
+    ("resnet8", {}, 4),
     ("resnet110", {}, 4),
     ("pyramidnet272", {}, 4),
     ("efficientnet_b0", {}, 32),
@@ -66,6 +70,8 @@ def test_shapes(name, options, reduction):
     [
         ("smallconvnet", {}),
         ("smallconvnet", {"padding": 2}),
+        ("smallconvnet", {"width": 0.5}),
+        ("resnet8", {}),
         ("resnet18", {}),
         ("resnet18", {"stem": "cifar"}),
         ("resnet110", {}),
@@ -149,6 +155,22 @@ def test_drop_connect():
     assert drops == pytest.approx([0.2 * index / 16 for index in range(16)])
 
 
+def test_dropout_of_smallconvnet():
+    """The mean over many draws is the output without dropout, whose weights have the same seed."""
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    models = []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(5)
+        models.append(build_model("smallconvnet", 10, dropout=dropout))
+    plain, dropping = models
+    with torch.no_grad():
+        outputs = torch.stack([dropping(images) for _ in range(2000)])
+        expected = plain(images)
+        assert torch.equal(dropping.eval()(images), expected)
+    assert torch.all((outputs.mean(0) - expected).abs() < 5 * outputs.std(0) / 2000**0.5)
+    assert torch.all(outputs.std(0) > 0)
+
+
 def test_initial_weights_of_efficientnet():
     """Variance 2 / fan out, which is k² for each channel of a depthwise convolution."""
     torch.manual_seed(3)
@@ -180,5 +202,9 @@ def test_bad_names_and_options():
     for padding in (-1, "-1"):
         with pytest.raises(ValueError, match=rf"padding is {padding!r}; a number of pixels"):
             build_model("smallconvnet", 10, padding=padding)
+    with pytest.raises(ValueError, match=r"width is 0\.01; at least one unit"):
+        build_model("smallconvnet", 10, width=0.01)
+    with pytest.raises(ValueError, match="dropout is -1; a probability below 1"):
+        build_model("smallconvnet", 10, dropout=-1)
     with pytest.raises(ValueError, match="image_size is 12, of which nothing is left"):
         build_model("smallconvnet", 10, image_size=12)

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import re
 import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from deep.__main__ import main
-from deep.config import ALGORITHMS, TrainingConfig
-from deep.figures import Curve, plot_curves
-from deep.images.datasets import synthetic_images
-from deep.paper_figures import error_panels, flatness_along_training, flatness_at_the_end
-from deep.run_folders import run_folder
-from deep.run_logs import find_runs, runs_of
-from deep.stored_runs import FlatnessOptions, measure_flatness
+from deep.algorithms import ALGORITHMS
+from deep.device import Device
+from deep.figures import plot_curves
+from deep.measurements import FlatnessOptions, Images, measure_flatness
+from deep.paper_figures import error_curves, flatness_curves
+from deep.run import Run, open_runs, run_folder
 from deep.training import train
 from message_passing.tools.files import write_json
+from tests.deep.test_training import DATA, small
 
-DATA = synthetic_images(train=96, test=40, classes=4, size=16)
-CONFIG = TrainingConfig(
-    dataset="synthetic", model_options={"channels": [4, 6], "hidden": 8, "image_size": 16},
-    passes=6, batch_size=16, lr=0.05, lr_drops=(), coupling_period=2, gamma=0.01,
-    gamma_growth=10, snapshots=(0.25, 0.5, 0.9),
-)  # fmt: skip
 OPTIONS = FlatnessOptions(sigmas=(0.0, 0.4), samples=3)
 
 
 def config_of(algorithm, seed, **changes):
-    lr = 0.5 if algorithm == "esgd" else 0.05
-    return replace(CONFIG, algorithm=algorithm, seed=seed, lr=lr, **changes)
+    return small(algorithm, seed=seed, lr_drops=(), snapshots=(0.25, 0.5, 0.9), **changes)
 
 
 def make(runs, config, stop_after=None):
@@ -43,14 +35,19 @@ def make(runs, config, stop_after=None):
     return folder
 
 
+def measure(folder, options):
+    run = Run(folder)
+    for name in run.networks:
+        measure_flatness(run, name, options, Images(Device("cpu"), DATA))
+
+
 @pytest.fixture(scope="module")
 def all_runs(tmp_path_factory):
     """Two seeds of each algorithm, measured."""
     runs = tmp_path_factory.mktemp("runs")
     for algorithm in ALGORITHMS:
         for seed in (0, 1):
-            folder = make(runs, config_of(algorithm, seed))
-            measure_flatness(folder, OPTIONS, "cpu", DATA)
+            measure(make(runs, config_of(algorithm, seed)), OPTIONS)
     return runs
 
 
@@ -63,162 +60,158 @@ def seeds_of(runs, algorithm):
     return sorted(runs.glob(f"*-16-{algorithm}/seed-*"))
 
 
-def log(folder, name):
-    with (folder / "log.csv").open() as file:
-        return np.array([float(row[name]) for row in csv.DictReader(file)])
-
-
 def folders(runs):
     return sorted(path.parent for path in runs.glob("*/*/config.json"))
 
 
+def halves(one, other):
+    """Mean of two numbers, and its standard error, half of their difference."""
+    return (one + other) / 2, abs(one - other) / 2
+
+
 def test_error_curves_are_means_over_seeds(runs):
-    panels, rows = error_panels(runs_of(folders(runs)))
-    ((title, curves),) = panels.items()
-    assert title == "smallconvnet, synthetic"
-    assert [c.algorithm for c in curves] == list(ALGORITHMS)
-    assert [c.label for c in curves] == [f"{n} (n = 2)" for n in ("SGD", "rSGD", "eSGD", "rSGD×y")]
-    for curve in curves:
-        a, b = (100 * log(f, "test_error") for f in seeds_of(runs, curve.algorithm))
-        np.testing.assert_allclose(curve.y, (a + b) / 2)
-        # Of two numbers the standard error is half their difference.
-        np.testing.assert_allclose(curve.error, abs(a - b) / 2, atol=1e-12)
-    # The same data consumed: passes are shared by the replicas, but not in rSGD×y.
-    sgd, rsgd, esgd, rsgd_xy = (curve.x for curve in curves)
-    np.testing.assert_allclose(sgd, range(1, 7))
-    np.testing.assert_allclose(rsgd, (3, 6))
-    np.testing.assert_allclose(esgd, sgd)
-    np.testing.assert_allclose(rsgd_xy, sgd)
-    assert len(rows) == 6 + 2 + 6 + 6 and rows[0]["epochs"] == 1 and rows[0]["n"] == 2
+    table = error_curves(open_runs(folders(runs)))
+    assert list(table["panel"].unique()) == ["smallconvnet, synthetic"]
+    labels = [f"{name} (n = 2)" for name in ("SGD", "rSGD", "eSGD", "rSGD×y")]
+    assert list(table["label"].unique()) == labels
+    for algorithm, curve in table.groupby("algorithm"):
+        one, other = (Run(f).log["test_error"].to_numpy() for f in seeds_of(runs, algorithm))
+        mean, error = halves(one, other)
+        np.testing.assert_allclose(curve["test_error"], mean)
+        np.testing.assert_allclose(curve["test_error_standard_error"], error, atol=1e-12)
+        # The same data consumed: passes are shared by the replicas, but not in rSGD×y.
+        epochs = (3, 6) if algorithm == "rsgd" else range(1, 7)
+        np.testing.assert_allclose(curve["epochs"], epochs)
 
 
 def test_unfinished_runs_count_as_far_as_all_seeds_go(runs):
     third = make(runs, config_of("sgd", 2), stop_after=13)
-    found = runs_of(seeds_of(runs, "sgd"))
-    assert len(found) == 3
-    ((curve,),) = error_panels(found)[0].values()
-    assert len(curve.x) == 2 and curve.label == "SGD (n = 3)"
+    found = open_runs(seeds_of(runs, "sgd"))
+    table = error_curves(found)
+    assert len(table) == 2 and (table["label"] == "SGD (n = 3)").all()
     with pytest.raises(ValueError, match=re.escape(f"{third} is not finished; `python")):
-        flatness_at_the_end(found)
+        flatness_curves(found)
 
 
 def test_flatness_panels(runs):
-    found = runs_of(folders(runs))
-    panels, rows = flatness_along_training(found)
+    found = open_runs(folders(runs))
+    table = flatness_curves(found, along=True)
     name = "smallconvnet, synthetic"
-    assert list(panels) == [
-        f"{name}, {t}" for t in ("25 % of training", "50 % of training", "at the end")
-    ]
+    panels = [f"{name}, {t}" for t in ("25 % of training", "50 % of training", "at the end")]
     # After 90 % all have come to the last row, the end. rSGD, with two rows in its log, passes a
     # quarter and a half at once.
-    algorithms = [[c.algorithm for c in curves] for curves in panels.values()]
-    assert algorithms == [["sgd", "esgd", "rsgd-xy"], list(ALGORITHMS), list(ALGORITHMS)]
-    for algorithm, curve in zip(ALGORITHMS, panels[f"{name}, at the end"], strict=True):
-        stored = [
-            json.loads((f / "flatness/final.json").read_text()) for f in seeds_of(runs, algorithm)
-        ]
-        a, b = (100 * np.array(s["profile"]["local_energy"]) for s in stored)
-        np.testing.assert_allclose(curve.x, (0, 0.4))
-        np.testing.assert_allclose(curve.y, (a + b) / 2)
-        np.testing.assert_allclose(curve.error, abs(a - b) / 2, atol=1e-12)
-        train_error = 50 * sum(s["profile"]["reference_error"] for s in stored)
-        test_error = 50 * sum(s["options"]["test_error"] for s in stored)
-        assert curve.label.endswith(f", 6 ({train_error:.1f}, {test_error:.1f}), n = 2")
-        losses = [
-            json.loads((f / "result.json").read_text())["train_loss"]
-            for f in seeds_of(runs, algorithm)
-        ]
-        last = next(
-            r for r in rows if r["panel"].endswith("the end") and r["algorithm"] == algorithm
-        )
-        assert last["train_loss_at_the_end"] == pytest.approx(np.mean(losses))
+    shown = {p: list(own["algorithm"].unique()) for p, own in table.groupby("panel", sort=False)}
+    expected = [["sgd", "esgd", "rsgd-xy"], [*ALGORITHMS], [*ALGORITHMS]]
+    assert shown == dict(zip(panels, expected, strict=True))
+    for algorithm in ALGORITHMS:
+        curve = table[(table["panel"] == panels[-1]) & (table["algorithm"] == algorithm)]
+        two = [Run(folder) for folder in seeds_of(runs, algorithm)]
+        mean, error = halves(*(run.flatness().local_energy for run in two))
+        np.testing.assert_allclose(curve["sigma"], (0, 0.4))
+        np.testing.assert_allclose(curve["local_energy"], mean)
+        np.testing.assert_allclose(curve["local_energy_standard_error"], error, atol=1e-12)
+        last = curve.iloc[-1]
+        train_error = np.mean([run.flatness().reference_error for run in two])
+        test_error = np.mean([run.result["test_error"] for run in two])
+        errors = f"({100 * train_error:.1f}, {100 * test_error:.1f})"
+        assert last["label"].endswith(f", 6 {errors}, n = 2")
+        losses = [run.result["train_loss"] for run in two]
+        assert last["train_loss"] == pytest.approx(np.mean(losses))
         assert (last["epoch"], last["n"], last["noise_vectors"]) == (6, 2, 3)
-    (final,) = flatness_at_the_end(found)[0].items()
-    assert final[0] == name and len(final[1]) == 4
+        assert last["images"] == "cropped and flipped images"
+    final = flatness_curves(found)
+    assert list(final["panel"].unique()) == [name] and final["algorithm"].nunique() == 4
 
 
 def test_the_band_of_a_single_run_is_that_of_the_noise(runs):
-    folder = seeds_of(runs, "sgd")[0]
-    ((curve,),) = flatness_at_the_end(runs_of([folder]))[0].values()
-    stored = json.loads((folder / "flatness/final.json").read_text())
-    np.testing.assert_allclose(curve.error, 100 * np.array(stored["profile"]["standard_error"]))
-    ((curve,),) = error_panels(runs_of([folder]))[0].values()
-    assert np.isnan(curve.error).all() and curve.label == "SGD (n = 1)"
+    run = Run(seeds_of(runs, "sgd")[0])
+    error = flatness_curves([run])["local_energy_standard_error"]
+    np.testing.assert_allclose(error, run.flatness().standard_error)
+    table = error_curves([run])
+    assert table["test_error_standard_error"].isna().all()
+    assert (table["label"] == "SGD (n = 1)").all()
 
 
 def test_the_networks_need_not_be_kept(runs):
     """Configuration, log, result and measured flatness draw the same figures."""
-    found = runs_of(folders(runs))
-    before = flatness_along_training(found)[1]
+    before = flatness_curves(open_runs(folders(runs)), along=True)
     # Where they are kept, what is left of a network that is gone does not count.
-    folder = found[0].folder / "flatness"
+    folder = folders(runs)[0] / "flatness"
     shutil.copy(next(folder.glob("passes-*.json")), folder / "passes-0002.5.json")
-    assert flatness_along_training(found)[1] == before
+    assert flatness_curves(open_runs(folders(runs)), along=True).equals(before)
     (folder / "passes-0002.5.json").unlink()
     for network in runs.glob("*/*/**/*.pt"):
         network.unlink()
-    assert flatness_along_training(found)[1] == before
+    assert flatness_curves(open_runs(folders(runs)), along=True).equals(before)
 
 
 @pytest.mark.parametrize("command", ["figure2", "figure3", "figure4"])
 def test_commands_write_figures_and_numbers(runs, tmp_path, capsys, command):
     cells = sorted({f.parent for f in folders(runs)})
-    arguments = [command, *map(str, cells), "--output", str(tmp_path / "out")]
-    assert main(arguments) == 0
+    main([command, *map(str, cells), "--out", str(tmp_path / "out")])
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         f"{command}.{kind}" for kind in ("csv", "pdf", "png")
     }
-    said = "Cross-entropy on the training set at the end: smallconvnet on synthetic, sgd: "
-    assert (said in capsys.readouterr().out) == (command != "figure2")
+    printed = capsys.readouterr().out
+    for said in (
+        "Cross-entropy on the training set at the end: smallconvnet on synthetic, sgd: ",
+        "δE and train error: cropped and flipped images, 3 noise vectors.",
+    ):
+        assert (said in printed) == (command != "figure2")
 
 
-def test_the_runs_of_a_figure_are_found(runs, tmp_path, capsys):
-    assert main(["figure5", "--runs", str(runs)]) == 1
-    assert (
+def test_the_runs_of_a_figure_are_found(runs, tmp_path):
+    words = (
         f"{runs} holds no run for this figure; `python -m deep table1 --rows cifar10-resnet110 "
-        f"--runs {runs}` makes them." in capsys.readouterr().err
+        f"--runs {runs}` makes them."
     )
-    # Archives of the data set are found too.
+    with pytest.raises(SystemExit, match=re.escape(words)):
+        main(["figure5", "--runs", str(runs)])
+    # Archives of the data set are found too, and runs without a row of their log left out.
     folder = seeds_of(runs, "sgd")[0]
     content = json.loads((folder / "config.json").read_text())
-    content |= {"dataset": "x/cifar10-jpeg.tar.xz", "model": "resnet110", "model_options": {}}
-    other = runs / "cifar10-jpeg-resnet110-sgd/seed-0"
-    shutil.copytree(folder, other)
+    content["dataset"] = "x/cifar10-jpeg.tar.xz"
+    content["settings"] |= {"model": "resnet110", "model_options": {}}
+    other = shutil.copytree(folder, runs / "cifar10-jpeg-resnet110-sgd/seed-0")
     write_json(other / "config.json", content)
-    begun = runs / "cifar10-jpeg-resnet110-sgd/seed-1"
-    write_json(begun / "config.json", content | {"seed": 1})
-    assert [run.folder for run in find_runs(runs, [("cifar10", "resnet110")])] == [other]
-    assert main(["figure5", "--runs", str(runs), "--output", str(tmp_path / "out")]) == 0
-    with pytest.raises(ValueError, match="those of one data set and model were expected"):
-        flatness_along_training(runs_of([folder, other]))
+    content["settings"]["seed"] = 1
+    write_json(other.parent / "seed-1/config.json", content)
+    main(["figure5", "--runs", str(runs), "--out", str(tmp_path / "out")])
+    assert (pd.read_csv(tmp_path / "out/figure5.csv")["n"] == 1).all()
+    with pytest.raises(ValueError, match="one data set and model were expected"):
+        flatness_curves(open_runs([folder, other]), along=True)
 
 
 def test_what_does_not_fit_is_refused(runs):
     one, two = seeds_of(runs, "sgd")
-    measure_flatness(two, replace(OPTIONS, samples=2), "cpu", DATA)
-    with pytest.raises(ValueError, match=r"measured with samples 3, that of .* with 2; measure"):
-        flatness_at_the_end(runs_of([one, two]))
+    measure(two, replace(OPTIONS, samples=2))
+    with pytest.raises(ValueError, match=r"with samples 3, the flatness of .* with 2; measure"):
+        flatness_curves(open_runs([one, two]))
     (one / "flatness/final.json").unlink()
     with pytest.raises(ValueError, match=re.escape(f"measured; `python -m deep flatness {one}`")):
-        flatness_at_the_end(runs_of([one]))
+        flatness_curves(open_runs([one]))
     other = make(runs / "other", config_of("sgd", 5, lr_factor=0.2))
-    with pytest.raises(ValueError, match=r"the seed only were expected; .*lr_factor is 0\.1"):
-        error_panels(runs_of([one, other]))
+    with pytest.raises(ValueError, match=r"the seed only were expected; lr_factor is 0\.1 in"):
+        error_curves(open_runs([one, other]))
     with pytest.raises(ValueError, match="and another run have the seed 0"):
-        error_panels(runs_of([one, one]))
-    with pytest.raises(ValueError, match=r"holds no config\.json; a run's folder was expected"):
-        runs_of([runs])
+        error_curves([Run(one), Run(one)])
     (one / "log.csv").unlink()
     with pytest.raises(ValueError, match=r"has no log\.csv yet; `python -m deep train`"):
-        runs_of([one])
+        error_curves(open_runs([one]))
 
 
-def test_panels_are_drawn_as_they_are_given():
-    x = np.array([0.0, 1.0])
-    curve = Curve("esgd", "one", x, x + 1, np.array([0.1, math.nan]))
-    axes = plot_curves({str(n): [curve] for n in range(4)}, "x", "y")
-    assert [ax.get_title() for ax in axes] == ["0", "1", "2", "3"]
-    assert len(axes[0].figure.axes) == 4
-    (line,) = axes[0].lines
-    np.testing.assert_allclose(line.get_xydata(), [[0, 1], [1, 2]])
-    assert line.get_color() == "C2" and axes[0].get_xlabel() == "x"
+def test_panels_share_axes_and_say_what_was_measured():
+    table = pd.DataFrame({
+        "panel": np.repeat([*"abcde"], 2), "dataset": "d", "model": "m", "algorithm": "esgd",
+        "label": "one", "sigma": [0.0, 1.0] * 5, "n": 1, "local_energy": np.arange(10) / 100,
+        "local_energy_standard_error": [0.1, np.nan] * 5, "images": "images as they are",
+        "noise_vectors": 10,
+    })  # fmt: skip
+    axes = plot_curves(table)
+    assert [ax.get_title() for ax in axes] == [*"abcde"]
+    np.testing.assert_allclose(axes[0].lines[0].get_xydata(), [[0, 0], [1, 1]])
+    assert axes[0].lines[0].get_color() == "C2"
+    assert len({ax.get_ylim() for ax in axes}) == len({ax.get_xlim() for ax in axes}) == 1
+    *_, note = axes[0].figure.axes
+    assert "δE and train error: images as they are" in note.texts[0].get_text()
+    assert not note.axison

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 import zipfile
 
@@ -52,9 +53,9 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def figure7(archive, output, *more):
-    return main([
+    main([
         "figure7", "--archive", str(archive), "--convolutions", "2", "--filters", "4", "--dense",
-        "8", "--samples", "3", "--device", "cpu", "--output", str(output), *more,
+        "8", "--samples", "3", "--device", "cpu", "--out", str(output), *more,
     ])  # fmt: skip
 
 
@@ -67,11 +68,10 @@ def test_models_and_data_are_read_back(official):
     model = task.models[1]
     assert model.hyper_parameters == {"convwidth": 4.0, "dropout": 0.5, "batch_size": 8}
     assert (model.train_accuracy, model.test_accuracy) == (0.99, 0.77)
-    for split, seed in (("train", 1), ("test", 2)):
-        inputs, labels = task.training_data(split)
-        expected, expected_labels = images(30, seed)
-        assert torch.equal(inputs, torch.from_numpy(expected.transpose(0, 3, 1, 2).copy()))
-        assert labels.tolist() == expected_labels.tolist() and inputs.dtype == torch.float32
+    inputs, labels = task.training_data()
+    expected, expected_labels = images(30, 1)
+    assert torch.equal(inputs, torch.from_numpy(expected.transpose(0, 3, 1, 2).copy()))
+    assert labels.tolist() == expected_labels.tolist() and inputs.dtype == torch.float32
     for model in task.models:
         network = build_network(model.layers, model.input_shape)
         load_weights(network, archive.read(task.weights_name(model)), model.name)
@@ -82,7 +82,7 @@ def test_models_and_data_are_read_back(official):
 
 def test_figure7_from_a_folder(official, tmp_path, capsys, monkeypatch):
     folder, weights, _ = official
-    assert figure7(folder, tmp_path / "out") == 0
+    figure7(folder, tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out/figure7.csv").open()))
     assert [row["model"] for row in rows] == [*weights][:5]
     archive = open_archive(folder)
@@ -97,8 +97,8 @@ def test_figure7_from_a_folder(official, tmp_path, capsys, monkeypatch):
         load_weights(network, archive.read(task.weights_name(model)), model.name)
         expected = local_energy(network, [(inputs, labels)], [0.5], 3)
         assert float(row["local_energy"]) == pytest.approx(expected.local_energy[0], rel=1e-4)
-        sd = expected.standard_error[0] * 3**0.5
-        assert float(row["standard_deviation"]) == pytest.approx(sd, rel=1e-4, abs=1e-9)
+        error = float(row["local_energy_standard_error"])
+        assert error == pytest.approx(expected.standard_error[0], rel=1e-4, abs=1e-9)
     r, p = stats.pearsonr(
         *([float(row[n]) for row in rows] for n in ("local_energy", "test_error"))
     )
@@ -126,30 +126,53 @@ def test_what_is_measured_is_kept(official, tmp_path, monkeypatch):
         return local_energy(*arguments, **options)
 
     monkeypatch.setattr("deep.pgdl.measurements.local_energy", counting)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         figure7(folder, tmp_path / "out")
     assert len(list((tmp_path / "out/measurements").iterdir())) == 2
     measured[:] = [1] * 10
     # From the zip: the same weights by their checksums.
-    assert figure7(archive, tmp_path / "out") == 0
+    figure7(archive, tmp_path / "out")
     assert len(measured) == 10 + 3
-    assert figure7(folder, tmp_path / "whole") == 0
+    figure7(folder, tmp_path / "whole")
     assert (tmp_path / "whole/figure7.csv").read_text() == (
         tmp_path / "out/figure7.csv"
     ).read_text()
     count = len(measured)
-    assert figure7(folder, tmp_path / "out") == 0 and len(measured) == count
-    assert figure7(folder, tmp_path / "out", "--sigma", "0.2") == 0 and len(measured) == count + 5
+    figure7(folder, tmp_path / "out")
+    assert len(measured) == count
+    figure7(folder, tmp_path / "out", "--sigma", "0.2")
+    assert len(measured) == count + 5
+
+
+def test_a_measurement_belongs_to_its_data(damaged, tmp_path, capsys):
+    """Other images or other layers are measured anew; a torn file is named."""
+    out = tmp_path / "out"
+    assert figure7(damaged, out) == 0
+    kept = sorted((out / "measurements").iterdir())
+    before = [path.read_text() for path in kept]
+    config = damaged / TASK / "model_20/config.json"
+    described = json.loads(config.read_text())
+    described["model_config"][0]["activation"] = "linear"
+    config.write_text(json.dumps(described))
+    assert figure7(damaged, out) == 0
+    changed = [path.read_text() != text for path, text in zip(kept, before, strict=True)]
+    assert [path.stem for path, c in zip(kept, changed, strict=True) if c] == ["model_20"]
+    (damaged / TASK / "dataset_1/train/shard_2.tfrecord").unlink()
+    assert figure7(damaged, out) == 0
+    assert all(path.read_text() != text for path, text in zip(kept, before, strict=True))
+    kept[0].write_text(before[0][:30])
+    assert figure7(damaged, out) == 1
+    assert f"{kept[0]} cannot be read" in capsys.readouterr().err
 
 
 def test_figure7_over_http_fetches_only_what_it_needs(official, tmp_path, capsys):
     folder, _, archive = official
-    assert figure7(folder, tmp_path / "folder") == 0
+    figure7(folder, tmp_path / "folder")
     content = archive.read_bytes()
     with range_server(content, failures=1) as server:
-        assert figure7(server.address, tmp_path / "web") == 0
+        figure7(server.address, tmp_path / "web")
         first = server.sent
-        assert figure7(server.address, tmp_path / "again") == 0
+        figure7(server.address, tmp_path / "again")
         second = server.sent - first
     # remotezip starts with the last 64 KiB; the large member is never sent.
     assert first < len(content) - 400_000
@@ -190,16 +213,18 @@ def test_servers_that_fail(official, monkeypatch):
         open_archive(server.address)
 
 
-def test_archives_that_lack_something(damaged, tmp_path, capsys):
+def test_archives_that_lack_something(damaged, tmp_path):
     def refused(words, *more):
-        assert figure7(damaged, tmp_path / "out", *more) == 1
-        assert words in capsys.readouterr().err
+        with pytest.raises(SystemExit, match=re.escape(words)):
+            figure7(damaged, tmp_path / "out", *more)
 
     refused("task is '3'; one of ['task1_v4']", "--task", "3")
     refused("has no model of Architecture(convolutions=9", "--convolutions", "9")
-    refused("task1_v4 has 1 such networks; at least 3", "--filters", "6")
     refused("sigma is 0.0; a positive number", "--sigma", "0")
     refused("images is 0; at least 1", "--images", "0")
+    refused("samples is 1; at least 2", "--samples", "1")
+    assert not (tmp_path / "out").exists()
+    refused("task1_v4 has 1 such networks; at least 3", "--filters", "6")
 
     weights = damaged / TASK / "model_21/weights.hdf5"
     content = weights.read_bytes()
@@ -245,6 +270,10 @@ def test_places_that_are_no_archive(official, tmp_path):
     with zipfile.ZipFile(official[2]) as file:
         at = file.getinfo(f"{TASK}/model_20/weights.hdf5").header_offset
     spoilt[at + 300] ^= 0xFF
+    with zipfile.ZipFile(half, "w") as file:
+        file.writestr("../outside", "a")
+        file.writestr("inside", "b")
+    assert open_archive(half).names == {"inside"}
     half.write_bytes(bytes(spoilt))
     archive = open_archive(half)
     with pytest.raises(ValueError, match=r"model_20/weights.hdf5 of .* cannot be read"):

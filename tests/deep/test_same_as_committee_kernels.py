@@ -14,6 +14,7 @@ from committee import _kernels_epochs
 from committee._random_bits import LANES, sfc64_lanes
 from committee.schedules import Exponential
 from deep import EntropySGD, ReplicatedSGD
+from deep.optimizers import langevin
 from deep.optimizers.tensor_list import TensorList
 from tests.reference import training as literal
 
@@ -92,7 +93,7 @@ def test_replicated_sgd():
     assert np.abs(ours - start).max() > 0.1
 
 
-def test_entropy_sgd_with_its_noise():
+def test_entropy_sgd_with_its_noise(monkeypatch):
     rng, patterns, labels, arrays = problem()
     L, epochs, lr, inner_lr, noise, averaging = 4, 20, 0.5, 0.02, 0.1, 0.75
     start = unit_rows(rng, K)
@@ -115,17 +116,17 @@ def test_entropy_sgd_with_its_noise():
     # A vanilla step makes no difference between noise in the gradient and noise in the weights,
     # and the first comes before the renormalisation, as in the kernel.
     optimizer = EntropySGD(
-        [weight], NormalisedSGD, lr=lr, inner_lr=inner_lr, inner_steps=L, noise=noise,
-        averaging=averaging, noise_enters="gradient",
+        [weight], NormalisedSGD, outer_base=NormalisedSGD, lr=lr, inner_lr=inner_lr,
+        inner_steps=L, noise=noise, averaging=averaging, noise_enters="gradient",
         gamma=lambda step: gammas[int(step) // STEPS],
     )  # fmt: skip
 
-    def same_noise(tensors):
+    def same_noise(tensors, draw):
         drawn[0] += len(tensors)
         return TensorList([torch.from_numpy(literal.langevin_noise(generators, (K, N)))])
 
     drawn = [0]
-    optimizer.langevin.gaussians = same_noise
+    monkeypatch.setattr(langevin, "gaussians", same_noise)
     for epoch in range(epochs):
         for outer in range(STEPS):
             for inner in range(L):

@@ -27,16 +27,16 @@ TRAINED = (
 
 @pytest.fixture(scope="session")
 def trained_machine(fashion_mnist_directory: Path) -> Callable:
-    """From a protocol and a restart to its weights, the geometry of the patterns, the labels."""
+    """From an algorithm and a restart to its weights, the geometry of the patterns, the labels."""
     patterns = committee.load_patterns(
         "fashion-mnist", size=500, seed=0, directory=fashion_mnist_directory
     )
     geometry = PatternGeometry(patterns.train_patterns)
 
     @cache
-    def machine(protocol: str, restart: int) -> tuple:
+    def machine(algorithm: str, restart: int) -> tuple:
         seed = np.random.SeedSequence(0).spawn(restart + 1)[restart]
-        trained = train_restart(patterns, committee.PROTOCOLS[protocol], 9, seed)
+        trained = train_restart(patterns, committee.ALGORITHMS[algorithm], 9, seed)
         return trained.weights, geometry, patterns.train_labels
 
     return machine

@@ -1,6 +1,6 @@
 """What joint sites buy and cost on trained machines; see :mod:`tests.reference.joint_sites`.
 
-    python -m tests.reference.joint_sites_experiment RUN OUT.csv PROTOCOL/RESTART…
+    python -m tests.reference.joint_sites_experiment RUN OUT.csv ALGORITHM/RESTART…
 
 takes machines without training errors from the folder RUN that `python -m committee figure1` has
 written, for example `rsgd-fast/000`. One row for each machine and Δ: log Z by Monte Carlo, its
@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from message_passing import ExpectationPropagation, MonteCarlo, PatternGeometry
 from message_passing.problem import ReferenceProblem
-from message_passing.tools.files import write_csv
+from message_passing.tools.files import write_table
 from tests.reference import joint_sites
 from tests.reference.pair_correction import pair_correction
 
@@ -56,7 +57,7 @@ def main(run, out, names):
                     "machine": name,
                     "variance": variance,
                     "log_z_mc": exact,
-                    "standard_error": mc.free_entropy_error[i] * problem.size,
+                    "log_z_mc_standard_error": mc.free_entropy_error[i] * problem.size,
                     "log_z_ep": log_z,
                     "log_z_joint": joint.log_z,
                     "log_z_pairs": log_z + pairs,
@@ -72,7 +73,7 @@ def main(run, out, names):
                     "least_correlation": correlation.min(),
                 }
             )
-            write_csv(out, rows)
+            write_table(out, pd.DataFrame(rows))
             print(rows[-1], flush=True)
 
 

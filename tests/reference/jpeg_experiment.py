@@ -39,7 +39,7 @@ class Options:
 
     archive: Annotated[Path, tyro.conf.Positional]
     """An image-folder archive of CIFAR-10."""
-    output: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional]
     """Table to write."""
     passes: float = 10
     """Passes over the training data in each run."""
@@ -85,20 +85,20 @@ def main(options: Options) -> None:
             config = recipe("cifar10", "smallconvnet", "sgd", seed).stretched(options.passes)
             config = replace(config, snapshots=())
             with TemporaryDirectory() as folder:
-                result = train(config, folder, data=images, precision="bf16", progress=False)
-            assert result is not None
+                run = train(config, folder, data=images, precision="bf16", progress=False)
+                assert run is not None and run.result is not None
+                errors = {f"{s}_error": run.result[f"{s}_error"] for s in ("train", "test")}
             rows.append(
                 {
                     "quality": quality,
                     "seed": seed,
                     "rms_change": float(change.square().mean().sqrt() / spread),
                     "passes": options.passes,
-                    "train_error_percent": 100 * result.result["train_error"],
-                    "test_error_percent": 100 * result.result["test_error"],
+                    **errors,
                 }
             )
             print(rows[-1], flush=True)
-            write_csv(options.output, rows)
+            write_csv(options.out, rows)
 
 
 if __name__ == "__main__":

@@ -55,50 +55,50 @@ def mean_loss(w, X, y, beta, omega):
     return float(np.mean(np.log1p(np.exp(-2.0 * omega * y * out)) / (2.0 * omega)))
 
 
-def sgd(X, y, protocol, K, seed_sequence, dropout=0.0):
-    """Returns (weights, epochs, stopped)."""
+def sgd(X, y, algorithm, K, seed_sequence):
+    """Returns (weights, epochs, converged)."""
     rng, masks = streams(seed_sequence, 2)
     w = uniform_unit_rows(rng, K, X.shape[1])
-    scale = 1.0 if protocol.reduction == "sum" else 1.0 / protocol.batch_size
-    for epoch in range(protocol.max_epochs):
-        beta, omega = float(protocol.beta(epoch)), float(protocol.omega(epoch))
-        for batch in shuffled_minibatches(rng, len(y), protocol.batch_size):
+    scale = 1.0 if algorithm.reduction == "sum" else 1.0 / algorithm.batch_size
+    for epoch in range(algorithm.max_epochs):
+        beta, omega = float(algorithm.beta(epoch)), float(algorithm.omega(epoch))
+        for batch in shuffled_minibatches(rng, len(y), algorithm.batch_size):
             batch = np.sort(batch)
             inputs = X[batch]
-            if dropout:
-                kept = masks.random(inputs.shape) >= dropout
-                inputs = inputs * kept / (1.0 - dropout)
-            w = normalised(w - protocol.lr * scale * gradient(w, inputs, y[batch], beta, omega))
-        if protocol.stop_at == "zero-errors":
-            stopped = errors(w, X, y) == 0
+            if algorithm.dropout:
+                kept = masks.random(inputs.shape) >= algorithm.dropout
+                inputs = inputs * kept / (1.0 - algorithm.dropout)
+            w = normalised(w - algorithm.lr * scale * gradient(w, inputs, y[batch], beta, omega))
+        if algorithm.stop_at == "zero-errors":
+            converged = errors(w, X, y) == 0
         else:
-            stopped = mean_loss(w, X, y, beta, omega) < protocol.threshold
-        if stopped:
+            converged = mean_loss(w, X, y, beta, omega) < algorithm.threshold
+        if converged:
             return w, epoch + 1, True
-    return w, protocol.max_epochs, False
+    return w, algorithm.max_epochs, False
 
 
-def replicated_sgd(X, y, protocol, K, seed_sequence):
-    """Algorithm 2. Returns (replicas, epochs, stopped)."""
-    rngs = streams(seed_sequence, protocol.replicas)
+def replicated_sgd(X, y, algorithm, K, seed_sequence):
+    """Algorithm 2. Returns (replicas, epochs, converged)."""
+    rngs = streams(seed_sequence, algorithm.replicas)
     w = np.array([uniform_unit_rows(rng, K, X.shape[1]) for rng in rngs])
     t = 0
-    for epoch in range(protocol.max_epochs):
-        beta, omega = float(protocol.beta(epoch)), float(protocol.omega(epoch))
-        gamma = protocol.elastic_scale * float(protocol.gamma(epoch))
-        batches = [shuffled_minibatches(rng, len(y), protocol.batch_size) for rng in rngs]
+    for epoch in range(algorithm.max_epochs):
+        beta, omega = float(algorithm.beta(epoch)), float(algorithm.omega(epoch))
+        gamma = algorithm.elastic_scale * float(algorithm.gamma(epoch))
+        batches = [shuffled_minibatches(rng, len(y), algorithm.batch_size) for rng in rngs]
         for step in range(len(batches[0])):
             t += 1
             centre = w.mean(axis=0)
-            for a in range(protocol.replicas):
+            for a in range(algorithm.replicas):
                 batch = batches[a][step]
                 dw = gradient(w[a], X[batch], y[batch], beta, omega)
-                if t % protocol.coupling_period == 0:
-                    dw = dw + protocol.coupling_period * gamma * (w[a] - centre)
-                w[a] = normalised(w[a] - protocol.lr * dw)
-        if np.mean(((w - w.mean(axis=0)) ** 2).sum(axis=(1, 2))) < protocol.distance_threshold:
+                if t % algorithm.coupling_period == 0:
+                    dw = dw + algorithm.coupling_period * gamma * (w[a] - centre)
+                w[a] = normalised(w[a] - algorithm.lr * dw)
+        if np.mean(((w - w.mean(axis=0)) ** 2).sum(axis=(1, 2))) < algorithm.distance_threshold:
             return w, epoch + 1, True
-    return w, protocol.max_epochs, False
+    return w, algorithm.max_epochs, False
 
 
 def langevin_lanes(seed_sequence, count):
@@ -126,19 +126,19 @@ def langevin_noise(lanes, shape):
     )
 
 
-def entropy_sgd(X, y, protocol, K, seed_sequence, rotation, lanes):
+def entropy_sgd(X, y, algorithm, K, seed_sequence, rotation, lanes):
     """Algorithm 1; ``rotation`` (N, N) gives the axes along which the ``lanes`` generators'
-    numbers are laid. Returns (weights, epochs, stopped)."""
+    numbers are laid. Returns (weights, epochs, converged)."""
     (rng,) = streams(seed_sequence, 1)
     generators = langevin_lanes(seed_sequence, lanes)
     w = uniform_unit_rows(rng, K, X.shape[1])
-    L, alpha = protocol.inner_steps, protocol.averaging
-    outer_steps = -(-len(y) // protocol.batch_size)
-    for epoch in range(protocol.max_epochs):
-        beta, omega = float(protocol.beta(epoch)), float(protocol.omega(epoch))
-        gamma = protocol.elastic_scale * float(protocol.gamma(epoch))
+    L, alpha = algorithm.inner_steps, algorithm.averaging
+    outer_steps = -(-len(y) // algorithm.batch_size)
+    for epoch in range(algorithm.max_epochs):
+        beta, omega = float(algorithm.beta(epoch)), float(algorithm.omega(epoch))
+        gamma = algorithm.elastic_scale * float(algorithm.gamma(epoch))
         queue = [
-            b for _ in range(L) for b in shuffled_minibatches(rng, len(y), protocol.batch_size)
+            b for _ in range(L) for b in shuffled_minibatches(rng, len(y), algorithm.batch_size)
         ]
         for _ in range(outer_steps):
             inner, mu = w.copy(), w.copy()
@@ -146,11 +146,11 @@ def entropy_sgd(X, y, protocol, K, seed_sequence, rotation, lanes):
                 batch = queue.pop(0)
                 dw = gradient(inner, X[batch], y[batch], beta, omega) + gamma * (inner - w)
                 z = langevin_noise(generators, w.shape) @ rotation.T
-                kick = np.sqrt(protocol.inner_lr) * protocol.noise * z
-                inner = normalised(inner - protocol.inner_lr * dw + kick)
+                kick = np.sqrt(algorithm.inner_lr) * algorithm.noise * z
+                inner = normalised(inner - algorithm.inner_lr * dw + kick)
                 mu = alpha * mu + (1.0 - alpha) * inner
             distance = ((w - mu) ** 2).sum()
-            w = normalised(w - protocol.lr * (w - mu))
-        if distance < protocol.distance_threshold:
+            w = normalised(w - algorithm.lr * (w - mu))
+        if distance < algorithm.distance_threshold:
             return w, epoch + 1, True
-    return w, protocol.max_epochs, False
+    return w, algorithm.max_epochs, False

@@ -1,0 +1,137 @@
+"""``python -m deep baselines``: algorithms beside each other at equal gradient evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from deep.algorithms import BASELINES
+from deep.config import Hardware, TrainingConfig
+from deep.measurements import FlatnessOptions, Images, measure_flatness
+from deep.recipes import recipe
+from deep.run import Run, check_folder, run_folder
+from deep.table1 import check_seeds
+from message_passing.tools.files import save_figure, write_table
+from message_passing.tools.tables import means
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class BaselinesCommand:
+    """Train by SGD, Lookahead, SAM, ASAM, SWA, schedule-free SGD, eSGD and rSGD, and compare.
+
+    Same network, data, minibatch size and number of gradients (SAM takes two a step, rSGD one for
+    each replica). The settings are in deep.recipes; nothing is tuned. Runs are shared with the
+    command train and resume where they were. Writes baselines.csv (a row for each algorithm),
+    runs.csv (for each run) and a figure. The flatness is measured on images as they are, of both
+    splits. The seconds count whole runs, evaluations included; the memory counts weights,
+    gradients and optimizer state. Hardware and versions are in each run's config.json.
+    """
+
+    dataset: str = "cifar10"
+    """cifar10, cifar100, tinyimagenet, or the path of an image-folder archive."""
+    model: str = "smallconvnet"
+    """A model of Table 1."""
+    algorithms: tuple[str, ...] = ("sgd", *BASELINES, "esgd", "rsgd")
+    """What is compared; lookahead, sam, asam and schedulefree need the package pytorch_optimizer
+    (pip install "wide-flat-minima[baselines]")."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds, one run each."""
+    passes: float | None = None
+    """Passes that the gradients are worth; None: the passes of SGD's recipe."""
+    sigmas: tuple[float, ...] = (0.2, 0.4)
+    """Noise intensities of δE, relative to each weight."""
+    samples: int = 10
+    """Noise vectors."""
+    images: int | None = None
+    """Number of images of each split for δE; None: all of them."""
+    runs: Path = Path("runs")
+    """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
+    out: Path = Path("baselines")
+    """Folder for the tables and the figure."""
+    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
+
+
+def equal_budget(
+    dataset: str, model: str, algorithms: Sequence[str], passes: float | None = None
+) -> list[TrainingConfig]:
+    """Runs of the algorithms with as many gradient evaluations: ``passes``, else the passes of SGD.
+
+    All have the recipe's minibatches; learning rate drops and focusing stretch along. Raises
+    ``ValueError`` for unknown names, for rsgd-xy, which evaluates y times as many gradients, and
+    where a package that an algorithm needs is not installed.
+    """
+    from deep.methods import library
+
+    if "rsgd-xy" in algorithms:
+        raise ValueError(
+            "algorithms has 'rsgd-xy', whose replicas make all passes each; 'rsgd', which shares "
+            "them, was expected."
+        )
+    if not algorithms or len(set(algorithms)) < len(algorithms):
+        raise ValueError(f"algorithms is {algorithms}; different names were expected.")
+    for name in {"lookahead", "sam", "asam", "schedulefree"} & set(algorithms):
+        library(name)
+    budget = recipe(dataset, model, "sgd").passes if passes is None else passes
+    return [recipe(dataset, model, algorithm).stretched(budget) for algorithm in algorithms]
+
+
+def compare(chosen: BaselinesCommand) -> None:
+    """Train what is missing, measure, write and print the table."""
+    import pandas as pd
+
+    from deep.device import Device
+    from deep.figures import plot_baselines
+    from deep.tables import in_markdown
+    from deep.training import train
+
+    check_seeds(chosen.seeds)
+    options = FlatnessOptions(chosen.sigmas, chosen.samples, augment=False, images=chosen.images)
+    configs = equal_budget(chosen.dataset, chosen.model, chosen.algorithms, chosen.passes)
+    # Seed by seed, so that an interrupted comparison is one of all algorithms.
+    seeded = [replace(config, seed=seed) for seed in chosen.seeds for config in configs]
+    for config in seeded:  # before the first trains
+        check_folder(run_folder(chosen.runs, config), config.settings())
+    for config in seeded:
+        train(config, run_folder(chosen.runs, config), **vars(chosen.hardware))
+    images = Images(Device(chosen.hardware.device), data_dir=chosen.hardware.data_dir)
+    rows = pd.DataFrame(
+        [measured_row(Run(run_folder(chosen.runs, config)), options, images) for config in seeded]
+    )
+    numbers = [str(n) for n in rows if n not in ("algorithm", "seed", "device")]
+    table = means(rows, "algorithm", numbers)
+    write_table(chosen.out / "runs.csv", rows)
+    write_table(chosen.out / "baselines.csv", table)
+    flatness = f"train_local_energy_{chosen.sigmas[-1]:g}"
+    save_figure(plot_baselines(table, flatness).figure, chosen.out / "baselines")
+    print(f"{configs[0].dataset_name}, {chosen.model}\n{in_markdown(table)}")
+    print(f"Written: {chosen.out / 'baselines.csv'}, runs.csv and the figure beside it")
+
+
+def measured_row(run: Run, options: FlatnessOptions, images: Images) -> dict[str, object]:
+    """Errors, δE on both splits and cost of a finished run; δE is measured once."""
+    result = run.result or {}
+    steps = result["steps"] * run.config.algorithm.gradients_per_step
+    profiles = {s: measure_flatness(run, "final", options, images, s) for s in SPLITS}
+    return {
+        "algorithm": run.config.algorithm.name,
+        "seed": run.config.seed,
+        "passes": result["passes"],
+        **{f"{split}_error": result[f"{split}_error"] for split in SPLITS},
+        **{
+            f"{split}_local_energy_{sigma:g}": value
+            for split, profile in profiles.items()
+            for sigma, value in zip(profile.sigma, profile.local_energy, strict=True)
+        },
+        # Of the replicas of rsgd: the error of their centre means little before they meet.
+        "distance": run.log["distance"].iloc[-1],
+        "seconds_per_gradient": result["seconds"] / steps,
+        "hours": result["seconds"] / 3600,
+        "memory_MiB": result["memory_MiB"],
+        "device": result["device"],
+    }

@@ -1,0 +1,329 @@
+"""Commands on runs: train, runs, flatness, correlations.
+
+The options of a command are a dataclass; torch and pandas are imported when a command runs, so that
+``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import tyro
+
+from deep.algorithms import KINDS
+from deep.config import CompileMode, Hardware, TrainingConfig
+from deep.measurements import FlatnessOptions, HessianOptions
+from deep.recipes import TABLE, recipe
+from deep.run import Run, cell_folder, check_folder, open_runs, run_folder, runs
+from deep.table1 import check_seeds
+from message_passing.tools.files import save_figure, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_KINDS = [*reversed(KINDS.values()), TrainingConfig]
+_SPECIAL: dict[str, tuple[Any, Any]] = {
+    "dataset": (str, "cifar10"),
+    "model": (str, "smallconvnet"),
+    "algorithm": (Literal[tuple(KINDS)], "sgd"),
+    "model_options": (dict[str, str], field(default_factory=dict)),
+    "seed": (Annotated[int, tyro.conf.Suppress], 0),
+}
+# All settings of a run and of the algorithms, with their docstrings; None: the recipe's value.
+Settings = make_dataclass(
+    "Settings",
+    [
+        (name, *_SPECIAL.get(name, (hint | None, None)))
+        for name, hint in {
+            f.name: get_type_hints(kind)[f.name] for kind in _KINDS for f in fields(kind)
+        }.items()
+    ],
+    bases=tuple(_KINDS),
+    namespace={"__post_init__": lambda self: None},
+    frozen=True,
+)
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train a network, with the published settings unless others are given.
+
+    A setting that is not given, None, has the published value for the data set, the model and the
+    algorithm. A setting of another algorithm is refused. Several --seeds are trained one after the
+    other. An interrupted run resumes when you give the same command again, bit for bit on CPUs. On
+    a CPU, start one run per core with OMP_NUM_THREADS=1.
+
+    torchrun spreads the replicas of rsgd and rsgd-xy over processes, one GPU each:
+    torchrun --nproc-per-node 3 -m deep train --model resnet18 --algorithm rsgd-xy.
+    On several hosts, give each the same line and a folder that all share:
+    torchrun --nnodes 3 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint HOST:29400
+    --rdzv-id rsgd -m deep train --model resnet18 --algorithm rsgd-xy --runs /shared/runs.
+    If a process is lost, the others stop, and the same line resumes from the last checkpoint.
+    """
+
+    settings: Annotated[Settings, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    seeds: tuple[int, ...] = (0,)
+    """Seeds, one run each."""
+    runs: Path = Path("runs")
+    """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
+    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
+    compile: CompileMode = "off"
+    """Mode of torch.compile: off, default, or reduce-overhead (with CUDA graphs on a GPU)."""
+    checkpoint_every: int = 1
+    """Rows of the log from one checkpoint to the next."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too (the package must be installed)."""
+
+
+def chosen_config(settings: Any) -> TrainingConfig:
+    """The recipe, with the settings that were given in place of its own."""
+    given = {k: v for k, v in vars(settings).items() if v is not None and k not in _SPECIAL}
+    config = recipe(settings.dataset, settings.model, settings.algorithm)
+    if "passes" in given:
+        config = config.stretched(given["passes"])
+    options = settings.model_options.items()
+    given["model_options"] = {k: int(v) if v.isdigit() else v for k, v in options}
+    return config.changed(**given)
+
+
+def train_networks(chosen: TrainCommand) -> None:
+    """Train one network for each seed and sum up."""
+    from deep.optimizers.replicas import ReplicaLostError
+    from deep.training import train
+    from message_passing.tools.commands import CommandError
+
+    check_seeds(chosen.seeds)
+    config = chosen_config(chosen.settings)
+    seeded = [config.changed(seed=seed) for seed in chosen.seeds]
+    for one in seeded:  # before the first trains
+        check_folder(run_folder(chosen.runs, one), one.settings())
+    try:
+        done = [
+            train(
+                one, run_folder(chosen.runs, one), **vars(chosen.hardware),
+                compile_mode=chosen.compile, checkpoint_every=chosen.checkpoint_every,
+                tensorboard=chosen.tensorboard,
+            )
+            for one in seeded
+        ]  # fmt: skip
+    except ReplicaLostError as error:
+        raise CommandError(str(error)) from error
+    _sum_up(cell_folder(chosen.runs, config), [run for run in done if run is not None])
+
+
+def _sum_up(folder: Path, done: list[Run]) -> None:
+    """Table of the seeds, their mean and standard error, and the published number."""
+    from deep.device import first_process
+    from deep.figures import plot_training
+    from message_passing.tools.tables import with_error
+
+    if not first_process():
+        return
+    config, table = done[0].config, runs(run.folder for run in done)
+    columns = ["seed", "train_error", "test_error"]
+    seconds = [(run.result or {})["seconds"] for run in done]
+    write_table(folder / "summary.csv", table[columns].assign(seconds=seconds))
+    logs = {f"seed {run.config.seed}": run.log for run in done}
+    save_figure(plot_training(logs).figure, folder / "training")
+    errors = table["test_error"].to_numpy()
+    sem = float(errors.std(ddof=1) / len(errors) ** 0.5) if len(errors) > 1 else 0.0
+    error = with_error(float(errors.mean()), sem, 2, 100)
+    print(
+        f"{config.dataset_name}, {config.model}, {config.algorithm.name}, {config.passes:g} "
+        f"passes: test error {error} %, n = {len(done)}"
+    )
+    if line := published_line(config):
+        print(line)
+
+
+def published_line(config: TrainingConfig) -> str | None:
+    """What Table 1 has for this data set, also of its image-folder archives (cifar10-jpeg)."""
+    from message_passing.tools.tables import with_error
+
+    original = config.dataset_name.split("-")[0]
+    row = TABLE.get((original, config.model))
+    if row is None or config.algorithm.name not in row.published:
+        return None
+    value, error = row.published[config.algorithm.name]
+    return f"published for {original} (the original images): {with_error(value, error or 0, 1)} %"
+
+
+# -- runs, flatness, correlations -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunsCommand:
+    """Compare finished runs: the settings in which they differ, errors, flatness.
+
+    Prints a table with a row for each choice of settings, means ± standard errors over the seeds.
+    Flatness, the norm of the weights and the Hessian are there for runs that were measured before,
+    by python -m deep flatness --hessian.
+    """
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of runs, or of the seeds of a run."""
+    sigmas: tuple[float, ...] = (0.3, 0.5)
+    """Noise intensities of the local energy."""
+    settings: tuple[str, ...] = ()
+    """Settings to print (none: all in which the runs differ)."""
+    out: Path = Path("runs.csv")
+    """File for the table, a row for each run."""
+
+
+def show_runs(chosen: RunsCommand) -> None:
+    """Write the runs and print their means."""
+    from deep.run import SETTINGS, differing
+    from deep.tables import in_markdown, over_seeds
+
+    table = runs(chosen.folders, chosen.sigmas)
+    text = in_markdown(over_seeds(table, chosen.settings))
+    same = [name for name in SETTINGS if name not in differing(table)]
+    unfinished = table[table["state"] != "complete"]
+    for folder, state in zip(unfinished["run"], unfinished["state"], strict=True):
+        print(f"Not counted: {folder} is {state}.", file=sys.stderr)
+    write_table(chosen.out, table.drop(columns=same))
+    print(f"{text}\nWritten: {chosen.out}")
+
+
+@dataclass(frozen=True)
+class FlatnessCommand:
+    """Local energy of the networks of finished or running runs: along training and at the end.
+
+    Writes flatness.csv (also norms of the weights) and the figures flatness.pdf/.png (final
+    networks of all runs) and, for each run, along-training-RUN. With --hessian the table has the
+    curvature of the loss at the final networks beside it. A network is measured once.
+    """
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of runs, or of the seeds of a run."""
+    options: Annotated[FlatnessOptions, tyro.conf.arg(name="")] = field(
+        default_factory=FlatnessOptions
+    )
+    hessian: bool = False
+    """Measure the Hessian of the final networks too: largest eigenvalues and trace."""
+    hessian_options: HessianOptions = field(default_factory=HessianOptions)
+    out: Path = Path("flatness")
+    """Folder for the table and the figures."""
+    device: str = "auto"
+    """auto, cpu, cuda."""
+    data_dir: Path | None = None
+    """Where the official archives are, and image-folder archives that were moved."""
+
+
+def show_flatness(chosen: FlatnessCommand) -> None:
+    """Measure what is missing; write the table and the figures."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    from deep.device import Device
+    from deep.figures import plot_local_energy
+    from deep.measurements import Images, measure_flatness, measure_hessian
+
+    images = Images(Device(chosen.device), data_dir=chosen.data_dir)
+    parts, final = [], {}
+    for run in open_runs(chosen.folders):
+        name = f"{run.folder.parent.name}/{run.folder.name}".strip("/")
+        along = {}
+        if not run.networks:
+            print(f"Skipped: {run.folder} has no network yet.", file=sys.stderr)
+            continue
+        for network in tqdm(run.networks, desc=str(run.folder), unit="network"):
+            profile = measure_flatness(run, network, chosen.options, images)
+            stored = run.measured(network) or {}
+            errors = [100 * float(profile.reference_error), 100 * stored["test_error"]]
+            errors_text = f"({errors[0]:.1f}, {errors[1]:.1f}) %"
+            along[f"{stored['passes']:g} passes {errors_text}"] = profile
+            if network == "final":
+                final[f"{name} {errors_text}"] = profile
+            hessian = None
+            if chosen.hessian and network == "final":
+                hessian = measure_hessian(run, network, chosen.hessian_options, images)
+            parts.append(_flatness_rows(run, name, stored, profile, hessian))
+        figure = plot_local_energy(along).figure
+        save_figure(figure, chosen.out / f"along-training-{name.replace('/', '-')}")
+    if not parts:
+        raise ValueError("no run has a network yet; at least one network was expected.")
+    write_table(chosen.out / "flatness.csv", pd.concat(parts, ignore_index=True))
+    if final:
+        save_figure(plot_local_energy(final).figure, chosen.out / "flatness")
+    print(f"Errors in the legends: train (of {profile.images}), test.")
+    print(f"Written: {chosen.out / 'flatness.csv'} and figures beside it")
+
+
+def _flatness_rows(
+    run: Run, name: str, stored: Mapping[str, Any], profile: Any, hessian: Mapping[str, Any] | None
+) -> pd.DataFrame:
+    """A row for each σ: of which network, on which images, and its curvature if that is known."""
+    rows = profile.to_frame().assign(
+        run=name, algorithm=run.config.algorithm.name, passes=stored["passes"],
+        images=profile.images, test_error=stored["test_error"],
+        weight_norm=stored["weight_norm"], samples=profile.samples, scope=profile.scope,
+        bn=profile.bn,
+    )  # fmt: skip
+    if hessian is not None:
+        spectrum, trace = hessian["spectrum"], hessian["trace"]
+        for i, value in enumerate(spectrum["eigenvalues"], 1):
+            rows[f"hessian_eigenvalue_{i}"] = value
+        rows["hessian_converged"] = spectrum["converged"]
+        rows["hessian_trace"] = trace["trace"]
+        rows["hessian_trace_standard_error"] = trace["standard_error"]
+    return rows
+
+
+@dataclass(frozen=True)
+class CorrelationsCommand:
+    """Do flatness and error go together? Pearson, Spearman, Kendall, granulated Kendall.
+
+    Of runs, the final networks are compared; their flatness has to be measured before, by
+    python -m deep flatness (with --hessian the Hessian counts too), and the hyper-parameters are
+    the settings but the seed in which the runs differ (name those that were varied where others
+    follow them, as γ follows the algorithm). Of a table the columns have to be named.
+    """
+
+    sources: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of finished runs, or one CSV file with a row for each network."""
+    sigmas: tuple[float, ...] = (0.3, 0.5)
+    """Noise intensities at which the local energy of runs is compared."""
+    measures: tuple[str, ...] = ()
+    """Columns of flatness and norm (of runs: all of them)."""
+    errors: tuple[str, ...] = ("test_error", "gap")
+    """Columns of errors."""
+    hyper_parameters: tuple[str, ...] = ()
+    """Columns of hyper-parameters, for the granulated coefficients (of runs: all that differ)."""
+    out: Path = Path("correlations.csv")
+    """File for the report."""
+
+
+def show_correlations(chosen: CorrelationsCommand) -> None:
+    """Write and print the report."""
+    from deep.correlations import correlation_report
+    from deep.run import SETTINGS, differing
+    from message_passing.tools.files import read_table
+    from message_passing.tools.tables import ERROR, to_markdown
+
+    measures, hyper_parameters = list(chosen.measures), list(chosen.hyper_parameters)
+    if chosen.sources and chosen.sources[0].suffix == ".csv":
+        if len(chosen.sources) > 1:
+            raise ValueError(f"{len(chosen.sources)} tables were given; one was expected.")
+        table = read_table(chosen.sources[0], "Give another table.")
+    else:
+        table = runs(chosen.sources, chosen.sigmas)
+        lacking = table[table["weight_norm"].isna() | (table["state"] != "complete")]["run"]
+        if len(lacking):
+            raise ValueError(
+                f"{lacking.iloc[0]} is not finished, or its flatness has not been measured; "
+                f"`python -m deep flatness {lacking.iloc[0]}` does it."
+            )
+        kinds = ("local_energy", "weight_norm", "hessian")
+        known = [str(name) for name in table.dropna(axis="columns") if name not in SETTINGS]
+        known = [name for name in known if name.startswith(kinds) and not name.endswith(ERROR)]
+        measures = measures or known
+        names = [name for name in differing(table) if name != "seed"]
+        hyper_parameters = hyper_parameters or names
+    report = correlation_report(table, measures, chosen.errors, hyper_parameters)
+    write_table(chosen.out, report)
+    print(f"{to_markdown(report)}\nlow, high: 95 % confidence limits\nWritten: {chosen.out}")

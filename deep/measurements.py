@@ -1,0 +1,230 @@
+"""Flatness and curvature at the networks of stored runs, each measured once.
+
+What was measured is kept in the run's folder, ``flatness/<network>.json`` and
+``hessian/<network>.json``, with its options and the hash of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deep.algorithms import check_numbers
+from deep.config import DATASETS, TrainingConfig, archive_hash
+from message_passing.tools.run_folder import measured_once
+
+if TYPE_CHECKING:
+    from deep.device import Device
+    from deep.flatness import NetworkLocalEnergyProfile
+    from deep.images.augmentation import Preprocessing
+    from deep.images.datasets import ImageData
+    from deep.run import Run
+
+Scope = Literal["all", "weights"]
+BatchNormMode = Literal["keep", "recalibrate"]
+
+
+@dataclass(frozen=True)
+class FlatnessOptions:
+    """How the local energy of a stored network is measured."""
+
+    sigmas: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+    """Noise intensities, relative to each weight."""
+    samples: int = 10
+    """Noise vectors."""
+    scope: Scope = "all"
+    """Perturb all parameters, or weights without biases and BatchNorm's."""
+    bn: BatchNormMode = "keep"
+    """Keep BatchNorm's running statistics, or measure them again for each perturbed network."""
+    augment: bool = True
+    """Crop and flip the images as in training ([P21] App. B.2). The errors in the table and in
+    the legends are then those on such images."""
+    images: int | None = None
+    """Number of images; None: all of them."""
+    seed: int = 0
+    """Of the noise, the augmentation and the choice of images."""
+
+    def __post_init__(self) -> None:
+        checked_sigmas(self.sigmas, self.samples)
+        if self.images is not None:
+            check_numbers(self, positive=("images",))
+
+
+@dataclass(frozen=True)
+class HessianOptions:
+    """How the Hessian of a stored network is measured; training images, not augmented."""
+
+    eigenvalues: int = 3
+    """Number of largest eigenvalues."""
+    tolerance: float = 1e-2
+    """Relative accuracy of the eigenvalues."""
+    iterations: int = 100
+    """Restarts of ARPACK at most."""
+    trace_samples: int = 30
+    """Random vectors for the trace."""
+    images: int | None = 1000
+    """Training images that the loss is the mean over; None: all of them."""
+    batch_size: int = 250
+    """Images per pass; their activations are kept for a second derivative."""
+    seed: int = 0
+    """Of the vectors and the choice of images."""
+
+
+def checked_sigmas(sigmas: ArrayLike, samples: int) -> NDArray[np.float64]:
+    """The noise intensities as an array. Raises ``ValueError`` as ``local_energy`` does."""
+    grid = np.atleast_1d(np.asarray(sigmas, dtype=np.float64))
+    if grid.ndim != 1 or not np.all(np.isfinite(grid)) or not len(grid) or grid[0] < 0:
+        raise ValueError(f"sigmas is {sigmas!r}; a list of numbers ≥ 0 was expected.")
+    if np.any(np.diff(grid) <= 0):
+        raise ValueError(f"sigmas is {sigmas!r}; strictly increasing numbers were expected.")
+    if not samples >= 2:
+        raise ValueError(f"samples is {samples}; at least 2 was expected.")
+    return grid
+
+
+class Images:
+    """The images of the runs' data sets on the device, each loaded when it is first needed."""
+
+    def __init__(
+        self,
+        device: Device,
+        data: ImageData | None = None,
+        data_dir: str | Path | None = None,
+    ) -> None:
+        self.device, self.data, self.data_dir = device, data, data_dir
+        self._loaded: dict[str, ImageData] = {}
+
+    def __call__(self, run: Run) -> ImageData:
+        """``data`` if that was given, else the run's data set.
+
+        An archive is looked for by its name in ``data_dir``, then where it was. Raises
+        ``ValueError`` for one that holds other images.
+        """
+        from deep.images.datasets import load_images
+
+        dataset = run.config.dataset
+        if dataset not in DATASETS and self.data is None:
+            moved = Path(self.data_dir or ".") / Path(dataset).name
+            dataset = str(moved) if moved.exists() else dataset
+            if archive_hash(Path(dataset)) != run.settings["archive"]:
+                raise ValueError(
+                    f"{dataset} is not the archive that {run.folder} was trained on; the same "
+                    "images were expected."
+                )
+        if dataset not in self._loaded:
+            data = self.data or load_images(dataset, self.data_dir)
+            self._loaded[dataset] = data.to(self.device.torch)
+        return self._loaded[dataset]
+
+
+def measure_flatness(
+    run: Run, name: str, options: FlatnessOptions, images: Images, split: str = ""
+) -> NetworkLocalEnergyProfile:
+    """The local energy of a network of a run, read where these options were measured.
+
+    By default on the training images, kept in ``flatness/<name>.json``; with a ``split``
+    ("train", "test") in ``flatness/<name>-<split>.json``.
+    """
+    from deep.flatness import local_energy
+    from deep.images.minibatches import ImageBatches
+
+    def measure() -> dict[str, Any]:
+        network = run.network(name)
+        data = images(run)
+        loader = ImageBatches(
+            data, prepared(run.config, data), split or "train", options.augment,
+            images=options.images, seed=options.seed,
+        )  # fmt: skip
+        profile = local_energy(
+            network.model.to(images.device.torch), loader, options.sigmas, options.samples,
+            options.scope, options.bn, options.seed,
+        )  # fmt: skip
+        return {
+            "passes": network.row["passes"],
+            "test_error": network.row["test_error"],
+            "weight_norm": network.weight_norm,
+            "profile": {
+                "sigma": profile.sigma.tolist(),
+                "local_energy": profile.local_energy.tolist(),
+                "standard_error": profile.standard_error.tolist(),
+                "reference_error": float(profile.reference_error),
+            },
+        }
+
+    file = run.folder / "flatness" / f"{name}{split and '-'}{split}.json"
+    return profile_of(_measured(run, name, file, asdict(options), measure), file)
+
+
+def measure_hessian(run: Run, name: str, options: HessianOptions, images: Images) -> dict[str, Any]:
+    """Eigenvalues and trace at a network of a run: the mappings ``spectrum`` and ``trace``."""
+    from deep.hessian import hessian_spectrum, hessian_trace
+    from deep.images.minibatches import ImageBatches
+
+    def measure() -> dict[str, Any]:
+        data = images(run)
+        loader = ImageBatches(
+            data, prepared(run.config, data), size=options.batch_size,
+            images=options.images, seed=options.seed,
+        )  # fmt: skip
+        model = run.network(name).model.to(images.device.torch)
+        spectrum = hessian_spectrum(
+            model, loader, options.eigenvalues, tolerance=options.tolerance,
+            iterations=options.iterations, seed=options.seed,
+        )  # fmt: skip
+        trace = hessian_trace(model, loader, options.trace_samples, seed=options.seed)
+        return {
+            "spectrum": {
+                **asdict(spectrum),
+                "eigenvalues": spectrum.eigenvalues.tolist(),
+                "residuals": spectrum.residuals.tolist(),
+            },
+            "trace": asdict(trace),
+        }
+
+    file = run.folder / "hessian" / f"{name}.json"
+    return _measured(run, name, file, asdict(options), measure)
+
+
+def profile_of(stored: Mapping[str, Any], file: Path) -> NetworkLocalEnergyProfile:
+    """The profile that ``measure_flatness`` has stored in ``file``.
+
+    Raises ``ValueError`` where something is missing.
+    """
+    from deep.flatness import NetworkLocalEnergyProfile
+
+    try:
+        arrays = {name: np.array(value) for name, value in stored["profile"].items()}
+        options = stored["options"]
+        return NetworkLocalEnergyProfile(
+            **arrays, samples=options["samples"], scope=options["scope"], bn=options["bn"],
+            images=images_in_words(options),
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file} holds no measured flatness ({error}). Delete it.") from error
+
+
+def images_in_words(options: Mapping[str, Any]) -> str:
+    """Which images the errors are of."""
+    kind = "cropped and flipped images" if options["augment"] else "images as they are"
+    return kind if options["images"] is None else f"{options['images']} {kind}"
+
+
+def prepared(config: TrainingConfig, data: ImageData) -> Preprocessing:
+    """The preprocessing of a run, with statistics of its data."""
+    return data.preprocessing(
+        config.padding, config.flip, config.image_size, config.policy, config.cutout
+    )
+
+
+def _measured(
+    run: Run, name: str, file: Path, options: Mapping[str, Any], measure: Any
+) -> dict[str, Any]:
+    path = run.path(name)
+    if not path.exists():
+        run.network(name)  # says what is missing
+    return measured_once(file, options, path, measure)

@@ -1,0 +1,276 @@
+"""The algorithms as the training loop sees them: one object for each.
+
+A method takes the steps of all networks of this process, and says which network counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from committee.schedules import Cosine, Exponential
+from deep import algorithms as kinds
+from deep.algorithms import Focused, Rsgd
+from deep.config import TrainingConfig
+from deep.images.minibatches import LANGEVIN, stream_seed
+from deep.optimizers import baselines
+from deep.optimizers.base import Base
+from deep.optimizers.entropy_sgd import EntropySGD
+from deep.optimizers.gamma import AutomaticFocusing, Gamma
+from deep.optimizers.replicated_sgd import ReplicatedSGD
+
+Gradient = Callable[[], tuple[Tensor, Tensor]]
+
+
+class Method:
+    """An optimizer in the training loop; this one is the base optimizer alone.
+
+    Attributes
+    ----------
+    logs_recalibrated : bool
+        Whether the network that counts has made no forward pass in training, so that its
+        BatchNorm statistics belong to other weights. The log then has the test error with
+        statistics measured again, too.
+    """
+
+    logs_recalibrated = False
+
+    def __init__(self, models: Sequence[nn.Module], optimizer: Any) -> None:
+        self.models, self.optimizer = models, optimizer
+
+    @property
+    def averages(self) -> bool:
+        """Whether an average counts, which needs BatchNorm statistics of its own."""
+        return False
+
+    def prepare(self, steps: int, loss: Callable[[nn.Module], float], first: bool) -> None:
+        """Before the first step: measure γ0 by ``loss``, warn where a coupling is unstable."""
+
+    def set_rate(self, rate: float, fraction: float) -> None:
+        """The learning rate, and all else that changes, after a fraction of the run."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def step(self, loss: Tensor, gradient: Gradient) -> None:
+        """A step from the gradients in ``.grad``.
+
+        ``loss`` is the loss of the last network. ``gradient`` adds the gradients of the same
+        minibatch once more.
+        """
+        self.optimizer.step()
+
+    def network(self) -> AbstractContextManager[nn.Module]:
+        """The network that counts, within a context that restores the one in training."""
+        return nullcontext(self.models[0])
+
+    def columns(self) -> dict[str, float]:
+        """Of the log: γ, and the mean of ½‖w^a − w̄‖² over the replicas."""
+        return {"gamma": 0.0, "distance": 0.0}
+
+    def result(self) -> dict[str, Any]:
+        """Of the result."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that an exact resume needs besides the weights of the models."""
+        return self.optimizer.state_dict()
+
+    def joined(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The states of all processes as one."""
+        return states[0]
+
+    def load_state_dict(self, state: dict[str, Any], indices: Sequence[int]) -> None:
+        """Continue from a state; ``indices`` number the networks of this process."""
+        self.optimizer.load_state_dict(state)
+
+
+class Replicas(Method):
+    """Replicated-SGD: the centre counts.
+
+    Before the first step γ0 is measured, and the stability of the coupling checked over the whole
+    run.
+    """
+
+    logs_recalibrated = True
+    optimizer: ReplicatedSGD
+
+    def __init__(
+        self, models: Sequence[nn.Module], optimizer: ReplicatedSGD, config: TrainingConfig
+    ) -> None:
+        super().__init__(models, optimizer)
+        self.config = config
+
+    def _period(self, fraction: float) -> int:
+        own = self.config.algorithm
+        assert isinstance(own, Rsgd)
+        return own.coupling_period_at(fraction * self.config.passes, self.config.passes)
+
+    def prepare(self, steps: int, loss: Callable[[nn.Module], float], first: bool) -> None:
+        if self.optimizer.awaits_measurement:
+            self.optimizer.measure_gamma0(loss)
+        if first:
+            self.optimizer.check_stability(
+                steps,
+                lambda step: self.config.learning_rate(step / steps),
+                lambda step: self._period(step / steps),
+            )
+
+    def set_rate(self, rate: float, fraction: float) -> None:
+        super().set_rate(rate, fraction)
+        self.optimizer.coupling_period = self._period(fraction)
+
+    def network(self) -> AbstractContextManager[nn.Module]:
+        return self.optimizer.centre()
+
+    def columns(self) -> dict[str, float]:
+        distance = self.optimizer.squared_distance() / self.optimizer.replicas
+        return {"gamma": self.optimizer.gamma, "distance": distance}
+
+    def result(self) -> dict[str, Any]:
+        return {"measured_gamma0": self.optimizer.gamma0}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"replicas": self.optimizer.replica_states()}
+
+    def joined(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {"replicas": [replica for state in states for replica in state["replicas"]]}
+
+    def load_state_dict(self, state: dict[str, Any], indices: Sequence[int]) -> None:
+        self.optimizer.load_replica_states([state["replicas"][index] for index in indices])
+
+
+class Entropic(Method):
+    """Entropy-SGD: w counts, not the w' of a running inner loop; the first one measures γ0."""
+
+    logs_recalibrated = True
+    optimizer: EntropySGD
+
+    def prepare(self, steps: int, loss: Callable[[nn.Module], float], first: bool) -> None:
+        self.optimizer.check_stability(steps // self.optimizer.inner_steps)
+
+    def step(self, loss: Tensor, gradient: Gradient) -> None:
+        self.optimizer.step(loss=loss)
+
+    def network(self) -> AbstractContextManager[nn.Module]:
+        return self._anchor()
+
+    @contextmanager
+    def _anchor(self) -> Iterator[nn.Module]:
+        with self.optimizer.anchor():
+            yield self.models[0]
+
+    def columns(self) -> dict[str, float]:
+        return {"gamma": self.optimizer.gamma, "distance": 0.0}
+
+    def result(self) -> dict[str, Any]:
+        return {"measured_gamma0": self.optimizer.gamma0}
+
+
+class Compared(Method):
+    """A baseline from a library."""
+
+    optimizer: baselines.Baseline
+
+    @property
+    def averages(self) -> bool:
+        return self.optimizer.averages
+
+    def step(self, loss: Tensor, gradient: Gradient) -> None:
+        self.optimizer.step(gradient)
+
+    def network(self) -> AbstractContextManager[nn.Module]:
+        return self.optimizer.network()
+
+
+def build_method(
+    config: TrainingConfig,
+    models: Sequence[nn.Module],
+    steps: int,
+    per_pass: int,
+    group: Any | None = None,
+) -> Method:
+    """The method of a run of ``steps`` steps; ``group`` holds the processes.
+
+    Raises ``ValueError`` where the package that a baseline comes from is not installed.
+    """
+    base, parameters = base_of(config), list(models[0].parameters())
+    model, lr = models[0], config.lr
+    match config.algorithm:
+        case kinds.Rsgd() as own:
+            replicated = ReplicatedSGD(
+                models, base, lr=lr, gamma=gamma_of(own, steps), coupling=own.coupling,
+                coupling_period=own.coupling_period, process_group=group,
+            )  # fmt: skip
+            return Replicas(models, replicated, config)
+        case kinds.Esgd() as own:
+            entropic = EntropySGD(
+                parameters, base, lr=lr, inner_lr=own.inner_lr, inner_steps=own.inner_steps,
+                noise=own.noise, averaging=own.averaging, seed=stream_seed(config.seed, LANGEVIN),
+                gamma=gamma_of(own, steps / own.inner_steps), outer_base=base, reset_inner=True,
+            )  # fmt: skip
+            return Entropic(models, entropic)
+        case kinds.Lookahead() as own:
+            slow = library(own.name).Lookahead(
+                base(parameters, lr=lr), k=own.lookahead_steps, alpha=own.lookahead_rate
+            )
+            return Compared(models, baselines.Lookahead(model, slow))
+        case kinds.Sam() as own:
+            sharp = library(own.name).SAM(
+                parameters, base, rho=own.sam_radius, adaptive=own.name == "asam", lr=lr
+            )
+            return Compared(models, baselines.SharpnessAware(model, sharp))
+        case kinds.ScheduleFree() as own:
+            free = library(own.name).ScheduleFreeSGD(
+                parameters, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay,
+                warmup_steps=round(own.schedulefree_warmup * steps),
+            )  # fmt: skip
+            return Compared(models, baselines.ScheduleFree(model, free))
+        case kinds.Swa() as own:
+            start = max(1, round(own.swa_from * steps))
+            averaging = baselines.WeightAveraging(model, base(parameters, lr=lr), start, per_pass)
+            return Compared(models, averaging)
+    return Method(models, base(parameters, lr=lr))
+
+
+def base_of(config: TrainingConfig) -> Base:
+    """The base optimizer, to be called with parameters and ``lr``.
+
+    RMSprop has the memory 0.9 and the ε that EfficientNet was published with; torch adds ε
+    outside of the root and TensorFlow inside.
+    """
+    if config.optimizer == "rmsprop":
+        return partial(
+            torch.optim.RMSprop, alpha=0.9, eps=1e-3, momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )  # fmt: skip
+    return partial(
+        torch.optim.SGD, momentum=config.momentum, nesterov=config.nesterov,
+        weight_decay=config.weight_decay, fused=True,
+    )  # fmt: skip
+
+
+def gamma_of(own: Focused, total: float) -> Gamma:
+    """γ as a function of the steps, or outer steps, taken: ``total`` of them in the run."""
+    if own.gamma == "measured":
+        return AutomaticFocusing(own.gamma_growth, total)
+    if own.focusing == "cosine":
+        return Cosine(own.gamma, total)
+    return Exponential.growing_by(own.gamma_growth, own.gamma, total)
+
+
+def library(algorithm: str) -> ModuleType:
+    """The package that a baseline comes from. Raises ``ValueError`` if it is not installed."""
+    try:
+        import pytorch_optimizer
+    except ImportError as error:
+        raise ValueError(
+            f"algorithm is {algorithm!r}, which needs the package pytorch_optimizer: "
+            "pip install pytorch_optimizer"
+        ) from error
+    return pytorch_optimizer

@@ -1,0 +1,292 @@
+"""What the entropic optimizers share: checks of arguments, base optimizers, state, modes.
+
+A *base* is anything that is called as ``base(param_groups, lr=…)`` and returns an optimizer:
+``torch.optim.AdamW``, or ``functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True)``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deep.optimizers.gamma import AutomaticFocusing, Gamma, gamma_rule
+
+Base = Callable[..., torch.optim.Optimizer]
+Groups = list[dict[str, Any]]
+
+
+class Progress:
+    """A number of an optimizer that lives in its groups, so that every state dict carries it.
+
+    ``torch.distributed.checkpoint`` keeps nothing of a state dict but state and groups. The
+    first group is the one that is asked.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, optimizer: torch.optim.Optimizer | None, owner: type) -> Any:
+        return self if optimizer is None else optimizer.param_groups[0][self.name]
+
+    def __set__(self, optimizer: torch.optim.Optimizer, value: Any) -> None:
+        for group in optimizer.param_groups:
+            group[self.name] = value
+
+
+class EntropicOptimizer(torch.optim.Optimizer):
+    """The part of EntropySGD and ReplicatedSGD that is not in the paper.
+
+    ``state`` and ``param_groups`` hold all that changes in training, so that state dicts, their
+    hooks, ``copy.deepcopy``, pickle and ``torch.distributed.checkpoint`` are those of torch.
+    """
+
+    gamma0 = Progress()  # measured by AutomaticFocusing
+    evaluating = Progress()  # whether the model holds the weights to evaluate
+
+    def __init__(self, groups: Groups, defaults: dict[str, Any], gamma: Gamma) -> None:
+        self.rule = gamma_rule(gamma)
+        super().__init__(groups, defaults)
+        self.gamma0, self.evaluating = None, False
+
+    @property
+    def awaits_measurement(self) -> bool:
+        """Whether γ0 is to be measured still."""
+        return isinstance(self.rule, AutomaticFocusing) and self.gamma0 is None
+
+    def gamma_at(self, time: float) -> float:
+        """γ at a time; zero before γ0 is measured."""
+        rule = self.rule
+        if isinstance(rule, AutomaticFocusing):
+            if self.gamma0 is None:
+                return 0.0
+            rule = rule.starting_at(self.gamma0)
+        return float(rule(time))
+
+    # -- training and evaluation --------------------------------------------------------
+
+    def train(self) -> None:
+        """Put the weights in training in place."""
+        if self.evaluating:
+            self._leave_evaluation()
+            self.evaluating = False
+
+    def eval(self) -> None:
+        """Put the weights to evaluate in place; ``step`` is refused until ``train`` is called."""
+        if not self.evaluating:
+            self._enter_evaluation()
+            self.evaluating = True
+
+    @contextmanager
+    def _evaluation(self) -> Iterator[None]:
+        before = self.evaluating
+        self.eval()
+        try:
+            yield
+        finally:
+            if not before:
+                self.train()
+
+    def _enter_evaluation(self) -> None:
+        raise NotImplementedError
+
+    def _leave_evaluation(self) -> None:
+        raise NotImplementedError
+
+    def _check_training(self) -> None:
+        if self.evaluating:
+            raise RuntimeError(
+                "step was called while the model holds the weights to evaluate; call "
+                "optimizer.train() or leave the context before."
+            )
+
+    # -- state --------------------------------------------------------------------------
+
+    def _parameters(self) -> Iterator[Tensor]:
+        return (p for group in self.param_groups for p in group["params"])
+
+    def _values(self, name: str) -> str:
+        """An option of the groups, in words."""
+        return " ".join(dict.fromkeys(f"{float(group[name]):g}" for group in self.param_groups))
+
+    def _is_asked_for_empty_state(self) -> bool:
+        """Whether a first step only asks for state: it has η = 0 and zero gradients.
+
+        ``torch.distributed.checkpoint`` takes such a step before it loads into the state.
+        """
+        return all(float(group["lr"]) == 0 for group in self.param_groups) and not any(
+            p.grad.any() for p in self._parameters() if p.grad is not None
+        )
+
+    def _share_state(self) -> None:
+        """Show the state of the bases in ``state``."""
+        raise NotImplementedError
+
+    def _hand_out_state(self) -> None:
+        """Give the bases what was loaded into ``state`` and ``param_groups``."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an exact resume needs besides the weights, in torch's form.
+
+        ``torch.load(…, weights_only=True)`` loads it.
+        """
+        self._share_state()
+        for group in self.param_groups:
+            group["shapes"] = [list(p.shape) for p in group["params"]]
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state, after the model has been restored.
+
+        Raises ``ValueError`` for the state of another model.
+        """
+        check_same_shapes(state_dict.get("param_groups", []), self.param_groups)
+        super().load_state_dict(state_dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._share_state()
+        # Hooks, and the step that a scheduler has wrapped, belong to this very object.
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not name.startswith("_optimizer_") and not inspect.isroutine(value)
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._hand_out_state()
+
+
+def as_groups(params: Iterable[Tensor] | Iterable[dict[str, Any]]) -> Groups:
+    """Parameters, or groups of parameters, as a list of fresh group dictionaries."""
+    entries: list[Any] = list(params)
+    if not entries:
+        raise ValueError("params is empty; at least one parameter was expected.")
+    if isinstance(entries[0], dict):
+        return [{**group, "params": list(group["params"])} for group in entries]
+    return [{"params": entries}]
+
+
+def split_group(group: dict[str, Any], vanilla: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A group for the inner base, with its ``inner_lr``, and for the outer one, with its ``lr``.
+
+    A ``vanilla`` outer step has no other options.
+    """
+    inner = {name: value for name, value in group.items() if name not in ("lr", "inner_lr")}
+    outer = {**({} if vanilla else inner), "params": list(group["params"])}
+    if "lr" in group:
+        outer["lr"] = group["lr"]
+    if "inner_lr" in group:
+        check_rate(group["inner_lr"], "inner_lr")
+        inner["lr"] = group["inner_lr"]
+    return inner, outer
+
+
+def build_base(base: Base, groups: Groups, lr: float, name: str = "base") -> torch.optim.Optimizer:
+    """``base(groups, lr=lr)``, checked: an optimizer with a learning rate and a plain ``step``.
+
+    Raises ``ValueError`` for a base without ``lr`` or with a ``step`` that needs a closure,
+    ``TypeError`` for one that is no optimizer.
+    """
+    check_rate(lr, "lr" if name == "base" else f"lr of {name}")
+    try:
+        optimizer = base(groups, lr=lr)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} could not be called as {name}(param_groups, lr={lr:g}): {error}. "
+            "A torch optimizer with a learning rate was expected."
+        ) from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(
+            f"{name} returned a {type(optimizer).__name__}; a torch.optim.Optimizer was expected."
+        )
+    if any("lr" not in group for group in optimizer.param_groups):
+        raise ValueError(
+            f"{name} ({type(optimizer).__name__}) has no 'lr' in its parameter groups; "
+            "a base optimizer with a learning rate was expected."
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(
+            f"{name} ({type(optimizer).__name__}) needs a closure at every step; "
+            "a base optimizer that steps from the gradients alone was expected."
+        )
+    return optimizer
+
+
+def forget(base: torch.optim.Optimizer) -> None:
+    """Forget the state of a base: its next step is as its first one.
+
+    The momentum of SGD becomes zero and stays in place: a checkpoint then always has the same
+    tensors.
+    """
+    if isinstance(base, torch.optim.SGD) and not any(g["dampening"] for g in base.param_groups):
+        buffers = [state.get("momentum_buffer") for state in base.state.values()]
+        if kept := [buffer for buffer in buffers if buffer is not None]:
+            torch._foreach_zero_(kept)
+    else:
+        base.state.clear()
+
+
+def check_rate(value: float, name: str) -> None:
+    """A learning rate: a number ≥ 0. Raises ``ValueError`` otherwise."""
+    if not (isinstance(value, int | float) and value >= 0):
+        raise ValueError(f"{name} is {value!r}; a number ≥ 0 was expected.")
+
+
+def check_inner_loop(
+    inner_lr: float, inner_steps: int, noise: float, averaging: float, noise_enters: str
+) -> None:
+    """The numbers of Entropy-SGD's inner loop: η' ≥ 0, L ≥ 1, ε ≥ 0, α in [0, 1)."""
+    check_rate(inner_lr, "inner_lr")
+    if not (isinstance(inner_steps, int) and inner_steps >= 1):
+        raise ValueError(f"inner_steps is {inner_steps!r}; an integer ≥ 1 was expected.")
+    if not noise >= 0:
+        raise ValueError(f"noise is {noise}; a number ≥ 0 was expected.")
+    if not 0 <= averaging < 1:
+        raise ValueError(f"averaging is {averaging}; a number in [0, 1) was expected.")
+    check_one_of(noise_enters, "noise_enters", "weights", "gradient")
+    if noise_enters == "gradient" and noise > 0 and inner_lr == 0:
+        raise ValueError("inner_lr is 0; noise in the gradient needs a positive one.")
+
+
+def check_one_of(value: str, name: str, *expected: str) -> None:
+    """Raise ``ValueError`` where ``value`` is none of the expected words."""
+    if value not in expected:
+        words = " or ".join(map(repr, expected))
+        raise ValueError(f"{name} is {value!r}; {words} was expected.")
+
+
+def dense_gradient(p: Tensor) -> Tensor:
+    """The gradient of a parameter that has one. Raises ``ValueError`` where it is sparse."""
+    assert p.grad is not None
+    if p.grad.is_sparse:
+        raise ValueError("a parameter has a sparse gradient; dense gradients were expected.")
+    return p.grad
+
+
+def check_same_shapes(stored: Groups, groups: Groups) -> None:
+    """Raise ``ValueError`` where stored groups belong to other parameters."""
+    there = [[list(shape) for shape in group.get("shapes", [])] for group in stored]
+    here = [[list(p.shape) for p in group["params"]] for group in groups]
+    if there == here:
+        return
+    counts = [sum(map(len, shapes)) for shapes in (there, here)]
+    different = next(
+        (
+            f"; the first difference is {a} where the model has {b}"
+            for old, new in zip(there, here, strict=False)
+            for a, b in zip(old, new, strict=False)
+            if a != b
+        ),
+        "",
+    )
+    raise ValueError(
+        f"the state belongs to another model: it has {counts[0]} parameter tensors in "
+        f"{len(there)} groups, the model {counts[1]} in {len(here)}{different}."
+    )
