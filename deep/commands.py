@@ -16,7 +16,7 @@ import tyro
 
 from deep.algorithms import KINDS
 from deep.config import CompileMode, Hardware, TrainingConfig
-from deep.measurements import FlatnessOptions, HessianOptions
+from deep.measurements import FlatnessOptions, HessianOptions, LocalEntropyOptions
 from deep.recipes import TABLE, recipe
 from deep.run import Run, cell_folder, check_folder, open_runs, run_folder, runs
 from deep.table1 import check_seeds
@@ -195,7 +195,8 @@ class FlatnessCommand:
 
     Writes flatness.csv (also norms of the weights) and the figures flatness.pdf/.png (final
     networks of all runs) and, for each run, along-training-RUN. With --hessian the table has the
-    curvature of the loss at the final networks beside it. A network is measured once.
+    curvature of the loss at the final networks beside it. With --local-entropy there are
+    local_entropy.csv and a figure of the curves of the final networks. A network is measured once.
     """
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -206,6 +207,9 @@ class FlatnessCommand:
     hessian: bool = False
     """Measure the Hessian of the final networks too: largest eigenvalues and trace."""
     hessian_options: HessianOptions = field(default_factory=HessianOptions)
+    local_entropy: bool = False
+    """Measure the local entropy of the final networks too, with error bars: minutes to hours."""
+    local_entropy_options: LocalEntropyOptions = field(default_factory=LocalEntropyOptions)
     out: Path = Path("flatness")
     """Folder for the table and the figures."""
     device: str = "auto"
@@ -220,11 +224,11 @@ def show_flatness(chosen: FlatnessCommand) -> None:
     from tqdm import tqdm
 
     from deep.device import Device
-    from deep.figures import plot_local_energy
-    from deep.measurements import Images, measure_flatness, measure_hessian
+    from deep.figures import plot_local_energy, plot_local_entropy
+    from deep.measurements import Images, measure_flatness, measure_hessian, measure_local_entropy
 
     images = Images(Device(chosen.device), data_dir=chosen.data_dir)
-    parts, final = [], {}
+    parts, final, curves = [], {}, {}
     for run in open_runs(chosen.folders):
         name = f"{run.folder.parent.name}/{run.folder.name}".strip("/")
         along = {}
@@ -242,6 +246,10 @@ def show_flatness(chosen: FlatnessCommand) -> None:
             hessian = None
             if chosen.hessian and network == "final":
                 hessian = measure_hessian(run, network, chosen.hessian_options, images)
+            if chosen.local_entropy and network == "final":
+                curves[name] = pd.DataFrame(
+                    measure_local_entropy(run, network, chosen.local_entropy_options, images)
+                )
             parts.append(_flatness_rows(run, name, stored, profile, hessian))
         figure = plot_local_energy(along).figure
         save_figure(figure, chosen.out / f"along-training-{name.replace('/', '-')}")
@@ -250,6 +258,10 @@ def show_flatness(chosen: FlatnessCommand) -> None:
     write_table(chosen.out / "flatness.csv", pd.concat(parts, ignore_index=True))
     if final:
         save_figure(plot_local_energy(final).figure, chosen.out / "flatness")
+    if curves:
+        table = pd.concat(curves, names=["run"]).reset_index("run")
+        write_table(chosen.out / "local_entropy.csv", table)
+        save_figure(plot_local_entropy(curves).figure, chosen.out / "local_entropy")
     print(f"Errors in the legends: train (of {profile.images}), test.")
     print(f"Written: {chosen.out / 'flatness.csv'} and figures beside it")
 

@@ -9,7 +9,13 @@ from deep.local_entropy_benchmark import LocalEntropyBenchmark, show
 @pytest.mark.filterwarnings("ignore:engine slices did not converge")
 def test_tables_and_figure_are_written(tmp_path, capsys):
     config = LocalEntropyBenchmark(
-        weights=16000, images=80, variances=(0.001, 0.002), draws=64, chains=4, repeats=2, out=tmp_path
+        weights=16000,
+        images=80,
+        variances=(0.001, 0.002),
+        draws=64,
+        chains=4,
+        repeats=2,
+        out=tmp_path,
     )
     show(config)
     evaluations = pd.read_csv(tmp_path / "evaluations.csv")
