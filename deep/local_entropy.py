@@ -33,7 +33,7 @@ from message_passing.tools.run_folder import RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Δ of the default ladder, for Δ = 1 where half of the draws count: log Z from −0.1 to about −10.
+#: Δ of the default ladder, for Δ = 1 where half of the draws count (log Z = −0.7).
 DEFAULT_LADDER = np.geomspace(0.125, 32.0, 9)
 #: Draws that find where that is.
 PILOT_DRAWS = 64
@@ -126,7 +126,7 @@ def local_entropy_curve(
         where s is zero stay as they are, and do not count in D.
     variances : (M,), optional
         Increasing Δ > 0. Default: nine, from an eighth to 32 times the Δ at which half of the
-        neighbours count; log Z is about −0.1 to −10 there.
+        neighbours count, where log Z = −0.7.
     distances : (M,), optional
         Increasing d > 0 in place of ``variances``: the points of the curve have these distances.
         The ladder is repeated where Δ = 2d misses them by more than 5 %; a tangent covers the rest.

@@ -46,8 +46,8 @@ class EllipticalSlices:
         Number format of the states.
     blocks : (D,), optional
         Number of the block that each coordinate belongs to, from 0. Default: one block. Blocks of
-        whole hidden units move further: a committee of three units, one at a time, needs a third
-        of the answers for an independent state, random blocks gain nothing.
+        whole hidden units move further: a committee of three units, one at a time, needs about a
+        third of the answers for an independent state; random blocks gain less.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Local entropy of networks: closed forms, the committee's engine, invariances, bad input."""
+"""Local entropy of networks: closed forms, the committee's engine, invariances, bad input.
+
+The comparison over many machines: ``pytest -n 0 -s -m slow tests/deep/test_local_entropy.py``.
+"""
 
 import copy
 
