@@ -16,6 +16,7 @@ _MODULES = {
     "hessian_trace": "deep.hessian",
     "load_images": "deep.images.datasets",
     "local_energy": "deep.flatness",
+    "local_entropy_curve": "deep.local_entropy",
     "recipe": "deep.recipes",
     "runs": "deep.run",
     "train": "deep.training",

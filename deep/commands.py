@@ -17,7 +17,7 @@ import tyro
 from deep.algorithms import KINDS
 from deep.checks import check_seeds
 from deep.config import CompileMode, Hardware, TrainingConfig
-from deep.measurements import FlatnessOptions, HessianOptions
+from deep.measurements import FlatnessOptions, HessianOptions, LocalEntropyOptions
 from deep.recipes import TABLE, recipe
 from deep.run import Run, cell_folder, check_folder, open_runs, run_folder, runs
 from message_passing.tools.files import save_figure, write_table
@@ -192,7 +192,8 @@ class FlatnessCommand:
 
     Writes flatness.csv (also norms of the weights) and the figures flatness.pdf/.png (final
     networks of all runs) and, for each run, along-training-RUN. With --hessian the table has the
-    curvature of the loss at the final networks beside it. A network is measured once.
+    curvature of the loss at the final networks beside it. With --local-entropy there are
+    local_entropy.csv and a figure of the curves of the final networks. A network is measured once.
     """
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -203,6 +204,9 @@ class FlatnessCommand:
     hessian: bool = False
     """Measure the Hessian of the final networks too: largest eigenvalues and trace."""
     hessian_options: HessianOptions = field(default_factory=HessianOptions)
+    local_entropy: bool = False
+    """Measure the local entropy of the final networks too, with error bars: minutes to hours."""
+    local_entropy_options: LocalEntropyOptions = field(default_factory=LocalEntropyOptions)
     out: Path = Path("flatness")
     """Folder for the table and the figures."""
     device: str = "auto"
@@ -217,11 +221,11 @@ def show_flatness(chosen: FlatnessCommand) -> None:
     from tqdm import tqdm
 
     from deep.device import Device
-    from deep.figures import plot_local_energy
-    from deep.measurements import Images, measure_flatness, measure_hessian
+    from deep.figures import plot_local_energy, plot_local_entropy
+    from deep.measurements import Images, measure_flatness, measure_hessian, measure_local_entropy
 
     images = Images(Device(chosen.device), data_dir=chosen.data_dir)
-    parts, final = [], {}
+    parts, final, curves = [], {}, {}
     for run in open_runs(chosen.folders):
         along = {}
         if not run.networks:
@@ -239,6 +243,10 @@ def show_flatness(chosen: FlatnessCommand) -> None:
                 if chosen.hessian:
                     measured = measure_hessian(run, name, chosen.hessian_options, images)
                     rows = rows.assign(**_hessian_columns(measured))
+                if chosen.local_entropy:
+                    curves[run.name] = pd.DataFrame(
+                        measure_local_entropy(run, name, chosen.local_entropy_options, images)
+                    )
             parts.append(rows)
         figure = plot_local_energy(along).figure
         save_figure(figure, chosen.out / f"along-training-{run.name.replace('/', '-')}")
@@ -247,6 +255,10 @@ def show_flatness(chosen: FlatnessCommand) -> None:
     write_table(chosen.out / "flatness.csv", pd.concat(parts, ignore_index=True))
     if final:
         save_figure(plot_local_energy(final).figure, chosen.out / "flatness")
+    if curves:
+        table = pd.concat(curves, names=["run"]).reset_index("run")
+        write_table(chosen.out / "local_entropy.csv", table)
+        save_figure(plot_local_entropy(curves).figure, chosen.out / "local_entropy")
     print(f"Errors in the legends: train (of {profile.images}), test.")
     print(f"Written: {chosen.out / 'flatness.csv'} and figures beside it")
 

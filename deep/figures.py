@@ -85,6 +85,26 @@ def plot_local_energy(profiles: Mapping[str, LocalEnergyProfile], ax: Axes | Non
     return ax
 
 
+def plot_local_entropy(curves: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
+    """D Φ_LE(d) for each label, in nats, with one standard error; hollow: not converged."""
+    if ax is None:
+        ax = Figure(figsize=(5, 3.6), layout="constrained").subplots()
+    for label, curve in curves.items():
+        nats = curve["parameters"] * curve["local_entropy"]
+        error = curve["parameters"] * curve["local_entropy_standard_error"]
+        line = ax.errorbar(curve["distance"], nats, error, marker="o", markersize=4, label=label)
+        missed = ~curve["converged"]
+        ax.plot(
+            curve["distance"][missed], nats[missed], "o", markersize=4, zorder=4,
+            color=line.lines[0].get_color(), markerfacecolor="white",
+        )  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_xlabel("relative distance d")
+    ax.set_ylabel("D Φ_LE (nats)")
+    ax.legend(fontsize="small")
+    return ax
+
+
 def plot_training(logs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
     """Test error in percent along training, against the passes over the data."""
     if ax is None:

@@ -74,6 +74,29 @@ class HessianOptions:
     """Of the vectors and the choice of images."""
 
 
+@dataclass(frozen=True)
+class LocalEntropyOptions:
+    """How the local entropy of a stored network is measured; training images, not augmented."""
+
+    images: int | None = 1000
+    """Training images on which errors are counted; None: all of them."""
+    errors: int | None = None
+    """Errors allowed on them; None: the network's own. Compare networks at the same number."""
+    variances: tuple[float, ...] | None = None
+    """Relative variances Δ of the points; None: around the one at which half of the neighbours
+    count."""
+    draws: int = 4000
+    """Direct samples."""
+    chains: int = 16
+    """Independent chains."""
+    steps: int = 80
+    """Fewest steps of each chain on each rung; half of them come before as burn-in."""
+    scope: Scope = "all"
+    """Perturb all parameters, or weights without biases and BatchNorm's."""
+    seed: int = 0
+    """Of the chains and the choice of images."""
+
+
 def checked_sigmas(sigmas: ArrayLike, samples: int) -> NDArray[np.float64]:
     """The noise intensities as an array. Raises ``ValueError`` as ``local_energy`` does."""
     grid = np.atleast_1d(np.asarray(sigmas, dtype=np.float64))
@@ -187,6 +210,39 @@ def measure_hessian(run: Run, name: str, options: HessianOptions, images: Images
 
     file = run.folder / "hessian" / f"{name}.json"
     return _measured(run, name, file, asdict(options), measure)
+
+
+def measure_local_entropy(
+    run: Run, name: str, options: LocalEntropyOptions, images: Images
+) -> dict[str, Any]:
+    """The local entropy curve of a network of a run: the columns of its table, as lists."""
+    import torch
+
+    from deep.images.minibatches import ImageBatches
+    from deep.local_entropy import local_entropy_curve
+    from message_passing.ladder import LadderSettings
+
+    settings = LadderSettings(
+        draws=options.draws, chains=options.chains, steps=options.steps,
+        burn_in=options.steps // 2,
+    )  # fmt: skip
+
+    def measure() -> dict[str, Any]:
+        data = images(run)
+        loader = ImageBatches(
+            data, prepared(run.config, data), images=options.images, seed=options.seed
+        )
+        inputs, targets = (torch.cat(part) for part in zip(*loader, strict=True))
+        curve = local_entropy_curve(
+            run.network(name).model.to(images.device.torch), inputs, targets,
+            variances=options.variances, errors=options.errors, scope=options.scope,
+            sampler=settings, seed=options.seed,
+        )  # fmt: skip
+        return {"curve": curve.to_frame().to_dict("list")}
+
+    file = run.folder / "local_entropy" / f"{name}.json"
+    curve: dict[str, Any] = _measured(run, name, file, asdict(options), measure)["curve"]
+    return curve
 
 
 def profile_of(stored: Mapping[str, Any], file: Path) -> NetworkLocalEnergyProfile:

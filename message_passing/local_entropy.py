@@ -228,7 +228,9 @@ def local_entropy_curve(
         found = _hit_distances(solver, problem, wanted, progress)
     else:
         found = solver.ladder(problem, ladder, progress)
-    return _legendre_transform(found, problem, name, wanted)
+    return legendre_transform(
+        found, name, problem.training_errors, len(problem.labels), wanted, stacklevel=3
+    )
 
 
 def resolve_engine(engine: str | Engine, seed: int | None = None) -> Engine:
@@ -280,19 +282,25 @@ def _hit_distances(
     return found if finder is solver else solver.ladder(problem, ladder, progress)
 
 
-def _legendre_transform(
+def legendre_transform(
     found: LadderResult,
-    problem: ReferenceProblem,
     name: str,
-    wanted: NDArray[np.float64] | None,
+    training_errors: int,
+    patterns: int,
+    wanted: NDArray[np.float64] | None = None,
+    stacklevel: int = 2,
 ) -> LocalEntropyCurve:
+    """The curve of what an engine found, moved to the distances ``wanted`` along its tangents.
+
+    A ``UserWarning`` names points that did not converge.
+    """
     missed = np.flatnonzero(~found.converged)
     if missed.size:
         warnings.warn(
             f"engine {name} did not converge at {missed.size} of {len(found.variance)} points "
             f"(first at variance {found.variance[missed[0]]:.4g}, "
             f"residual {found.residual[missed].max():.2g}).",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     r = found.displacement
     distance = 0.5 * r * found.variance
@@ -312,6 +320,6 @@ def _legendre_transform(
         standard_error=found.free_entropy_error,
         distance_error=0.5 * found.variance * found.displacement_error,
         engine=name,
-        training_errors=problem.training_errors,
-        patterns=len(problem.labels),
+        training_errors=training_errors,
+        patterns=patterns,
     )

@@ -212,6 +212,24 @@ def test_the_hessian_and_the_images_stand_beside_the_local_energy(stored):
         np.testing.assert_allclose(final["hessian_trace"], hessian["trace"]["trace"], rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:engine slices did not converge")
+def test_local_entropy_of_final_networks_is_measured_once(stored, tmp_path, monkeypatch):
+    data = synthetic_images(train=60, test=40, size=16)
+    monkeypatch.setattr("deep.images.datasets.load_images", lambda *_: data)
+    options = {"images": 20, "draws": 64, "chains": 4, "steps": 4}
+    flags = [f"--local-entropy-options.{k}={v}" for k, v in options.items()]
+    flags += ["--local-entropy-options.variances", "1e-6", "2e-6"]
+    command = ["flatness", *map(str, stored[0][:2]), *FLATNESS, "--local-entropy", *flags]
+    main([*command, "--out", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "local_entropy.csv")
+    assert table["run"].nunique() == 2 and len(table) == 4
+    assert (table["training_errors"] == table["allowed_errors"]).all()
+    assert (table["free_entropy"] <= 0).all() and table["converged"].dtype == bool
+    assert (tmp_path / "local_entropy.pdf").exists()
+    monkeypatch.setattr("deep.local_entropy.local_entropy_curve", None)
+    main([*command, "--out", str(tmp_path)])
+
+
 def test_correlations_over_runs(stored, tmp_path, capsys):
     paths, _ = stored
     main(["correlations", *map(str, paths), "--out", str(tmp_path / "report.csv")])

@@ -1,0 +1,219 @@
+"""All measures of flatness of one network together, of the whole and of each of its layers."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from deep.flatness import NetworkLocalEnergyProfile, local_energy
+from deep.hessian import HessianSpectrum, HessianTrace, hessian_spectrum, hessian_trace
+from deep.local_entropy import NetworkLocalEntropyCurve, local_entropy_curve
+from deep.measurements import checked_sigmas
+from message_passing.ladder import LadderSettings
+from message_passing.tools.tables import with_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+SIGMAS = (0.05, 0.1, 0.2, 0.3, 0.5)
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Flatness in some parameters of a network, the others being fixed.
+
+    Attributes
+    ----------
+    local_entropy : Φ_LE(d), with standard errors and ``converged``.
+    local_energy : δE(σ).
+    spectrum : largest eigenvalues of the Hessian of the mean cross-entropy.
+    trace : its trace.
+    """
+
+    local_entropy: NetworkLocalEntropyCurve
+    local_energy: NetworkLocalEnergyProfile
+    spectrum: HessianSpectrum
+    trace: HessianTrace
+
+    @property
+    def converged(self) -> bool:
+        """Whether the curve and the eigenvalues are."""
+        return bool(self.local_entropy.converged.all()) and self.spectrum.converged
+
+
+@dataclass(frozen=True, repr=False)
+class FlatnessReport:
+    """What :func:`flatness` found.
+
+    Attributes
+    ----------
+    network : Measures
+        In all parameters.
+    layers : name → Measures
+        In the parameters of one layer each.
+    """
+
+    network: Measures
+    layers: dict[str, Measures]
+
+    def __repr__(self) -> str:
+        curve, profile = self.network.local_entropy, self.network.local_energy
+        log_z = curve.parameters * np.array([curve.local_entropy, curve.standard_error])
+        missed = [name for name, m in self._parts() if not m.converged]
+        return (
+            f"<flatness of {curve.parameters} parameters in {len(self.layers)} layers, "
+            f"{curve.training_errors} errors on {curve.patterns} inputs\n"
+            f"  D Φ_LE({curve.distance[-1]:.2g}) = {with_error(*log_z[:, -1])}\n"
+            f"  δE({profile.sigma[-1]:g}) = "
+            f"{with_error(profile.local_energy[-1], profile.standard_error[-1])}\n"
+            f"  largest eigenvalue {self.network.spectrum.eigenvalues[0]:.3g}, trace "
+            f"{with_error(self.network.trace.trace, self.network.trace.standard_error)}\n"
+            f"  not converged: {', '.join(missed) or 'none'}>"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each number: part, measure, at (d, σ or index), value, converged.
+
+        The part is "network" or the name of a layer; entropies are per parameter.
+        """
+        import pandas as pd
+
+        rows: list[tuple[Any, ...]] = []
+        for part, m in self._parts():
+            curve, profile = m.local_entropy, m.local_energy
+            rows += [
+                (part, "local_entropy", *row)
+                for row in zip(
+                    curve.distance, curve.local_entropy, curve.standard_error, curve.converged,
+                    strict=True,
+                )
+            ]  # fmt: skip
+            rows += [
+                (part, "local_energy", *row, True)
+                for row in zip(
+                    profile.sigma, profile.local_energy, profile.standard_error, strict=True
+                )
+            ]
+            rows += [
+                (part, "hessian_eigenvalue", i, value, residual, np.isfinite(value))
+                for i, (value, residual) in enumerate(
+                    zip(m.spectrum.eigenvalues, m.spectrum.residuals, strict=True)
+                )
+            ]
+            rows.append((part, "hessian_trace", 0, m.trace.trace, m.trace.standard_error, True))
+        names = ["part", "measure", "at", "value", "value_standard_error", "converged"]
+        return pd.DataFrame(rows, columns=names)
+
+    def plot(self) -> list[Axes]:
+        """Three panels: Φ_LE(d), δE(σ), and the largest eigenvalue of each part."""
+        from matplotlib.figure import Figure
+
+        from deep.figures import plot_local_energy
+
+        axes = list(Figure(figsize=(14, 4), layout="constrained").subplots(1, 3))
+        for name, m in self._parts():
+            m.local_entropy.plot(axes[0], label=name)
+        axes[0].legend(fontsize="small")
+        plot_local_energy({name: m.local_energy for name, m in self._parts()}, axes[1])
+        names, values = zip(
+            *[(name, m.spectrum.eigenvalues[0]) for name, m in self._parts()], strict=True
+        )
+        axes[2].bar(names, values)
+        axes[2].set_ylabel("largest eigenvalue of the Hessian")
+        axes[2].tick_params(axis="x", rotation=45)
+        return axes
+
+    def _parts(self) -> list[tuple[str, Measures]]:
+        return [("network", self.network), *self.layers.items()]
+
+
+def flatness(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    variances: ArrayLike | None = None,
+    distances: ArrayLike | None = None,
+    errors: int | None = None,
+    sigmas: ArrayLike = SIGMAS,
+    samples: int = 10,
+    eigenvalues: int = 3,
+    trace_samples: int = 30,
+    layers: bool = True,
+    sampler: LadderSettings | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> FlatnessReport:
+    """Local entropy, local energy and Hessian of a classifier, of the whole and of each layer.
+
+    A layer is a module with parameters of its own; in its measures all other parameters are fixed.
+    The equations, units and normalisations are those of :func:`deep.local_entropy_curve` (with
+    ``scale="layer"``), :func:`deep.local_energy`, :func:`deep.hessian_spectrum` and
+    :func:`deep.hessian_trace` (of the mean cross-entropy).
+
+    Parameters
+    ----------
+    model
+        A classifier: outputs (P, C), C ≥ 2. It stays as it is.
+    inputs, targets : (P, …), (P,)
+        On the model's device; classes from 0 to C − 1.
+    variances, distances, errors, sampler
+        Of the local entropy. Each layer has its own default variances.
+    sigmas, samples
+        Of the local energy.
+    eigenvalues, trace_samples
+        Of the Hessian.
+    layers : bool
+        False: the whole network only.
+    seed : int
+        Same seed, same result.
+    progress : bool
+        Show a bar for each curve.
+
+    Raises ``ValueError``, before any long work, for what these functions refuse.
+    """
+    checked_sigmas(sigmas, samples)
+    if targets.ndim != 1 or targets.is_floating_point():
+        raise ValueError(
+            f"targets have the shape {tuple(targets.shape)} and the type {targets.dtype}; whole "
+            "numbers (P,), the classes, were expected."
+        )
+
+    def measure(part: nn.Module) -> Measures:
+        curve = local_entropy_curve(
+            part, inputs, targets, variances=variances, distances=distances, errors=errors,
+            sampler=sampler, seed=seed, progress=progress,
+        )  # fmt: skip
+        batches = list(zip(inputs.split(BATCH), targets.split(BATCH), strict=True))
+        largest = min(eigenvalues, sum(p.numel() for p in part.parameters()) - 1)
+        return Measures(
+            curve,
+            local_energy(part, batches, sigmas, samples, seed=seed),
+            hessian_spectrum(part, batches, largest, seed=seed),
+            hessian_trace(part, batches, trace_samples, seed=seed),
+        )
+
+    owners = [n for n, module in model.named_modules() if list(module.parameters(recurse=False))]
+    parts = {name: only_layer(model, name) for name in owners} if layers else {}
+    return FlatnessReport(
+        measure(copy.deepcopy(model)), {name: measure(part) for name, part in parts.items()}
+    )
+
+
+def only_layer(model: nn.Module, name: str) -> nn.Module:
+    """A copy of the model whose parameters, but the layer's own, have become buffers."""
+    part = copy.deepcopy(model)
+    kept = {id(p) for p in part.get_submodule(name).parameters(recurse=False)}
+    for module in part.modules():
+        for key, p in list(module.named_parameters(recurse=False)):
+            if id(p) not in kept:
+                delattr(module, key)
+                module.register_buffer(key, p.detach(), persistent=False)
+    return part
