@@ -10,7 +10,7 @@ d = ‖w′−w‖²/(2KN) = rΔ/2, and a Legendre transform gives eq. 3 of [P21
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -239,8 +239,9 @@ def resolve_engine(engine: str | Engine, seed: int | None = None) -> Engine:
     if isinstance(engine, str):
         if engine not in ENGINES:
             raise ValueError(f"engine is {engine!r}; one of {', '.join(ENGINES)} was expected.")
-        seeded = seed is not None and ENGINES[engine] is MonteCarlo
-        chosen: Engine = ENGINES[engine](**({"seed": seed} if seeded else {}))
+        kind = ENGINES[engine]
+        samples = is_dataclass(kind) and "seed" in {option.name for option in fields(kind)}
+        chosen: Engine = kind(seed=seed) if samples and seed is not None else kind()
         return chosen
     if not callable(getattr(engine, "ladder", None)):
         raise ValueError(f"engine is {engine!r}; a name or an object with a ladder was expected.")

@@ -213,7 +213,7 @@ def test_curves_end_where_they_stop_converging(uninterrupted: Path) -> None:
     own = load_results(uninterrupted).algorithms["sgd-slow"]
     curve = own.curves["bp"][0]
     converged = curve.converged.copy()
-    converged[7:] = [False, True, True, True, True]
+    converged[7] = False
     broken = replace(own, curves={"bp": {0: replace(curve, converged=converged)}})
     grid = np.array([0.0, curve.distance[6], curve.distance[7], curve.distance[10]])
     values = broken.local_entropy("bp", grid)
@@ -227,7 +227,9 @@ class NoisyEngine:
 
     seed: int = 0
 
-    def ladder(self, problem: ReferenceProblem, variances: np.ndarray) -> LadderResult:
+    def ladder(
+        self, problem: ReferenceProblem, variances: np.ndarray, progress: bool
+    ) -> LadderResult:
         ones = np.ones(len(variances))
         return LadderResult(
             variance=variances,
