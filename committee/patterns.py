@@ -97,15 +97,12 @@ class PatternSet:
         if (X_test is None) != (y_test is None):
             missing, given = ("X_test", "y_test") if X_test is None else ("y_test", "X_test")
             raise ValueError(f"{missing} is None, but {given} is given; both were expected.")
-        train = check_patterns(X, name="X")
-        labels = check_labels(y, len(train), name="y")
+        train = check_patterns(X, name="train_patterns")
         P, N = train.shape
-        test, test_labels = np.empty((0, N)), np.empty(0)
-        if X_test is not None and y_test is not None:
-            test = check_patterns(X_test, N, name="X_test")
-            test_labels = check_labels(y_test, len(test), name="y_test")
+        test = np.empty((0, N)) if X_test is None else check_patterns(X_test, N, "test_patterns")
+        test_labels = np.empty(0) if y_test is None else np.asarray(y_test, np.float64)
         text = f"{name}: {P} training patterns of {N} inputs, {len(test)} test patterns"
-        return cls(train, labels, test, test_labels, name, text, zero_one)
+        return cls(train, np.asarray(y, np.float64), test, test_labels, name, text, zero_one)
 
     @property
     def constant_test_error(self) -> float:

@@ -46,38 +46,21 @@ def compare_algorithms(runs: pd.DataFrame) -> pd.DataFrame:
             name: group[quantity].dropna().to_numpy()
             for name, group in runs.groupby("algorithm", sort=False)
         }
-        pairs = [
-            _compare(quantity, (first, samples[first]), (second, samples[second]))
-            for first, second in itertools.combinations(samples, 2)
-        ]
+        pairs: list[dict[str, Any]] = []
+        for (first, a), (second, b) in itertools.combinations(samples.items(), 2):
+            about = {"quantity": quantity, "first": first, "second": second}
+            about |= {"n_first": len(a), "n_second": len(b)}
+            difference, error, p_value = np.nan, np.nan, np.nan
+            if min(len(a), len(b)) >= 2:
+                difference = float(a.mean() - b.mean())
+                error = float(np.hypot(stats.sem(a), stats.sem(b)))
+                ties = np.ptp(np.concatenate([a, b])) == 0  # and nothing else
+                p_value = 1.0 if ties else float(stats.mannwhitneyu(a, b).pvalue)
+            about |= {"difference": difference, "difference_standard_error": error}
+            pairs.append({**about, "p_value": p_value})
         corrected = holm([pair["p_value"] for pair in pairs])
         rows += [{**pair, "p_holm": p} for pair, p in zip(pairs, corrected, strict=True)]
     return pd.DataFrame(rows)
-
-
-def _compare(
-    quantity: str, first: tuple[Any, NDArray], second: tuple[Any, NDArray]
-) -> dict[str, Any]:
-    a, b = first[1], second[1]
-    enough = min(len(a), len(b)) >= 2
-    if not enough:
-        p_value = np.nan
-    elif np.ptp(np.concatenate([a, b])) == 0:
-        p_value = 1.0  # nothing but ties
-    else:
-        p_value = float(stats.mannwhitneyu(a, b).pvalue)
-    return {
-        "quantity": quantity,
-        "first": first[0],
-        "second": second[0],
-        "n_first": len(a),
-        "n_second": len(b),
-        "difference": float(a.mean() - b.mean()) if enough else np.nan,
-        "difference_standard_error": (
-            float(np.hypot(stats.sem(a), stats.sem(b))) if enough else np.nan
-        ),
-        "p_value": p_value,
-    }
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:

@@ -95,8 +95,7 @@ def comparison_table(comparisons: pd.DataFrame, engine: str | None) -> str:
         for difference, error, p in zip(*(rows[name] for name in columns), strict=True)
     ]
     rows["pair"] = rows["first"] + " − " + rows["second"]
-    table = rows.pivot(index="pair", columns="quantity", values="cell")
-    return to_markdown(table.loc[rows["pair"].unique(), chosen].reset_index())
+    return _cells(rows, ["pair"], "quantity")
 
 
 def correlation_table(correlations: pd.DataFrame, engine: str | None) -> str:
@@ -109,9 +108,7 @@ def correlation_table(correlations: pd.DataFrame, engine: str | None) -> str:
         "–" if np.isnan(value) else f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
         for value, low, high in zip(*(rows[name] for name in columns), strict=True)
     ]
-    keys = ["first", "second", "scope", "n"]
-    table = rows.pivot(index=keys, columns="kind", values="cell")
-    return to_markdown(table.reindex(rows.set_index(keys).index.unique()).reset_index())
+    return _cells(rows, ["first", "second", "scope", "n"], "kind")
 
 
 def deviation_table(rows: pd.DataFrame) -> str:
@@ -123,8 +120,12 @@ def deviation_table(rows: pd.DataFrame) -> str:
         f"{with_error(x, e, digits=1, scale=100)} % (n={n})" if n else "–"
         for x, e, n in zip(rows["deviation"], error, rows["n"], strict=True)
     ]
-    table = rows.pivot(index="algorithm", columns="column", values="cell")
-    table = table.loc[rows["algorithm"].unique(), rows["column"].unique()]
+    return _cells(rows, ["algorithm"], "column")
+
+
+def _cells(rows: pd.DataFrame, lines: list[str], columns: str) -> str:
+    """The column ``cell`` as a table of two dimensions, in the order of the rows."""
+    table = rows.pivot_table("cell", lines, columns, aggfunc="first", sort=False)
     return to_markdown(table.reset_index())
 
 

@@ -20,30 +20,30 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from committee.gaussian_mixture.bayes import (
+from committee.gaussian_mixture import (
+    ConvergenceWarning,
+    LinearClassifier,
+    ReplicaSymmetricState,
     bayes_error,
     bayes_overlap,
     best_bias,
-    hebb_error_under_noise,
-    overlap_error,
-)
-from committee.gaussian_mixture.estimators import LinearClassifier, fit, hebb
-from committee.gaussian_mixture.flatness import (
     error_under_noise,
     error_under_noise_theory,
-    mean_margin_theory,
-    normalised_margins,
-)
-from committee.gaussian_mixture.losses import LOSSES
-from committee.gaussian_mixture.maximum_flatness import (
+    fit,
+    hebb,
+    hebb_error_under_noise,
     max_flat_classifier,
     max_flat_loss,
     max_flat_loss_theory,
     max_flat_theory,
+    mean_margin_theory,
+    normalised_margins,
+    overlap_error,
+    replica_symmetric,
+    sample,
 )
-from committee.gaussian_mixture.replica_symmetric import replica_symmetric
-from committee.gaussian_mixture.samples import check_parameters, sample
-from committee.gaussian_mixture.state import ConvergenceWarning, ReplicaSymmetricState
+from committee.gaussian_mixture.losses import LOSSES
+from committee.gaussian_mixture.samples import check_parameters
 from message_passing.tools.files import AGAIN, read_records, write_records, write_table
 from message_passing.tools.parallel import run_tasks
 from message_passing.tools.run_folder import RunFolder

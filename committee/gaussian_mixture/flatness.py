@@ -36,7 +36,12 @@ def normalised_margins(
 
     Takes a classifier, or weights (N,) without bias.
     """
-    weights, bias = _parts(classifier)
+    bias = 0.0
+    if isinstance(classifier, LinearClassifier):
+        classifier, bias = classifier.weights, classifier.bias
+    weights = np.asarray(classifier, dtype=float).reshape(-1)
+    if not (np.all(np.isfinite(weights)) and np.any(weights)):
+        raise ValueError("weights are zero or not finite; a direction was expected.")
     x = check_patterns(patterns, len(weights))
     y = check_labels(labels, len(x))
     N = x.shape[1]
@@ -51,42 +56,28 @@ def error_under_noise(
     sigmas: ArrayLike,
 ) -> NDArray[np.float64]:
     """E_σ = (1/P) Σ Q(κ_μ/σ) for each σ ≥ 0, exactly; at σ = 0 the training error."""
-    return _mean_error(normalised_margins(classifier, patterns, labels), sigmas)
-
-
-def error_under_noise_theory(
-    state: ReplicaSymmetricState, sigmas: ArrayLike
-) -> NDArray[np.float64]:
-    """Replica-symmetric E_σ = E[Q(v/(σ√(Δq)))] of a typical minimiser, for each σ ≥ 0."""
-    width = np.sqrt(state.delta * state.q)
-    errors = []
-    for sigma in np.atleast_1d(np.asarray(sigmas, dtype=float)):
-        if sigma == 0:
-            errors.append(state.training_error)
-            continue
-        margins = state.margins(sigma * width * np.arange(-6.0, 6.5, 1.0))
-        errors.append(margins.mean(ndtr(-margins.v / (sigma * width))))
-    return np.array(errors)
-
-
-def mean_margin_theory(state: ReplicaSymmetricState) -> float:
-    """Replica-symmetric mean normalised margin κ̄ = E[v]/√(Δq)."""
-    margins = state.margins()
-    return margins.mean(margins.v) / float(np.sqrt(state.delta * state.q))
-
-
-def _mean_error(margins: NDArray, sigmas: ArrayLike) -> NDArray[np.float64]:
+    margins = normalised_margins(classifier, patterns, labels)
     sigma = np.atleast_1d(np.asarray(sigmas, dtype=float))
     if np.any(~(sigma >= 0)):
         raise ValueError(f"sigmas contains {sigma[~(sigma >= 0)][0]}; numbers ≥ 0 were expected.")
     return np.array([np.mean(ndtr(-margins / s)) if s > 0 else np.mean(margins < 0) for s in sigma])
 
 
-def _parts(classifier: LinearClassifier | ArrayLike) -> tuple[NDArray[np.float64], float]:
-    if isinstance(classifier, LinearClassifier):
-        weights, bias = classifier.weights, classifier.bias
-    else:
-        weights, bias = np.asarray(classifier, dtype=float).reshape(-1), 0.0
-    if not (np.all(np.isfinite(weights)) and np.any(weights)):
-        raise ValueError("weights are zero or not finite; a direction was expected.")
-    return weights, bias
+def error_under_noise_theory(
+    state: ReplicaSymmetricState, sigmas: ArrayLike
+) -> NDArray[np.float64]:
+    """Replica-symmetric E_σ = E[Q(v/(σ√(Δq)))] of a typical minimiser, for each σ ≥ 0."""
+    errors = []
+    for sigma in np.atleast_1d(np.asarray(sigmas, dtype=float)):
+        if sigma == 0:
+            errors.append(state.training_error)
+            continue
+        margins = state.margins(sigma * state.width * np.arange(-6.0, 6.5, 1.0))
+        errors.append(margins.mean(ndtr(-margins.v / (sigma * state.width))))
+    return np.array(errors)
+
+
+def mean_margin_theory(state: ReplicaSymmetricState) -> float:
+    """Replica-symmetric mean normalised margin κ̄ = E[v]/√(Δq)."""
+    margins = state.margins()
+    return margins.mean(margins.v) / state.width

@@ -256,10 +256,6 @@ def test_wrong_options_are_refused(
             main(["figure1", *options])
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit, match=r"engines is \(\); different ones of bp, ep, mc"):
-        main(["figure1", "--engines"])
-    with pytest.raises(SystemExit, match="directory is"):
-        main(["figure1", "--data-dir", str(tmp_path)])
     with pytest.raises(SystemExit, match="restarts is 0; an integer ≥ 1 was expected"):
         main(["figure6", "--restarts", "0"])
     assert os.listdir(tmp_path) == []

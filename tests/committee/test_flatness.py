@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from committee.flatness import (
-    local_energy,
-    sampled_noisy_errors,
-)
+from committee.flatness import local_energy, sampled_noisy_errors
 from committee.machine import error_rate
 from tests.reference.local_energy import mean_noisy_error_rate, noisy_error_rate
 

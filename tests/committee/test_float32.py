@@ -1,4 +1,4 @@
-"""The vectorised elementary functions against the C library's."""
+"""The vectorised elementary functions against the C library's, random bits against numpy's."""
 
 from __future__ import annotations
 
@@ -47,6 +47,19 @@ def test_gaussians_are_those_of_box_and_muller_at_every_radius_and_angle():
     errors = np.abs(z - exact) / np.concatenate([radius, radius])
     assert np.max(errors[ordinary]) < 6e-6
     assert 6.6 < np.abs(np.hypot(*z.reshape(2, -1))).max() < 6.7
+
+
+# Without compilation, 64-bit sums wrap with a warning.
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("lanes", [1, 5, 64])
+def test_every_lane_is_an_sfc64_of_numpy(lanes):
+    seeds = np.random.SeedSequence(11).spawn(lanes)
+    state = sfc64_lanes(seeds)
+    first, second = np.empty((7, lanes), np.uint64), np.empty((4, lanes), np.uint64)
+    random_bits(state, first)
+    random_bits(state, second)  # goes on where the first call ended
+    expected = np.array([np.random.SFC64(seed).random_raw(11) for seed in seeds]).T
+    assert np.array_equal(np.concatenate([first, second]), expected)
 
 
 @pytest.fixture(scope="module")

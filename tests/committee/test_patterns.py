@@ -387,10 +387,10 @@ ZERO_ONE = np.array([[0.0, 1.0], [1.0, 1.0]])
     ("arguments", "message"),
     [
         ((ZERO_ONE, [1, -1]), r"train_patterns contains 0 and 1 only; -1 and \+1 were expected"),
-        ((ZERO_ONE - 0.5, [0, 1]), "y contains 0; only"),
-        ((ZERO_ONE - 0.5, [1, -1, 1]), r"y has shape \(3,\)"),
+        ((ZERO_ONE - 0.5, [0, 1]), "train_labels contains 0; only"),
+        ((ZERO_ONE - 0.5, [1, -1, 1]), r"train_labels has shape \(3,\)"),
         ((ZERO_ONE - 0.5, [1, -1], ZERO_ONE - 0.5), "y_test is None, but X_test is given"),
-        ((ZERO_ONE - 0.5, [1, -1], np.ones((1, 3)), [1]), "X_test has N = 3 inputs"),
+        ((ZERO_ONE - 0.5, [1, -1], np.ones((1, 3)), [1]), "test_patterns has N = 3 inputs"),
         ((ZERO_ONE - 0.5, [1, -1], ZERO_ONE, [1, 1]), "test_patterns contains 0 and 1 only"),
     ],
 )

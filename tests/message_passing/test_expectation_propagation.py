@@ -21,19 +21,6 @@ def test_exact_for_orthogonal_patterns(K):
     )
 
 
-@pytest.mark.parametrize("real", [False, True])
-def test_derivative_of_the_free_entropy_is_the_displacement(real):
-    machine = random_machine(5, 31, 40, seed=4, correlation=0.4, real=real)
-    variance, step = 0.4, 1e-3
-    curve = local_entropy_curve(
-        *machine,
-        engine=ExpectationPropagation(tolerance=1e-9),
-        variances=variance + step * np.arange(-1, 2),
-    )
-    slope = (curve.free_entropy[2] - curve.free_entropy[0]) / (2 * step)
-    assert slope == pytest.approx((curve.displacement[1] - 1) / (2 * variance), rel=1e-4)
-
-
 def test_closer_than_bp_to_sampling_on_correlated_inputs():
     machine = random_machine(3, 101, 60, seed=3, correlation=0.6)
     variances = [0.1, 0.5]
@@ -78,19 +65,3 @@ def test_posterior_equals_the_direct_formula(active, inputs):
     assert log_det == pytest.approx(np.linalg.slogdet(inner)[1])
     lam[:active] = -100.0
     assert gaussian_posterior(problem, 0.3, lam, nu) is None
-
-
-def test_failure_to_converge_is_said():
-    machine = random_machine(3, 41, 60, seed=6, correlation=0.5)
-    with pytest.warns(UserWarning, match="did not converge at 1 of 1"):
-        curve = local_entropy_curve(
-            *machine, engine=ExpectationPropagation(max_sweeps=3), variances=[0.5]
-        )
-    assert not curve.converged[0] and curve.iterations[0] == 3 and curve.residual[0] > 1e-4
-
-
-def test_bad_configuration_is_named():
-    with pytest.raises(ValueError, match="damping is 1"):
-        ExpectationPropagation(damping=1.0)
-    with pytest.raises(ValueError, match="max_sweeps is 0"):
-        ExpectationPropagation(max_sweeps=0)

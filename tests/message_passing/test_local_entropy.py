@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from message_passing import PatternGeometry, local_entropy_curve
+from message_passing import (
+    BeliefPropagation,
+    ExpectationPropagation,
+    MonteCarlo,
+    PatternGeometry,
+    local_entropy_curve,
+)
 from message_passing.problem import ReferenceProblem
 from tests.message_passing.machines import random_machine
 
@@ -119,3 +125,51 @@ def test_distances_are_hit(machine, engine):
         np.abs(curve.local_entropy - fine.at(distances))
         < error + 5e-3 * np.abs(curve.local_entropy)
     )
+
+
+@pytest.mark.parametrize(
+    ("engine", "N", "errors", "real"),
+    [
+        (BeliefPropagation(tolerance=1e-10), 101, 0, False),
+        (BeliefPropagation(tolerance=1e-10), 101, 0, True),
+        (ExpectationPropagation(tolerance=1e-9), 31, 0, False),
+        (ExpectationPropagation(tolerance=1e-9), 31, 0, True),
+        (ExpectationPropagation(tolerance=1e-9), 31, 2, False),
+    ],
+)
+def test_derivative_of_the_free_entropy_is_the_displacement(engine, N, errors, real):
+    weights, patterns, labels = random_machine(5, N, 40, seed=4, correlation=0.4, real=real)
+    labels = labels * np.where(np.arange(40) < errors, -1.0, 1.0)
+    variance, step = 0.4, 1e-3
+    curve = local_entropy_curve(
+        weights, patterns, labels, engine=engine, variances=variance + step * np.arange(-1, 2)
+    )
+    slope = (curve.free_entropy[2] - curve.free_entropy[0]) / (2 * step)
+    assert slope == pytest.approx((curve.displacement[1] - 1) / (2 * variance), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "engine", [BeliefPropagation(max_iterations=3), ExpectationPropagation(max_sweeps=3)]
+)
+def test_failure_to_converge_is_said(engine):
+    machine = random_machine(3, 41, 60, seed=6, correlation=0.5)
+    with pytest.warns(UserWarning, match="did not converge at 1 of 1"):
+        curve = local_entropy_curve(*machine, engine=engine, variances=[0.5])
+    assert not curve.converged[0] and curve.iterations[0] == 3
+    assert curve.residual[0] > engine.tolerance
+
+
+@pytest.mark.parametrize(
+    ("engine", "name", "value"),
+    [
+        (BeliefPropagation, "damping", 1.0),
+        (BeliefPropagation, "tolerance", 0.0),
+        (ExpectationPropagation, "damping", 1.0),
+        (ExpectationPropagation, "max_sweeps", 0),
+        (MonteCarlo, "chains", 2),
+        (MonteCarlo, "draws", 10),
+    ],
+)
+def test_bad_configuration_is_named(engine, name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
+        engine(**{name: value})

@@ -219,13 +219,6 @@ def test_jackknife_of_a_mean_is_the_standard_error():
     assert error == pytest.approx(blocks.std(ddof=1) / np.sqrt(12))
 
 
-def test_bad_configuration_is_named():
-    with pytest.raises(ValueError, match="chains is 2"):
-        MonteCarlo(chains=2)
-    with pytest.raises(ValueError, match="draws is 10"):
-        MonteCarlo(draws=10)
-
-
 @pytest.mark.slow
 def test_errors_of_distances_on_independent_systems():
     """On orthogonal patterns r = 1 + (2/KN) ∂log Z/∂log Δ is exact. E[t²] = 15/13, 15 dof."""

@@ -110,21 +110,6 @@ def test_counts_machines_with_at_most_as_many_errors(engine, errors, sure):
     assert curve.displacement[1] == pytest.approx(r, abs=4 * r_error + 2e-3)
 
 
-def test_derivative_of_the_free_entropy_is_the_displacement():
-    weights, patterns, labels = random_machine(5, 31, 40, seed=4, correlation=0.4)
-    labels = labels * np.where(np.arange(40) < 2, -1.0, 1.0)
-    variance, step = 0.4, 1e-3
-    curve = local_entropy_curve(
-        weights,
-        patterns,
-        labels,
-        engine=ExpectationPropagation(tolerance=1e-9),
-        variances=variance + step * np.arange(-1, 2),
-    )
-    slope = (curve.free_entropy[2] - curve.free_entropy[0]) / (2 * step)
-    assert slope == pytest.approx((curve.displacement[1] - 1) / (2 * variance), rel=1e-4)
-
-
 def test_a_finite_temperature_of_the_users_is_kept():
     soft = Majority(2.0)
     assert allow_errors(soft, 3) is soft
