@@ -10,8 +10,8 @@ import pandas as pd
 import tyro
 
 from deep.correlations import correlation_report
+from deep.figures import pearson_in_words, plot_figure7
 from deep.pgdl.archive import PUBLIC_ARCHIVE, open_archive
-from deep.pgdl.figures import pearson_in_words, plot_figure7
 from deep.pgdl.measurements import Architecture, MeasurementOptions, measure_task
 from deep.pgdl.task import PgdlTask
 from message_passing.tools.files import save_figure, write_table

@@ -132,3 +132,25 @@ def plot_baselines(table: pd.DataFrame, flatness: str, ax: Axes | None = None) -
     ax.set_title(f"{table['passes'].iloc[0]:.3g} passes' worth of gradients each", fontsize="small")
     ax.legend(fontsize="small")
     return ax
+
+
+def plot_figure7(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """δE(σ) of PGDL's networks against the test error; bars are one standard deviation."""
+    if ax is None:
+        ax = Figure(figsize=(5, 3.6), layout="constrained").subplots()
+    sigma, samples = table["sigma"][0], table["samples"][0]
+    bars = table["local_energy_standard_error"] * samples**0.5
+    ax.errorbar(table["test_error"], table["local_energy"], bars, fmt="o", capsize=2)
+    ax.set_xlabel("test error")
+    ax.set_ylabel(f"train error difference δE(σ = {sigma:g})")
+    explained = f"bars: standard deviation over {samples} noise vectors"
+    ax.set_title(f"{pearson_in_words(table)}\n{explained}", fontsize="small")
+    return ax
+
+
+def pearson_in_words(table: pd.DataFrame) -> str:
+    """Pearson's r of local energy and test error with its n − 2 degrees of freedom, and p."""
+    from scipy import stats
+
+    r, p_value = stats.pearsonr(table["local_energy"], table["test_error"])
+    return f"r({len(table) - 2}) = {r:.2f}, p = {p_value:.1g}, n = {len(table)} networks"

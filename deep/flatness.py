@@ -53,16 +53,8 @@ class NetworkLocalEnergyProfile(LocalEnergyProfile):
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each σ: sigma, local_energy and its standard error, reference_error."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            {
-                "sigma": self.sigma,
-                "local_energy": self.local_energy,
-                "local_energy_standard_error": self.standard_error,
-                "reference_error": float(self.reference_error),
-            }
-        )
+        frame = super().to_frame().drop(columns="machine")
+        return frame.assign(reference_error=float(self.reference_error))
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """δE(σ) in percent, with a band of one standard error."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
+from torch.utils._pytree import tree_leaves
 
 
 def recalibrated(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
@@ -55,38 +56,8 @@ def batch_statistics(models: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def bytes_held(models: Sequence[nn.Module], method: Any) -> int:
-    """Bytes of weights, gradients and optimizer state (not of activations and buffers)."""
-    held: dict[int, int] = {}
-
-    def add(tensor: Tensor) -> None:
-        held[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-
-    for model in models:
-        for p in model.parameters():
-            add(p)
-            if p.grad is not None:
-                add(p.grad)
-    for tensor in _tensors(vars(method), set()):
-        add(tensor)
+    """Bytes of weights, gradients and all that the method stores (not of activations)."""
+    weights = [p for model in models for p in model.parameters()]
+    tensors = [*weights, *(p.grad for p in weights), *tree_leaves(method.state_dict())]
+    held = {t.data_ptr(): t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor)}
     return sum(held.values())
-
-
-def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
-    """All tensors that an object refers to; of a network its parameters."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, nn.Module):
-        yield from value.parameters()
-    elif callable(value):
-        return
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item, seen)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item, seen)
-    elif hasattr(value, "__dict__"):
-        yield from _tensors(vars(value), seen)

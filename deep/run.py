@@ -122,8 +122,6 @@ class Run:
         """
         return passes / self.config.algorithm.passes_per_epoch
 
-    # -- networks -----------------------------------------------------------------------
-
     @property
     def networks(self) -> list[str]:
         """Names of the snapshots in the order of training, then ``final`` at the end.
@@ -177,8 +175,6 @@ class Run:
             problem = ", though the run is finished; its checkpoint is lost, too."
         raise ValueError(f"{self.path('final')} does not exist{problem}")
 
-    # -- what was measured --------------------------------------------------------------
-
     def measured(self, name: str = "final", kind: str = "flatness") -> dict[str, Any] | None:
         """What was measured on a network, None if nothing was, or only on an earlier network.
 
@@ -212,8 +208,6 @@ class Run:
             weight_norm=stored["weight_norm"], samples=profile.samples, scope=profile.scope,
             bn=profile.bn,
         )  # fmt: skip
-
-    # -- tables and a plot --------------------------------------------------------------
 
     def cells(self) -> dict[str, Any]:
         """All settings as on the command line; None where the algorithm has no such setting."""

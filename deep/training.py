@@ -3,10 +3,6 @@
 A run lives in a folder: ``config.json``, ``log.csv`` (one row per pass of a replica over the
 data), ``checkpoint.pt``, ``snapshots/passes-*.pt``, and at the end ``final.pt`` and
 ``result.json``. Calling ``train`` again with the same folder resumes it, bit for bit on a CPU.
-
-Under torchrun the replicas of rsgd and rsgd-xy are spread over the processes, of several hosts
-too; all hosts have to share the folder. If a process is lost, the others stop, and the same
-command resumes from the last checkpoint, with any number of processes.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ def take_step(base: torch.optim.Optimizer) -> None:
     """
     late = []
     if isinstance(base, torch.optim.SGD):
-        for group in (group for group in base.param_groups if group["fused"]):
+        for group in (group for group in base.param_groups if group.get("fused")):
             moving = [base.state[p] for p in group["params"] if p.grad is not None]
             if len({state.get("momentum_buffer") is None for state in moving}) > 1:
                 late.append(group)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from committee.entropic import elastic_pull, local_entropy_gradient, running_average
-from deep.checks import check, check_one_of
+from deep.checks import check, check_numbers, check_one_of
 from deep.model_state import recalibrated
 from deep.optimizers.base import (
     Base,
@@ -129,15 +129,13 @@ class EntropySGD(EntropicOptimizer):
         seed: int = 0,
     ) -> None:
         check_rate(inner_lr, "inner_lr")
-        whole = isinstance(inner_steps, int) and inner_steps >= 1
-        check("inner_steps", inner_steps, whole, "an integer ≥ 1")
-        check("noise", noise, noise >= 0, "a number ≥ 0")
-        check("averaging", averaging, 0 <= averaging < 1, "a number in [0, 1)")
+        self.inner_steps, self.noise, self.averaging = inner_steps, noise, averaging
+        check("inner_steps", inner_steps, isinstance(inner_steps, int), "an integer")
+        check_numbers(self, ("inner_steps",), ("noise",), below_one=("averaging",))
         check_one_of("noise_enters", noise_enters, ("weights", "gradient"))
         check_one_of("outer_form", outer_form, ("algorithm", "code"))
         if noise_enters == "gradient" and noise > 0 and inner_lr == 0:
             raise ValueError("inner_lr is 0; noise in the gradient needs a positive one.")
-        self.inner_steps, self.noise, self.averaging = inner_steps, noise, averaging
         self.noise_enters, self.outer_form = noise_enters, outer_form
 
         self._vanilla = outer_base is None
@@ -175,10 +173,7 @@ class EntropySGD(EntropicOptimizer):
             return loss
         if self.awaits_measurement and self.inner_steps_done == 0:
             if loss is None:
-                raise ValueError(
-                    "gamma is to be measured, but step got no loss; "
-                    "call step(closure) or step(loss=loss)."
-                )
+                raise ValueError("step got no loss to measure gamma; give loss or a closure.")
             self.first_loss = float(torch.as_tensor(loss).detach())
         self._inner_step()
         if self.inner_steps_done >= self.inner_steps:
@@ -290,8 +285,7 @@ class EntropySGD(EntropicOptimizer):
     def anchor_model(self, model: nn.Module, recalibrate: Iterable[Any] | None = None) -> nn.Module:
         """A copy of the model with w, to keep or to export.
 
-        BatchNorm's running statistics are those that w' has seen in training, or with
-        ``recalibrate`` the means over these batches.
+        With ``recalibrate`` BatchNorm's statistics are the means over these batches, not of w'.
         """
         with self.anchor():
             return copy.deepcopy(model) if recalibrate is None else recalibrated(model, recalibrate)
