@@ -36,10 +36,9 @@ def normalised_margins(
 
     Takes a classifier, or weights (N,) without bias.
     """
-    bias = 0.0
-    if isinstance(classifier, LinearClassifier):
-        classifier, bias = classifier.weights, classifier.bias
-    weights = np.asarray(classifier, dtype=float).reshape(-1)
+    if not isinstance(classifier, LinearClassifier):
+        classifier = LinearClassifier(np.asarray(classifier, dtype=float).reshape(-1), 0.0, "")
+    weights, bias = classifier.weights, classifier.bias
     if not (np.all(np.isfinite(weights)) and np.any(weights)):
         raise ValueError("weights are zero or not finite; a direction was expected.")
     x = check_patterns(patterns, len(weights))
