@@ -1,5 +1,6 @@
 """Committee machines: data, training by SGD and its entropic relatives, flatness, figures."""
 
+from importlib import import_module
 from typing import Any
 
 from committee.algorithms import (
@@ -17,6 +18,10 @@ from committee.patterns import PatternSet, load_patterns
 from committee.solution_space.entropy_ascent import AscentPath, ascend
 from committee.solution_space.typical import SolutionSample, typical_solutions
 from committee.training import TrainedEnsemble, TrainedMachine, train
+from message_passing import __version__ as __version__
+
+# These subpackages are imported when they are first used.
+_THEORIES = ("gaussian_mixture", "perceptron")
 
 # matplotlib is imported when a plot function is first used.
 _PLOTS = (
@@ -49,6 +54,7 @@ __all__ = [
     "train",
     "typical_solutions",
     *_PLOTS,
+    *_THEORIES,
 ]
 
 
@@ -57,4 +63,6 @@ def __getattr__(name: str) -> Any:
         from committee import figures
 
         return getattr(figures, name)
+    if name in _THEORIES:
+        return import_module(f"committee.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

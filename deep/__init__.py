@@ -5,6 +5,7 @@ from typing import Any
 
 # Each name is imported when it is first used: torch takes seconds.
 _MODULES = {
+    "__version__": "message_passing",
     "AutomaticFocusing": "deep.optimizers.gamma",
     "EntropySGD": "deep.optimizers.entropy_sgd",
     "ReplicatedSGD": "deep.optimizers.replicated_sgd",
