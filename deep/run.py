@@ -164,9 +164,10 @@ class Run:
 
     def check_final(self) -> None:
         """Raise ``ValueError`` if the final network is not there, with what can be done."""
+        result = self.result  # raises where it is damaged
         if self.path("final").exists():
             return
-        if self.result is None:
+        if result is None:
             problem = ": the run is not finished."
         elif (self.folder / "checkpoint.pt").exists():
             again = f"Delete {self.folder / 'result.json'}: the run then finishes again."
