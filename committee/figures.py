@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Okabe and Ito: told apart by colour-blind readers; the markers help in grey.
 COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LARGEST_DISTANCE = 0.3
+SMALLEST_DISTANCE, LARGEST_DISTANCE = 0.001, 0.3
 SHOWN_PATTERNS = 12
 
 
@@ -64,7 +64,9 @@ def plot_local_entropy(
         main = engine == engines[0]
         style = _MAIN_LINE if main else _THIN_LINES.get(engine, _THIN_LINES["bp"])
         for i, algorithm in enumerate(results.algorithms.values()):
-            distances = np.linspace(0.0, LARGEST_DISTANCE, 61)
+            # Even in √d, in which curves are nearly straight at small distances.
+            grid = np.linspace(np.sqrt(SMALLEST_DISTANCE), np.sqrt(LARGEST_DISTANCE), 60) ** 2
+            distances = np.append(0.0, np.minimum(grid, LARGEST_DISTANCE))
             values = algorithm.local_entropy(engine, distances)
             values = values[np.isfinite(values[:, 1])]  # runs that have a curve
             # The members of the mean must not change along the line. They are the runs that reach

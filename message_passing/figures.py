@@ -116,7 +116,9 @@ def _plot_mean(
 ) -> None:
     # Only where every machine has a curve: the members of a mean must not change on the way.
     first = max(curve.distance.min() for curve in group)
-    d = np.append(0.0, np.linspace(first, min(curve.distance.max() for curve in group), 60))
+    last = min(curve.distance.max() for curve in group)
+    grid = np.linspace(np.sqrt(first), np.sqrt(last), 60) ** 2  # even in √d
+    d = np.append(0.0, np.clip(grid, first, last))
     values = np.array([curve.at(d) for curve in group])
     for value in values:
         ax.plot(d, value, color=style.get("color"), linewidth=0.5, alpha=0.35)

@@ -13,7 +13,7 @@ from message_passing.local_entropy import LocalEntropyCurve
 
 def curve(slope: float, last: float = 0.32, engine: str = "bp") -> LocalEntropyCurve:
     """Φ_LE(d) = slope · √d, which the curve's interpolation returns exactly."""
-    d = np.linspace(0.005, last, 9)
+    d = np.linspace(0.0005, last, 9)
     zeros = np.zeros(9)
     return LocalEntropyCurve(
         variance=2 * d,
