@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from committee import benchmark, sensitivity
+from committee import benchmark, elastic_term, sensitivity
 from committee.benchmark import GRID, BenchmarkConfig
+from committee.elastic_term import ElasticTermConfig
 from committee.experiments import ExperimentConfig, Figure1Config, Figure6Config, run_experiment
 from committee.figures import plot_results, plot_training_costs
 from committee.gaussian_mixture.bayes import bayes_error, oracle_error
@@ -88,6 +89,7 @@ def show_speed(config: BenchmarkConfig) -> None:
 COMMANDS: Commands = {
     "figure1": (Figure1Config, draw_figure),
     "figure6": (Figure6Config, draw_figure),
+    "elastic-term": (ElasticTermConfig, elastic_term.run),
     "sensitivity": (SensitivityConfig, sensitivity.run),
     "gaussian-mixture": (GaussianMixtureConfig, draw_gaussian_mixture),
     "perceptron": (PerceptronConfig, perceptron.run),
