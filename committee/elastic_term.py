@@ -132,7 +132,7 @@ def compute(config: ElasticTermConfig, progress: bool = False) -> pd.DataFrame:
     }
     folder.store_config("The strength of the elastic term", settings)
     # Restart by restart: an interrupted command has the same number of runs everywhere.
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"reading": reading, "algorithm": name, "balanced": balanced, "draw": draw, "restart": r}
         for r in range(config.restarts)
         for draw, balanced in patterns

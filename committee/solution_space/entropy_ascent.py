@@ -12,6 +12,7 @@ Entropy-SGD ([P21] Algorithm 1) with its inner loop solved and its γ = 1/Δ low
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,10 @@ from committee.algorithms import EntropyAscent
 from committee.machine import unit_rows
 from committee.solution_space.entropy_slope import Slope
 from message_passing.problem import PatternGeometry, ReferenceProblem
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 #: The ascent at one Δ ends where steps shorter than this share of the full one still fail.
 SHORTEST = 0.1
@@ -57,6 +62,25 @@ class AscentPath:
     def steps(self) -> int:
         """Accepted ones, at all Δ."""
         return sum(len(values) - 1 for values in self.free_entropy)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per Δ: accepted steps, φ before and after them, training errors."""
+        import pandas as pd
+
+        columns = {
+            "variance": self.variance,
+            "steps": [len(values) - 1 for values in self.free_entropy],
+            "first_free_entropy": [values[0] for values in self.free_entropy],
+            "free_entropy": [values[-1] for values in self.free_entropy],
+            "training_errors": self.training_errors,
+        }
+        return pd.DataFrame(columns)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """φ at each Δ, before its first step and after its last."""
+        from committee.solution_space.figures import plot_ascent
+
+        return plot_ascent(self, ax)
 
     def __repr__(self) -> str:
         return (

@@ -8,10 +8,14 @@ from matplotlib.figure import Figure
 
 from committee.solution_space.experiment import TYPICAL
 from committee.solution_space.statements import FLATTEST, family_means
+from message_passing.figures import new_axes
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+    from committee.solution_space.entropy_ascent import AscentPath
+    from committee.solution_space.typical import SolutionSample
 
 LABELS = {"local_entropy": r"$-\Phi_{LE}(d=0.3)$, Monte Carlo", "local_energy_1": r"$\delta E(1)$"}
 GROUPS = {
@@ -58,4 +62,26 @@ def plot_range(machines: pd.DataFrame, measure: str, ax: Axes) -> Axes:
             )
     draws = means["draw"].nunique()
     ax.set(xscale="log", xlabel=LABELS[measure], ylabel=f"test error (%), mean of {draws} draws")
+    return ax
+
+
+def plot_chains(sample: SolutionSample, ax: Axes | None = None) -> Axes:
+    """Test error along the chains of typical solutions; the burn-in is left of the dotted line."""
+    ax = ax or new_axes()
+    for chain, errors in enumerate(sample.chain_test_error):
+        ax.plot(100 * errors, color=f"C{chain % 2}", linewidth=0.7)
+    ax.axvline(sample.chain_test_error.shape[1] // 2, color="0.3", linestyle=":")
+    ax.axhline(100 * sample.test_error, color="black", linewidth=0.9)
+    ax.set(xlabel="sweep", ylabel="test error (%); colours: opposite starts")
+    return ax
+
+
+def plot_ascent(path: AscentPath, ax: Axes | None = None) -> Axes:
+    """Free entropy φ at each Δ of an ascent, before its first step and after its last."""
+    ax = ax or new_axes()
+    table = path.to_frame()
+    ax.plot(table["variance"], table["first_free_entropy"], "o--", color="C1", label="before")
+    ax.plot(table["variance"], table["free_entropy"], "o-", color="C0", label="after")
+    ax.set(xscale="log", xlabel="Δ", ylabel="free entropy φ(Δ) per weight")
+    ax.legend()
     return ax

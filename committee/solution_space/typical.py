@@ -46,6 +46,7 @@ from message_passing.tools.validation import check_weights
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 #: Fewest sweeps of a chain.
 FEWEST_STEPS = 16
@@ -122,6 +123,12 @@ class SolutionSample:
 
         measured = self.chain_test_error[:, self.chain_test_error.shape[1] // 2 :]
         return pd.DataFrame({"chain": range(len(measured)), "test_error": measured.mean(axis=1)})
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Test error of each chain along its sweeps; chains from opposite ends must meet."""
+        from committee.solution_space.figures import plot_chains
+
+        return plot_chains(self, ax)
 
 
 def typical_solutions(

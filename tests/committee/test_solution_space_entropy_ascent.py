@@ -106,6 +106,10 @@ def test_free_entropy_grows(trained, start):
     assert sum(map(len, path.free_entropy)) > 3
     assert np.all(path.training_errors == 0)
     assert np.all(predict(path.weights, X) == y)
+    table = path.to_frame()
+    assert (table["free_entropy"] >= table["first_free_entropy"]).all()
+    assert table["steps"].sum() == path.steps
+    assert np.allclose(path.plot().get_lines()[1].get_ydata(), table["free_entropy"])
     # The same by Monte Carlo, at the ends.
     problems = [
         ReferenceProblem.from_arrays(w, X, y)

@@ -116,6 +116,14 @@ def test_opposite_starts_agree(sample, teacher):
     assert "converged" in repr(sample) and "not" not in repr(sample)
 
 
+def test_sample_as_table_and_plot(sample):
+    table = sample.to_frame()
+    assert len(table) == len(sample.weights)
+    assert table["test_error"].mean() == pytest.approx(sample.test_error)
+    lines = sample.plot().get_lines()
+    assert np.allclose(lines[0].get_ydata(), 100 * sample.chain_test_error[0])
+
+
 def test_expected_test_error_is_the_mean_error_of_whole_machines(sample, teacher):
     """The vote of chains is no worse, and machines at the ends of chains make these errors."""
     whole = np.mean(predict(sample.weights, teacher.test_patterns) != teacher.test_labels, axis=1)
