@@ -36,7 +36,7 @@ COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BROKEN_LINES = ("--", ":", "-.")  # of the controls
 SMALLEST_DISTANCE, LARGEST_DISTANCE = 0.001, 0.3
-DECADES = 4  # of a logarithmic axis, at most
+DECADES, STEEP = 4, 0.1  # of a logarithmic axis: length at most; first part of x left out
 SHOWN_PATTERNS = 12
 
 
@@ -56,6 +56,14 @@ def plot_results(results: ExperimentResults, engines: Sequence[str] | None = Non
     plot_local_entropy(results, engines, left)
     plot_local_energy(results.algorithms, centre)
     plot_test_errors(results.algorithms, constant_test_error(results), right)
+    named = left if left.get_legend() else centre
+    for ax in (left, centre):
+        if legend := ax.get_legend():
+            legend.remove()
+    handles, labels = named.get_legend_handles_labels()
+    about = f"n: machines in the {'left' if named is left else 'central'} panel"
+    style: dict[str, Any] = {"ncols": 5, "fontsize": "x-small", "title_fontsize": "x-small"}
+    figure.legend(handles, labels, loc="outside lower center", title=about, **style)
     patterns = next(iter(results.patterns.values()))
     P, N = patterns.train_patterns.shape
     size = f"$N={N}$, $K={results.hidden_units}$, $P={P}$, draws: {len(results.patterns)}"
@@ -79,7 +87,8 @@ def plot_local_entropy(
     styles = _styles(results.algorithms)
     for engine in engines:
         main = engine == engines[0]
-        for name, algorithm in results.algorithms.items():
+        for name, style in styles.items():
+            algorithm = results.algorithms[name]
             values = -algorithm.local_entropy(engine, distances)
             kept = np.isfinite(values[:, 0]) & ~algorithm.runs["collapsed"].to_numpy(bool)
             # The members of the mean must not change along the line. They are the runs that reach
@@ -92,7 +101,8 @@ def plot_local_entropy(
             reached = np.all(np.isfinite(values[kept]), axis=0)
             draws = algorithm.runs["draw"].to_numpy()[kept]
             label = f"{name} (n = {kept.sum()})" if main else None
-            style = styles[name] if main else {**styles[name], "linewidth": 0.7, "marker": ""}
+            if not main:
+                style = {**style, "linewidth": 0.7, "marker": ""}
             values = values[kept][:, reached]
             _mean_with_band(ax, distances[reached], values, draws, style, label, main=main)
         width = 1.6 if main else 0.7
@@ -120,8 +130,8 @@ def plot_local_energy(
     """
     ax = ax or new_axes()
     labelled = {"": machines} if isinstance(machines, LocalEnergyProfile) else machines
-    styles = _styles(labelled)
-    for name, own in labelled.items():
+    for name, style in _styles(labelled).items():
+        own = labelled[name]
         profile = own if isinstance(own, LocalEnergyProfile) else own.profile
         values = profile.local_energy.reshape(profile.reference_error.size, -1)
         draws, kept = np.zeros(len(values)), np.ones(len(values), bool)
@@ -132,10 +142,10 @@ def plot_local_energy(
         there = profile.sigma > 0
         sigma, values = profile.sigma[there], values[kept][:, there]
         label = f"{name} (n = {kept.sum()})".strip()
-        _mean_with_band(ax, sigma, values, draws[kept], styles[name], label)
+        _mean_with_band(ax, sigma, values, draws[kept], style, label)
         if len(values) == 1 and profile.samples:
             error = profile.standard_error.ravel()[there]
-            _band(ax, sigma, values[0], error, styles[name]["color"])
+            _band(ax, sigma, values[0], error, style["color"])
     _logarithmic(ax)
     ax.set_xlabel("noise intensity  $\\sigma$, relative to each weight")
     ax.set_ylabel("local energy  $\\delta E_{\\mathrm{train}}(\\sigma)$")
@@ -176,9 +186,10 @@ def plot_test_errors(
         units = _units(errors[~collapsed, None], draws[~collapsed])[:, 0]
         if len(numbers) > 1:
             ticks = _units(places[~collapsed, None], draws[~collapsed])[:, 0]
-            ax.plot(units, ticks, "|", color=style["color"], markersize=7)
-        bar = {"color": "black", "marker": "|", "markersize": 7, "capsize": 2}
-        ax.errorbar(units.mean(), row + 0.34, xerr=_error(units), **bar)
+            ax.plot(units, ticks, "|", color="black", markersize=5, markeredgewidth=0.7)
+        ax.errorbar(
+            units.mean(), row + 0.34, xerr=_error(units), color="black", marker="|", capsize=2
+        )
     several = any("draw" in runs and runs["draw"].nunique() > 1 for runs in tables.values())
     grey: dict[str, Any] = {"color": "0.3", "linestyle": "none", "markersize": 3.5}
     ax.plot([], [], marker="o", label="machine", **grey)
@@ -187,13 +198,13 @@ def plot_test_errors(
     if any(runs["collapsed"].any() for runs in tables.values()):
         ax.plot([], [], marker="x", label="collapsed", **{**grey, "color": "black"})
     if several:
-        ax.plot([], [], marker="|", label="mean of a draw", **{**grey, "markersize": 7})
+        ax.plot([], [], marker="|", label="mean of a draw", **{**grey, "markersize": 6})
     ax.errorbar([], [], xerr=[], color="black", capsize=2, label="mean ± standard error")
     if constant_test_error is not None:
         percent = 100 * constant_test_error
         line = f"constant answer ({percent:.1f} %)"
         ax.axvline(percent, color="0.3", linestyle=":", label=line)
-    names = [f"{name} (n = {len(runs)})" for name, runs in tables.items()]
+    names = [f"{name} (n = {len(tables[name])})" for name in _styles(tables)]
     ax.set_yticks(range(len(names)), names, fontsize="small")
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlabel("test error (%)")
@@ -227,12 +238,12 @@ def _legend_above(ax: Axes) -> None:
 
 
 def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """How each algorithm is drawn; a control in the colour of its algorithm."""
+    """How each algorithm is drawn; controls follow their algorithm and have its colour."""
     owners = {name: CONTROLS.get(name, name) for name in names}
     looks = dict(zip(dict.fromkeys(owners.values()), cycle(zip(COLOURS, MARKERS, strict=True))))
     controls: Counter[str] = Counter()
     styles: dict[str, dict[str, Any]] = {}
-    for name, owner in owners.items():
+    for name, owner in sorted(owners.items(), key=lambda own: [*looks].index(own[1])):
         colour, marker = looks[owner]
         styles[name] = {"color": colour, "marker": marker, "linestyle": "-", "linewidth": 1.8}
         if name != owner:
@@ -271,7 +282,7 @@ def _mean_with_band(
     if main and error is not None:
         _band(ax, x, mean, error, style["color"])
     if main and len(np.unique(draws)) > 1:
-        ax.plot(x, units.T, color=style["color"], linewidth=0.4, alpha=0.3, zorder=1)
+        ax.plot(x, units.T, color=style["color"], linewidth=0.5, alpha=0.25, zorder=1)
 
 
 def _band(ax: Axes, x: NDArray, centre: NDArray, error: NDArray, colour: str) -> None:
@@ -279,10 +290,12 @@ def _band(ax: Axes, x: NDArray, centre: NDArray, error: NDArray, colour: str) ->
 
 
 def _logarithmic(ax: Axes) -> None:
-    """A logarithmic axis that a few tiny values do not stretch."""
+    """A logarithmic axis. The steep start of the lines, where all vanish, may leave below."""
     ax.set_yscale("log", nonpositive="clip")
-    bottom, top = ax.get_ylim()
-    ax.set_ylim(max(bottom, top / 10**DECADES), top)
+    x, y = np.hstack([np.asarray(line.get_xydata()).T for line in ax.get_lines()])
+    shown = y[(x >= STEEP * x.max(initial=0.0)) & (y > 0)]
+    if shown.size:
+        ax.set_ylim(max(shown.min(), shown.max() / 10**DECADES) / 1.3, shown.max() * 1.3)
 
 
 def _spread(errors: NDArray) -> NDArray:

@@ -157,13 +157,10 @@ def disagreements(runs: pd.DataFrame) -> pd.DataFrame:
         if not possible:
             continue
         rows = compare_algorithms(known, possible, [energy, entropy])
-        by_energy, by_entropy = (
-            rows.loc[rows["quantity"] == name, shown].set_index(shown[:5])
-            for name in (energy, entropy)
-        )
-        both = by_energy.join(by_entropy, lsuffix="_local_energy", rsuffix="_local_entropy")
+        parts = [rows.loc[rows["quantity"] == name, shown] for name in (energy, entropy)]
+        both = parts[0].merge(parts[1], on=shown[:5], suffixes=("_local_energy", "_local_entropy"))
         t = both[["t_local_energy", "t_local_entropy"]]
-        both = both[(t.abs() > DISAGREEMENT).all(axis=1) & (t.prod(axis=1) > 0)].reset_index()
+        both = both[(t.abs() > DISAGREEMENT).all(axis=1) & (t.prod(axis=1) > 0)].copy()
         first_sharper = both["t_local_energy"] > 0
         both["by_local_energy"] = both["second"].where(first_sharper, both["first"])
         both["by_local_entropy"] = both["first"].where(first_sharper, both["second"])

@@ -208,8 +208,8 @@ def correlation_table(correlations: pd.DataFrame, engine: str | None) -> str:
     text = _cells(rows.drop(columns="n").rename(columns={"n_": "n"}), [*lines, "n", "share"])
     unit = rows["unit"].iloc[0]
     return (
-        f"{text}\n\nStandardised: by algorithm and draw. Share: part of the algorithm in the sum of\n"
-        "squares of its flatness around the means of algorithm and draw. Intervals: bootstrap\n"
+        f"{text}\n\nStandardised: by algorithm and draw. Share: part of the algorithm in the sum\n"
+        "of squares of flatness around the means of algorithm and draw. Intervals: bootstrap\n"
         f"over {unit}s. Without collapsed runs."
     )
 

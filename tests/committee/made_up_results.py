@@ -145,3 +145,35 @@ def figure1(draws: int, restarts: int, seed: int = 0) -> ExperimentResults:
             a = replace(a, runs=a.runs.assign(collapsed=constant, test_error=test))
         made.append(a)
     return results(*made)
+
+
+def nested(
+    rng: np.random.Generator,
+    draws: int,
+    restarts: int,
+    between: float = 1.0,
+    rho_between: float = 0.5,
+    rho_within: float = 0.2,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, y and draw of nested Gaussians; the restarts of a draw scatter with variance 1."""
+    covariances = [np.array([[1.0, rho], [rho, 1.0]]) for rho in (rho_between, rho_within)]
+    centres = between * rng.multivariate_normal([0, 0], covariances[0], draws)
+    values = centres[:, None] + rng.multivariate_normal([0, 0], covariances[1], (draws, restarts))
+    x, y = values.reshape(-1, 2).T
+    return x, y, np.repeat(np.arange(draws), restarts)
+
+
+def runs_of(name: str, draws: int, test_error: np.ndarray, energy: np.ndarray) -> pd.DataFrame:
+    """Runs of one algorithm, of which only the test error and δE(1) matter."""
+    restarts = len(test_error) // draws
+    return pd.DataFrame(
+        {
+            "algorithm": name,
+            "draw": np.repeat(np.arange(draws), restarts),
+            "restart": np.tile(np.arange(restarts), draws),
+            "train_error": 0.0,
+            "test_error": test_error,
+            "local_energy_1": energy,
+            "collapsed": False,
+        }
+    )
