@@ -292,8 +292,8 @@ def _band(ax: Axes, x: NDArray, centre: NDArray, error: NDArray, colour: str) ->
 def _logarithmic(ax: Axes) -> None:
     """A logarithmic axis. The steep start of the lines, where all vanish, may leave below."""
     ax.set_yscale("log", nonpositive="clip")
-    x, y = np.hstack([np.asarray(line.get_xydata()).T for line in ax.get_lines()])
-    shown = y[(x >= STEEP * x.max(initial=0.0)) & (y > 0)]
+    x, y = np.vstack([np.zeros((1, 2)), *(line.get_xydata() for line in ax.get_lines())]).T
+    shown = y[(x >= STEEP * x.max()) & (y > 0)]
     if shown.size:
         ax.set_ylim(max(shown.min(), shown.max() / 10**DECADES) / 1.3, shown.max() * 1.3)
 

@@ -18,7 +18,7 @@ from committee.statistics import (
     holm,
     planned_pairs,
 )
-from committee.tables import deviation_table, write_tables
+from committee.tables import deviation_table, disagreement_table, write_tables
 from message_passing.tools.files import read_table
 from tests.committee.made_up_results import TWO, algorithm, curve, figure1, results, runs_of
 
@@ -143,6 +143,9 @@ def test_disagreements_of_the_two_measures_of_flatness() -> None:
     assert row["t_local_energy"] > 2 and row["t_local_entropy"] > 2
     pair = compare_algorithms(found.to_frame(), [("rsgd-slow", "sgd-slow")], ["local_energy_1"])
     assert row["difference_local_energy"] == pair["difference"].iloc[0]
+    cells = [cell.strip() for cell in disagreement_table(table).splitlines()[-1].split("|")]
+    assert cells[1:6] == ["rsgd-slow", "sgd-slow", "bp", "draw", "4"]
+    assert cells[6].startswith("sgd-slow (t = +") and cells[7].startswith("rsgd-slow (t = +")
     assert disagreements(TWO.to_frame()).empty
 
 

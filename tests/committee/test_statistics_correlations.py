@@ -37,7 +37,7 @@ def test_interval_equals_the_slow_twins(kind: str) -> None:
     value, low, high = bootstrap_interval(kind, x, y, draw, resamples=8000)
     assert value == pytest.approx(SCIPY[kind](x, y).statistic)
     table = pd.DataFrame({"x": x, "y": y, "draw": draw})
-    expected = limits(table, kind, 500, np.random.default_rng(2))
+    expected = limits(table, kind, 300, np.random.default_rng(2))
     np.testing.assert_allclose([low, high], expected, atol=0.05)
 
 
