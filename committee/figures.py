@@ -119,7 +119,7 @@ def plot_local_energy(
     machines: LocalEnergyProfile | Mapping[str, LocalEnergyProfile | AlgorithmResults],
     ax: Axes | None = None,
 ) -> Axes:
-    """δE, on a logarithmic axis, against the noise intensity σ.
+    """δE against the noise intensity σ; on a logarithmic axis where machines have labels.
 
     Parameters
     ----------
@@ -129,6 +129,7 @@ def plot_local_energy(
     ax : Axes, optional
     """
     ax = ax or new_axes()
+    alone = isinstance(machines, LocalEnergyProfile)
     labelled = {"": machines} if isinstance(machines, LocalEnergyProfile) else machines
     for name, style in _styles(labelled).items():
         own = labelled[name]
@@ -139,14 +140,15 @@ def plot_local_energy(
             draws, kept = own.runs["draw"].to_numpy(), ~own.runs["collapsed"].to_numpy(bool)
         if not kept.any():
             continue
-        there = profile.sigma > 0
+        there = profile.sigma > (-1 if alone else 0)
         sigma, values = profile.sigma[there], values[kept][:, there]
         label = f"{name} (n = {kept.sum()})".strip()
         _mean_with_band(ax, sigma, values, draws[kept], style, label)
-        if len(values) == 1 and profile.samples:
+        if profile.reference_error.size == 1 and profile.samples:
             error = profile.standard_error.ravel()[there]
             _band(ax, sigma, values[0], error, style["color"])
-    _logarithmic(ax)
+    if not alone:
+        _logarithmic(ax)
     ax.set_xlabel("noise intensity  $\\sigma$, relative to each weight")
     ax.set_ylabel("local energy  $\\delta E_{\\mathrm{train}}(\\sigma)$")
     if any(labelled):
