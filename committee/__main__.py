@@ -20,13 +20,7 @@ from committee.solution_space.experiment import FlatnessRangeConfig
 from committee.solution_space.experiment import compute as compute_range
 from committee.solution_space.figures import plot_flatness_range
 from committee.solution_space.statements import family_means, statements
-from committee.tables import (
-    closing_table,
-    comparison_table,
-    correlation_table,
-    deviation_table,
-    write_tables,
-)
+from committee.tables import closing_text, write_tables
 from message_passing.tools.commands import Commands, run_command
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import to_markdown
@@ -37,16 +31,7 @@ def draw_figure(config: ExperimentConfig) -> None:
     results = run_experiment(config, progress=True)
     tables = write_tables(results, config.out)
     figures = save_figure(plot_results(results), config.out / "figure")
-    engine = results.engines[0] if results.engines else None
-    print(f"\n{closing_table(results)}\n")
-    if "comparisons" in tables:
-        print("Differences between the algorithms: Mann-Whitney tests, corrected by Holm")
-        print(f"{comparison_table(tables['comparisons'], engine)}\n")
-    if "deviations" in tables:
-        print("Local entropy: deviations from Monte Carlo")
-        print(f"{deviation_table(tables['deviations'])}\n")
-    print("Correlations over the runs, with 95 % confidence intervals")
-    print(f"{correlation_table(tables['correlations'], engine)}\n")
+    print(f"\n{closing_text(results, tables)}\n")
     print(f"Written: {', '.join(map(str, figures))} and tables in {config.out}")
 
 

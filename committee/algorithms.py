@@ -309,3 +309,22 @@ ALGORITHMS: dict[str, Algorithm] = {
     **PUBLISHED,
     **{algorithm.name: algorithm for algorithm in (WeightNoise(), EntropyAscent())},
 }
+
+CONTROLS: dict[str, str] = {
+    "control-rsgd-fast": "rsgd-fast",
+    "control-rsgd-fast-epochs": "rsgd-fast",
+    "rsgd-fast-uncoupled": "rsgd-fast",
+    "control-rsgd-slow": "rsgd-slow",
+    "control-rsgd-slow-epochs": "rsgd-slow",
+    "rsgd-slow-uncoupled": "rsgd-slow",
+    "control-esgd": "esgd",
+    "control-esgd-sgd": "esgd",
+}
+"""Name of the control → name of the entropic algorithm."""
+
+PLANNED: tuple[tuple[str, str], ...] = tuple(
+    (name, reference)
+    for name in ("rsgd-fast", "rsgd-slow", "esgd")
+    for reference in (*(c for c, own in CONTROLS.items() if own == name), "sgd-slow")
+)
+"""The comparisons of Figure 1: each entropic algorithm with its controls and with sgd-slow."""

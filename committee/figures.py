@@ -1,12 +1,17 @@
 """Figures 1 and 6: local entropy, local energy, test error. Plots read results, nothing else.
 
-Each plot function takes results and optionally ``ax``, and returns the axes. Bands are standard
-errors over the machines.
+Each plot function takes results and optionally ``ax``, and returns the axes. A line is the mean
+over the draws of the training patterns, each draw being the mean of its restarts. A thin line is
+one draw, and a band is the standard error over the draws. With a single draw the band is over its
+restarts. Collapsed runs are in no mean. A control has the colour of its algorithm, a broken line
+and open markers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
+from committee.algorithms import CONTROLS
 from committee.flatness import LocalEnergyProfile
 from committee.patterns import PatternSet
 from committee.results import AlgorithmResults, ExperimentResults
+from committee.statistics import constant_test_error
 from committee.training import TrainedEnsemble
 from message_passing.figures import ENGINE_NAMES, new_axes
 
@@ -27,7 +34,9 @@ if TYPE_CHECKING:
 # Okabe and Ito: told apart by colour-blind readers; the markers help in grey.
 COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+BROKEN_LINES = ("--", ":", "-.")  # of the controls
 SMALLEST_DISTANCE, LARGEST_DISTANCE = 0.001, 0.3
+DECADES, STEEP = 4, 0.1  # of a logarithmic axis: length at most; first part of x left out
 SHOWN_PATTERNS = 12
 
 
@@ -38,79 +47,108 @@ def plot_results(results: ExperimentResults, engines: Sequence[str] | None = Non
     ----------
     results : ExperimentResults
     engines : names, optional
-        Estimates of the local entropy to show, the main one first; all by default.
+        Estimates of the local entropy to show, the main one first; by default the most
+        trustworthy one alone.
     """
-    figure = Figure(figsize=(13.0, 4.6), layout="constrained")
+    rows = len(results.algorithms)
+    figure = Figure(figsize=(15.0, 4.8 + 0.16 * rows), layout="constrained")
     left, centre, right = figure.subplots(1, 3)
     plot_local_entropy(results, engines, left)
-    plot_local_energy({name: a.profile for name, a in results.algorithms.items()}, centre)
-    plot_test_errors(results.algorithms, results.patterns.constant_test_error, right)
-    P, N = results.patterns.train_patterns.shape
-    size = f"$N={N}$, $K={results.hidden_units}$, $P={P}$"
-    figure.suptitle(f"{results.title}: {results.patterns.name}, {size}")
+    plot_local_energy(results.algorithms, centre)
+    plot_test_errors(results.algorithms, constant_test_error(results), right)
+    named = left if left.get_legend() else centre
+    for ax in (left, centre):
+        if legend := ax.get_legend():
+            legend.remove()
+    handles, labels = named.get_legend_handles_labels()
+    about = f"n: machines in the {'left' if named is left else 'central'} panel"
+    style: dict[str, Any] = {"ncols": 5, "fontsize": "x-small", "title_fontsize": "x-small"}
+    figure.legend(handles, labels, loc="outside lower center", title=about, **style)
+    patterns = next(iter(results.patterns.values()))
+    P, N = patterns.train_patterns.shape
+    size = f"$N={N}$, $K={results.hidden_units}$, $P={P}$, draws: {len(results.patterns)}"
+    figure.suptitle(f"{results.title}: {patterns.name}, {size}")
     return figure
 
 
 def plot_local_entropy(
     results: ExperimentResults, engines: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Φ_LE against the distance d: mean over the restarts.
+    """−Φ_LE, on a logarithmic axis, against the distance d.
 
-    The first engine is drawn solid, with a band; the others are thin, belief propagation dashed.
+    The first engine is drawn bold, with draws and a band; further ones are thin. By default there
+    is the most trustworthy one alone.
     """
     ax = ax or new_axes()
-    engines = list(engines if engines is not None else results.engines)
+    engines = list(engines if engines is not None else results.engines[:1])
+    # Even in √d, in which curves are nearly straight at small distances.
+    grid = np.linspace(np.sqrt(SMALLEST_DISTANCE), np.sqrt(LARGEST_DISTANCE), 60) ** 2
+    distances = np.minimum(grid, LARGEST_DISTANCE)
+    styles = _styles(results.algorithms)
     for engine in engines:
         main = engine == engines[0]
-        style = _MAIN_LINE if main else _THIN_LINES.get(engine, _THIN_LINES["bp"])
-        for i, algorithm in enumerate(results.algorithms.values()):
-            # Even in √d, in which curves are nearly straight at small distances.
-            grid = np.linspace(np.sqrt(SMALLEST_DISTANCE), np.sqrt(LARGEST_DISTANCE), 60) ** 2
-            distances = np.append(0.0, np.minimum(grid, LARGEST_DISTANCE))
-            values = algorithm.local_entropy(engine, distances)
-            values = values[np.isfinite(values[:, 1])]  # runs that have a curve
+        for name, style in styles.items():
+            algorithm = results.algorithms[name]
+            values = -algorithm.local_entropy(engine, distances)
+            kept = np.isfinite(values[:, 0]) & ~algorithm.runs["collapsed"].to_numpy(bool)
             # The members of the mean must not change along the line. They are the runs that reach
             # its end; where most do not, the line ends with the shortest curve.
             whole = np.isfinite(values[:, -1])
-            if np.count_nonzero(whole) > len(whole) / 2:
-                values = values[whole]
-            if not len(values):
+            if np.count_nonzero(whole & kept) > np.count_nonzero(kept) / 2:
+                kept &= whole
+            if not kept.any():
                 continue
-            n = len(values)
-            reached = np.all(np.isfinite(values), axis=0)
-            label = f"{algorithm.name} (n = {n})" if main else None
-            _mean_with_band(ax, distances[reached], values[:, reached], i, label, style, band=main)
-        ax.plot([], [], color="0.4", label=ENGINE_NAMES.get(engine, engine), **style)
-    ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
+            reached = np.all(np.isfinite(values[kept]), axis=0)
+            draws = algorithm.runs["draw"].to_numpy()[kept]
+            label = f"{name} (n = {kept.sum()})" if main else None
+            if not main:
+                style = {**style, "linewidth": 0.7, "marker": ""}
+            values = values[kept][:, reached]
+            _mean_with_band(ax, distances[reached], values, draws, style, label, main=main)
+        width = 1.6 if main else 0.7
+        ax.plot([], [], color="0.4", linewidth=width, label=ENGINE_NAMES.get(engine, engine))
+    _logarithmic(ax)
     ax.set_xlabel("squared distance  $d = \\|w'-w\\|^2 / 2KN$")
-    ax.set_ylabel("local entropy  $\\Phi_{\\mathrm{LE}}(d)$  per weight")
+    ax.set_ylabel("minus local entropy  $-\\Phi_{\\mathrm{LE}}(d)$  per weight")
     if engines:
         _legend_above(ax)
     return ax
 
 
 def plot_local_energy(
-    profiles: LocalEnergyProfile | Mapping[str, LocalEnergyProfile], ax: Axes | None = None
+    machines: LocalEnergyProfile | Mapping[str, LocalEnergyProfile | AlgorithmResults],
+    ax: Axes | None = None,
 ) -> Axes:
-    """δE against the noise intensity σ.
+    """δE against the noise intensity σ; on a logarithmic axis where machines have labels.
 
     Parameters
     ----------
-    profiles : LocalEnergyProfile, or a mapping from labels to profiles
-        Several machines in a profile appear as their mean with its standard error. One machine
-        appears with the standard error of its samples.
+    machines : LocalEnergyProfile, or a mapping from labels to profiles or results
+        Several machines appear as their mean with its standard error. One machine appears with
+        the standard error of its samples.
     ax : Axes, optional
     """
     ax = ax or new_axes()
-    labelled = {"": profiles} if isinstance(profiles, LocalEnergyProfile) else profiles
-    for i, (name, profile) in enumerate(labelled.items()):
-        machines = profile.reference_error.size
-        values = profile.local_energy.reshape(machines, -1)
-        label = f"{name} (n = {machines})".strip()
-        _mean_with_band(ax, profile.sigma, values, i, label, _MAIN_LINE, band=True)
-        if machines == 1 and profile.samples:
-            _band(ax, profile.sigma, values[0], profile.standard_error.ravel(), i)
-    ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
+    alone = isinstance(machines, LocalEnergyProfile)
+    labelled = {"": machines} if isinstance(machines, LocalEnergyProfile) else machines
+    for name, style in _styles(labelled).items():
+        own = labelled[name]
+        profile = own if isinstance(own, LocalEnergyProfile) else own.profile
+        values = profile.local_energy.reshape(profile.reference_error.size, -1)
+        draws, kept = np.zeros(len(values)), np.ones(len(values), bool)
+        if isinstance(own, AlgorithmResults):
+            draws, kept = own.runs["draw"].to_numpy(), ~own.runs["collapsed"].to_numpy(bool)
+        if not kept.any():
+            continue
+        there = profile.sigma > (-1 if alone else 0)
+        sigma, values = profile.sigma[there], values[kept][:, there]
+        label = f"{name} (n = {kept.sum()})".strip()
+        _mean_with_band(ax, sigma, values, draws[kept], style, label)
+        if profile.reference_error.size == 1 and profile.samples:
+            error = profile.standard_error.ravel()[there]
+            _band(ax, sigma, values[0], error, style["color"])
+    if not alone:
+        _logarithmic(ax)
     ax.set_xlabel("noise intensity  $\\sigma$, relative to each weight")
     ax.set_ylabel("local energy  $\\delta E_{\\mathrm{train}}(\\sigma)$")
     if any(labelled):
@@ -123,41 +161,55 @@ def plot_test_errors(
     constant_test_error: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Distribution of the test error of each algorithm, and the constant answer's line.
+    """Test errors of each algorithm, one row each, and the constant answer's line.
 
-    Points are machines (open: with training errors; crossed: collapsed onto a constant answer),
-    boxes their quartiles; the bar is the mean with its standard error.
+    Points are machines (open: with training errors; crosses: collapsed onto a constant answer).
+    The draws of an algorithm lie below each other, and a tick is the mean of a draw. The black bar
+    is the mean with its standard error.
     """
     ax = ax or new_axes()
-    tables = [own.to_frame() for own in machines.values()]
-    for i, runs in enumerate(tables):
-        errors, colour = 100 * runs["test_error"].to_numpy(), COLOURS[i % len(COLOURS)]
-        solved, places = runs["train_error"] == 0, i + _spread(errors)
-        style: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": 3.5}
-        shape = {**style, "marker": MARKERS[i % len(MARKERS)]}
-        ax.plot(places[solved], errors[solved], alpha=0.6, **shape)
-        ax.plot(places[~solved], errors[~solved], fillstyle="none", **shape)
-        collapsed = runs["collapsed"]
-        ax.plot(places[collapsed], errors[collapsed], marker="x", **{**style, "color": "black"})
-        parts = ("boxprops", "whiskerprops", "capprops", "medianprops")
-        coloured: dict[str, Any] = {part: {"color": colour} for part in parts}
-        ax.boxplot(errors, positions=[i], widths=0.62, showfliers=False, **coloured)
-        if len(errors) > 1:
-            error = errors.std(ddof=1) / np.sqrt(len(errors))
-            ax.errorbar(i + 0.4, errors.mean(), error, color="black", marker="_", capsize=2)
+    tables = {name: own.to_frame() for name, own in machines.items()}
+    for row, (name, style) in enumerate(_styles(tables).items()):
+        runs = tables[name]
+        errors, collapsed = 100 * runs["test_error"].to_numpy(), runs["collapsed"].to_numpy(bool)
+        draws = runs["draw"].to_numpy() if "draw" in runs else np.zeros(len(runs))
+        numbers = np.unique(draws)
+        places = row - 0.1 + 0.6 * ((np.searchsorted(numbers, draws) + 0.5) / len(numbers) - 0.5)
+        if len(numbers) == 1:
+            places = places + _spread(errors)
+        solved = runs["train_error"].to_numpy() == 0
+        dots: dict[str, Any] = {"color": style["color"], "linestyle": "none", "marker": "o"}
+        dots |= {"markersize": 2.8, "alpha": 0.7}
+        ax.plot(errors[solved], places[solved], **dots)
+        ax.plot(errors[~solved], places[~solved], fillstyle="none", **dots)
+        ax.plot(errors[collapsed], places[collapsed], "x", color="black", markersize=4)
+        if collapsed.all():
+            continue
+        units = _units(errors[~collapsed, None], draws[~collapsed])[:, 0]
+        if len(numbers) > 1:
+            ticks = _units(places[~collapsed, None], draws[~collapsed])[:, 0]
+            ax.plot(units, ticks, "|", color="black", markersize=5, markeredgewidth=0.7)
+        ax.errorbar(
+            units.mean(), row + 0.34, xerr=_error(units), color="black", marker="|", capsize=2
+        )
+    several = any("draw" in runs and runs["draw"].nunique() > 1 for runs in tables.values())
     grey: dict[str, Any] = {"color": "0.3", "linestyle": "none", "markersize": 3.5}
-    if any((runs["train_error"] > 0).any() for runs in tables):
+    ax.plot([], [], marker="o", label="machine", **grey)
+    if any((runs["train_error"] > 0).any() for runs in tables.values()):
         ax.plot([], [], marker="o", fillstyle="none", label="with training errors", **grey)
-    if any(runs["collapsed"].any() for runs in tables):
-        ax.plot([], [], marker="x", label="collapsed", **grey)
-    ax.errorbar([], [], [], color="black", marker="_", capsize=2, label="mean ± standard error")
+    if any(runs["collapsed"].any() for runs in tables.values()):
+        ax.plot([], [], marker="x", label="collapsed", **{**grey, "color": "black"})
+    if several:
+        ax.plot([], [], marker="|", label="mean of a draw", **{**grey, "markersize": 6})
+    ax.errorbar([], [], xerr=[], color="black", capsize=2, label="mean ± standard error")
     if constant_test_error is not None:
         percent = 100 * constant_test_error
         line = f"constant answer ({percent:.1f} %)"
-        ax.axhline(percent, color="0.3", linestyle=":", label=line)
-    names = [f"{name}\n(n = {len(runs)})" for name, runs in zip(machines, tables, strict=True)]
-    ax.set_xticks(range(len(names)), names, fontsize="small", rotation=20)
-    ax.set_ylabel("test error (%)")
+        ax.axvline(percent, color="0.3", linestyle=":", label=line)
+    names = [f"{name} (n = {len(tables[name])})" for name in _styles(tables)]
+    ax.set_yticks(range(len(names)), names, fontsize="small")
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlabel("test error (%)")
     _legend_above(ax)
     return ax
 
@@ -187,37 +239,65 @@ def _legend_above(ax: Axes) -> None:
     ax.legend(fontsize="x-small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
-_MAIN_LINE: dict[str, Any] = {"linestyle": "-", "linewidth": 1.8}
-_THIN_LINES: dict[str, dict[str, Any]] = {
-    "bp": {"linestyle": "--", "linewidth": 0.9},
-    "ep": {"linestyle": ":", "linewidth": 1.1},
-    "mc": {"linestyle": "-", "linewidth": 0.9},
-}
+def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """How each algorithm is drawn; controls follow their algorithm and have its colour."""
+    owners = {name: CONTROLS.get(name, name) for name in names}
+    looks = dict(zip(dict.fromkeys(owners.values()), cycle(zip(COLOURS, MARKERS, strict=True))))
+    controls: Counter[str] = Counter()
+    styles: dict[str, dict[str, Any]] = {}
+    for name, owner in sorted(owners.items(), key=lambda own: [*looks].index(own[1])):
+        colour, marker = looks[owner]
+        styles[name] = {"color": colour, "marker": marker, "linestyle": "-", "linewidth": 1.8}
+        if name != owner:
+            broken = BROKEN_LINES[controls[owner] % len(BROKEN_LINES)]
+            styles[name] |= {"linestyle": broken, "linewidth": 1.2, "markerfacecolor": "white"}
+            controls[owner] += 1
+    return styles
+
+
+def _units(values: NDArray[np.float64], draws: NDArray[Any]) -> NDArray[np.float64]:
+    """Means over the restarts of each draw (D, S); the values themselves with a single draw."""
+    numbers = np.unique(draws)
+    if len(numbers) == 1:
+        return values
+    return np.array([values[draws == number].mean(axis=0) for number in numbers])
+
+
+def _error(units: NDArray[np.float64]) -> Any:
+    """Standard error of the mean; None for a single unit."""
+    return units.std(axis=0, ddof=1) / np.sqrt(len(units)) if len(units) > 1 else None
 
 
 def _mean_with_band(
     ax: Axes,
-    x: NDArray,
-    values: NDArray,
-    i: int,
+    x: NDArray[np.float64],
+    values: NDArray[np.float64],
+    draws: NDArray[Any],
+    style: dict[str, Any],
     label: str | None,
-    style: dict,
     *,
-    band: bool,
+    main: bool = True,
 ) -> None:
-    colour = COLOURS[i % len(COLOURS)]
-    mean = values.mean(axis=0)
-    marker: dict[str, Any] = (
-        {"marker": MARKERS[i % len(MARKERS)], "markevery": 10, "markersize": 4} if band else {}
-    )
-    ax.plot(x, mean, color=colour, label=label, **style, **marker)
-    if band and len(values) > 1:
-        _band(ax, x, mean, values.std(axis=0, ddof=1) / np.sqrt(len(values)), i)
+    units = _units(values, draws)
+    mean, error = units.mean(axis=0), _error(units)
+    ax.plot(x, mean, label=label, markevery=0.1, markersize=4, **style)
+    if main and error is not None:
+        _band(ax, x, mean, error, style["color"])
+    if main and len(np.unique(draws)) > 1:
+        ax.plot(x, units.T, color=style["color"], linewidth=0.5, alpha=0.25, zorder=1)
 
 
-def _band(ax: Axes, x: NDArray, centre: NDArray, error: NDArray, i: int) -> None:
-    colour = COLOURS[i % len(COLOURS)]
+def _band(ax: Axes, x: NDArray, centre: NDArray, error: NDArray, colour: str) -> None:
     ax.fill_between(x, centre - error, centre + error, color=colour, alpha=0.25, linewidth=0)
+
+
+def _logarithmic(ax: Axes) -> None:
+    """A logarithmic axis. The steep start of the lines, where all vanish, may leave below."""
+    ax.set_yscale("log", nonpositive="clip")
+    x, y = np.vstack([np.zeros((1, 2)), *(line.get_xydata() for line in ax.get_lines())]).T
+    shown = y[(x >= STEEP * x.max()) & (y > 0)]
+    if shown.size:
+        ax.set_ylim(max(shown.min(), shown.max() / 10**DECADES) / 1.3, shown.max() * 1.3)
 
 
 def _spread(errors: NDArray) -> NDArray:

@@ -48,19 +48,19 @@ class AlgorithmResults:
     name : str
     weights : (R, K, N)
     runs : DataFrame
-        R rows: the number of the ``restart``, and ``TrainedEnsemble``'s epochs, errors, loss,
-        converged, collapsed.
+        R rows: the numbers of the ``draw`` and of the ``restart``, and ``TrainedEnsemble``'s
+        epochs, errors, loss, converged, collapsed.
     profile : LocalEnergyProfile
         ``local_energy`` (R, S).
     curves : dict of dict
-        ``curves[engine][restart]`` is a ``LocalEntropyCurve``.
+        ``curves[engine][draw, restart]`` is a ``LocalEntropyCurve``.
     """
 
     name: str
     weights: NDArray[np.float64]
     runs: pd.DataFrame
     profile: LocalEnergyProfile
-    curves: Mapping[str, Mapping[int, LocalEntropyCurve]]
+    curves: Mapping[str, Mapping[tuple[int, int], LocalEntropyCurve]]
 
     def local_entropy(
         self, engine: str, distances: NDArray[np.float64], error: bool = False
@@ -71,8 +71,8 @@ class AlgorithmResults:
         that did not converge.
         """
         found = np.full((len(self.runs), len(distances)), np.nan)
-        for row, restart in enumerate(self.runs["restart"]):
-            curve = self.curves.get(engine, {}).get(restart)
+        for row, run in enumerate(zip(self.runs["draw"], self.runs["restart"], strict=True)):
+            curve = self.curves.get(engine, {}).get(run)
             if curve is not None:
                 inside = distances <= _reliable_distance(curve)
                 values = curve.standard_error_at if error else curve.at
@@ -101,13 +101,13 @@ class AlgorithmResults:
 class ExperimentResults:
     """What a figure is drawn from.
 
-    The machines have ``hidden_units`` and have learnt ``patterns``. ``algorithms`` maps the names
-    of the algorithms to their results, in the order of the figure.
+    The machines have ``hidden_units``. In draw j they have learnt ``patterns[j]``. ``algorithms``
+    maps the names of the algorithms to their results, in the order of the figure.
     """
 
     title: str
     hidden_units: int
-    patterns: PatternSet
+    patterns: Mapping[int, PatternSet]
     algorithms: Mapping[str, AlgorithmResults]
 
     @property
@@ -131,7 +131,9 @@ class ExperimentResults:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}: {len(own.runs)}" for name, own in self.algorithms.items())
-        return f"ExperimentResults({self.patterns!r}, K={self.hidden_units}, runs {counts})"
+        first = next(iter(self.patterns.values()))
+        draws = f"{len(self.patterns)} draws, K={self.hidden_units}"
+        return f"ExperimentResults({first!r}, {draws}, runs {counts})"
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ def load_results(
     return ExperimentResults(
         title=folder.entry("title"),
         hidden_units=folder.entry("settings", "hidden_units"),
-        patterns=patterns,
+        patterns={0: patterns},
         algorithms={name: results for name, results in found.items() if results is not None},
     )
 
@@ -259,9 +261,14 @@ def _load_algorithm(
     return AlgorithmResults(
         name=name,
         weights=columns["weights"],
-        runs=pd.DataFrame({"restart": numbers} | {key: columns[key] for key in MEASURED}),
+        runs=pd.DataFrame(
+            {"draw": 0, "restart": numbers} | {key: columns[key] for key in MEASURED}
+        ),
         profile=LocalEnergyProfile(columns["sigma"][0], energy, np.zeros_like(energy), errors, 0),
-        curves=folder.load_curves(name, numbers),
+        curves={
+            engine: {(0, restart): curve for restart, curve in found.items()}
+            for engine, found in folder.load_curves(name, numbers).items()
+        },
     )
 
 

@@ -1,27 +1,32 @@
-"""Do the algorithms differ, and do flatness and test error go together? With error bars.
+"""Do the algorithms differ? The draw of the training patterns is the unit of error.
 
-Everything starts from the runs, ``ExperimentResults.to_frame()``: one row per trained machine.
+Everything starts from the runs, ``ExperimentResults.to_frame()``: one row per trained machine. The
+restarts of a draw share its patterns, so they are no independent trials. Their mean is one value;
+errors, intervals and tests are over the values of the draws. Where all runs are of one draw the
+unit is the restart, and the errors hold for this draw alone: the column ``unit`` of each table
+says so. Collapsed runs are counted and left out.
 """
 
 from __future__ import annotations
 
 import itertools
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from committee.algorithms import PLANNED, PUBLISHED
 from committee.results import ExperimentResults
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RESAMPLED_PAIRS = 5_000_000  # in memory at once
 EXACT_ENGINE = "mc"
 DEVIATION_DISTANCES = (0.05, 0.15, 0.3)
+CONFIDENCE = 0.95
+DISAGREEMENT = 2.0  # standard errors of each difference
 
 
 def quantities(runs: pd.DataFrame) -> list[str]:
@@ -30,37 +35,137 @@ def quantities(runs: pd.DataFrame) -> list[str]:
     return ["test_error", *(name for name in map(str, runs) if name.startswith(flatness))]
 
 
-def compare_algorithms(runs: pd.DataFrame) -> pd.DataFrame:
-    """Two-sided Mann-Whitney test of each pair of algorithms, for each quantity.
+def flatness_measures(runs: pd.DataFrame) -> list[str]:
+    """δE(1) and each engine's Φ_LE(0.3), as far as they are there."""
+    found = quantities(runs)
+    entropies = [q for q in found if q.startswith("local_entropy_") and q.endswith("_0.3")]
+    return [q for q in found if q == "local_energy_1"] + entropies
 
-    Columns: quantity, first, second, n_first, n_second; difference of the means (first minus
-    second) with its standard error; p_value; p_holm, which is corrected for the number of pairs
-    (Holm) within the quantity. Restart i starts from the same weights with each algorithm. The
-    test does not use that, which makes it conservative if anything.
+
+def unit_of(runs: pd.DataFrame) -> str:
+    """What errors are over: "draw", or "restart" where all runs are of one draw."""
+    return "draw" if runs["draw"].nunique() > 1 else "restart"
+
+
+def without_collapsed(runs: pd.DataFrame) -> pd.DataFrame:
+    """The same rows, with NaN for what was measured on a collapsed machine."""
+    names = ["train_error", *quantities(runs)]
+    return runs.assign(**{name: runs[name].mask(runs["collapsed"]) for name in names})
+
+
+def constant_test_error(results: ExperimentResults) -> float:
+    """Test error of the constant answer, the mean over the draws."""
+    return float(np.mean([own.constant_test_error for own in results.patterns.values()]))
+
+
+def planned_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """The comparisons that are fixed before any result, as (algorithm, reference).
+
+    These are ``committee.algorithms.PLANNED``: each entropic algorithm with its controls and with
+    sgd-slow. Where none of them is possible, each algorithm is compared with the first one; in
+    Figure 6 that is training without dropout.
+    """
+    names = [*names]
+    planned = [pair for pair in PLANNED if {*pair} <= {*names}]
+    return planned or [(name, names[0]) for name in names[1:]]
+
+
+def compare_algorithms(
+    runs: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    measures: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Paired comparisons of algorithms, for each quantity; by default the planned ones.
+
+    Restart i of draw j starts from the same weights with each algorithm. Both runs of a pair
+    (draw, restart) must be there, otherwise neither counts. The differences, first minus second,
+    are averaged over the restarts of a draw; the n means of the draws are the sample.
+
+    Columns: quantity, first, second, unit; ``n``, the units, and ``runs``, the pairs of runs;
+    ``difference`` with its standard error and its limits ``low`` and ``high`` (Student, 95 %);
+    ``share``, the difference divided by |mean of the second|; ``effect_size``, the difference
+    divided by the standard deviation of the n differences; ``t``; ``p_value`` of the two-sided
+    paired t-test over draws, and ``p_holm``, corrected for the number of pairs within the
+    quantity (Holm). The test assumes that the differences of the draws are independent and
+    normal. The draws share one test set, so it is about new training patterns. One draw has no
+    test over draws: its p-values are NaN, its limits are over restarts.
     """
     import pandas as pd
 
+    unit, known = unit_of(runs), without_collapsed(runs).set_index(["draw", "restart"])
+    tables = {str(name): table for name, table in known.groupby("algorithm", sort=False)}
     rows = []
-    for quantity in quantities(runs):
-        samples = {
-            name: group[quantity].dropna().to_numpy()
-            for name, group in runs.groupby("algorithm", sort=False)
-        }
-        pairs: list[dict[str, Any]] = []
-        for (first, a), (second, b) in itertools.combinations(samples.items(), 2):
-            about = {"quantity": quantity, "first": first, "second": second}
-            about |= {"n_first": len(a), "n_second": len(b)}
-            difference, error, p_value = np.nan, np.nan, np.nan
-            if min(len(a), len(b)) >= 2:
-                difference = float(a.mean() - b.mean())
-                error = float(np.hypot(stats.sem(a), stats.sem(b)))
-                ties = np.ptp(np.concatenate([a, b])) == 0  # and nothing else
-                p_value = 1.0 if ties else float(stats.mannwhitneyu(a, b).pvalue)
-            about |= {"difference": difference, "difference_standard_error": error}
-            pairs.append({**about, "p_value": p_value})
-        corrected = holm([pair["p_value"] for pair in pairs])
-        rows += [{**pair, "p_holm": p} for pair, p in zip(pairs, corrected, strict=True)]
+    for quantity in quantities(runs) if measures is None else measures:
+        family: list[dict[str, Any]] = []
+        for first, second in planned_pairs(tables) if pairs is None else pairs:
+            values = {"difference": tables[first][quantity], "reference": tables[second][quantity]}
+            both = pd.DataFrame(values).dropna()
+            both["difference"] -= both["reference"]
+            means = both.groupby(level=unit).mean()
+            about: dict[str, Any] = {"quantity": quantity, "first": first, "second": second}
+            about |= {"unit": unit, "n": len(means), "runs": len(both)}
+            family.append(about | _difference(means, tested=unit == "draw"))
+        corrected = holm([pair["p_value"] for pair in family])
+        rows += [{**pair, "p_holm": p} for pair, p in zip(family, corrected, strict=True)]
     return pd.DataFrame(rows)
+
+
+def _difference(means: pd.DataFrame, tested: bool) -> dict[str, float]:
+    values, reference = means.to_numpy(np.float64).T
+    n = len(values)
+    mean = np.float64(values.mean() if n else np.nan)
+    deviation = np.float64(values.std(ddof=1) if n > 1 else np.nan)
+    error = deviation / np.sqrt(max(n, 1))
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, max(n - 1, 1)) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = mean / error if mean or np.isnan(error) else np.float64(0.0)
+        share = mean / abs(reference.mean()) if n else np.nan
+        effect_size = mean / deviation
+    return {
+        "difference": mean,
+        "difference_standard_error": error,
+        "low": mean - half,
+        "high": mean + half,
+        "share": share,
+        "effect_size": effect_size,
+        "t": t,
+        "p_value": 2 * stats.t.sf(abs(t), n - 1) if tested and n > 1 else np.nan,
+    }
+
+
+def disagreements(runs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of algorithms of which δE(1) calls the one flatter and Φ_LE(0.3) the other.
+
+    The pairs are the planned ones and all of the published algorithms. Both differences must
+    exceed ``DISAGREEMENT`` standard errors, and are over the same runs. A flatter machine has a
+    lower δE and a higher Φ_LE. One row per pair and engine; ``by_local_energy`` and
+    ``by_local_entropy`` name the flatter one. Each difference (first minus second) has its
+    standard error and t, with ``_local_energy`` or ``_local_entropy`` behind.
+    """
+    import pandas as pd
+
+    names = [*runs["algorithm"].unique()]
+    published = itertools.combinations([name for name in names if name in PUBLISHED], 2)
+    pairs = [*{frozenset(pair): pair for pair in (*published, *planned_pairs(names))}.values()]
+    shown = ["first", "second", "unit", "n", "runs", "difference", "difference_standard_error", "t"]
+    found = []
+    energy, *entropies = flatness_measures(runs)
+    for entropy in entropies:
+        known = runs.dropna(subset=[energy, entropy])
+        there = {*known["algorithm"]}
+        possible = [pair for pair in pairs if {*pair} <= there]
+        if not possible:
+            continue
+        rows = compare_algorithms(known, possible, [energy, entropy])
+        parts = [rows.loc[rows["quantity"] == name, shown] for name in (energy, entropy)]
+        both = parts[0].merge(parts[1], on=shown[:5], suffixes=("_local_energy", "_local_entropy"))
+        t = both[["t_local_energy", "t_local_entropy"]]
+        both = both[(t.abs() > DISAGREEMENT).all(axis=1) & (t.prod(axis=1) > 0)].copy()
+        first_sharper = both["t_local_energy"] > 0
+        both["by_local_energy"] = both["second"].where(first_sharper, both["first"])
+        both["by_local_entropy"] = both["first"].where(first_sharper, both["second"])
+        found.append(both.assign(engine=entropy.split("_")[2]))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
@@ -74,123 +179,50 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     return corrected
 
 
-def correlate(
-    runs: pd.DataFrame, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
-    """Pearson and Spearman correlations of all pairs of quantities over the runs.
-
-    ``scope`` is "all runs", or "within algorithms": after the mean of each algorithm is
-    subtracted from its runs. The confidence limits ``low`` and ``high`` are from the bootstrap
-    (BCa, runs resampled). Runs that lack one of the two quantities are left out; ``n`` is the
-    number of the others. Fewer than five, or a constant quantity, give NaN.
-    """
-    import pandas as pd
-
-    rows = []
-    for names in itertools.combinations(quantities(runs), 2):
-        known = runs[["algorithm", *names]].dropna()
-        both = known[[*names]]
-        centred = both - both.groupby(known["algorithm"]).transform("mean")
-        for scope, table in {"all runs": both, "within algorithms": centred}.items():
-            x, y = table.to_numpy().T
-            for kind in ("pearson", "spearman"):
-                interval = correlation_with_interval(kind, x, y, resamples, confidence, seed)
-                measured = dict(zip(("correlation", "low", "high"), interval, strict=True))
-                about = {"first": names[0], "second": names[1], "scope": scope, "kind": kind}
-                rows.append({**about, "n": len(x), **measured})
-    return pd.DataFrame(rows)
-
-
-def correlation_with_interval(
-    kind: str,
-    x: NDArray,
-    y: NDArray,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """ "pearson", "spearman" or "kendall" (τ_b) correlation of x, y (n,), and its limits.
-
-    The limits are from the bootstrap (BCa, pairs resampled). Fewer than five pairs, or a constant
-    quantity, give NaN. Raises ``ValueError`` for an unknown kind.
-    """
-    if kind not in CORRELATIONS:
-        raise ValueError(f"kind is {kind!r}; one of {[*CORRELATIONS]} was expected.")
-    if len(x) < 5 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return np.nan, np.nan, np.nan
-    statistic = CORRELATIONS[kind]
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        # A resample may hold one run only; scipy leaves it out of nothing, so report NaN then.
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        interval = stats.bootstrap(
-            (x, y),
-            statistic,
-            paired=True,
-            vectorized=True,
-            batch=max(1, RESAMPLED_PAIRS // len(x) ** 2),
-            n_resamples=resamples,
-            confidence_level=confidence,
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    return float(statistic(x, y)), float(interval.low), float(interval.high)
-
-
-def _pearson(x: NDArray, y: NDArray, axis: int = -1) -> NDArray:
-    x = x - x.mean(axis=axis, keepdims=True)
-    y = y - y.mean(axis=axis, keepdims=True)
-    return (x * y).sum(axis=axis) / np.sqrt((x**2).sum(axis=axis) * (y**2).sum(axis=axis))
-
-
-def _spearman(x: NDArray, y: NDArray, axis: int = -1) -> NDArray:
-    return _pearson(stats.rankdata(x, axis=axis), stats.rankdata(y, axis=axis), axis=axis)
-
-
-def _kendall(x: NDArray, y: NDArray, axis: int = -1) -> NDArray:
-    x, y = np.moveaxis(x, axis, -1), np.moveaxis(y, axis, -1)
-    a = np.sign(x[..., :, None] - x[..., None, :])
-    b = np.sign(y[..., :, None] - y[..., None, :])
-    pairs = (-2, -1)
-    return (a * b).sum(axis=pairs) / np.sqrt((a**2).sum(axis=pairs) * (b**2).sum(axis=pairs))
-
-
-CORRELATIONS: dict[str, Any] = {"pearson": _pearson, "spearman": _spearman, "kendall": _kendall}
-
-
 def deviations(results: ExperimentResults) -> pd.DataFrame:
     """Relative deviation of each engine's Φ_LE from Monte Carlo's, one row per distance.
 
-    Columns: algorithm, engine, distance; ``n``, the runs that have both values; ``deviation``,
-    ΣΦ/ΣΦ_mc − 1 over these runs; ``deviation_standard_error``, what another draw of n runs would
-    change (the scatter of Φ − (1 + deviation) Φ_mc; NaN for n = 1); ``mc_error``, what Monte
-    Carlo's error bars alone contribute. The table is empty without curves of Monte Carlo.
+    Columns: algorithm, engine, distance, unit; ``n``, the runs that have both values;
+    ``deviation``, ΣΦ/ΣΦ_mc − 1 over these runs; ``deviation_standard_error``, what other units
+    would change (the scatter of Σ(Φ − (1 + deviation) Φ_mc) over the units; NaN for a single
+    one); ``mc_error``, what Monte Carlo's error bars alone contribute. Collapsed runs are left
+    out. The table is empty without curves of Monte Carlo.
     """
     import pandas as pd
 
     rows = []
     distances = np.array(DEVIATION_DISTANCES)
+    unit = unit_of(pd.concat([own.runs for own in results.algorithms.values()]))
     others = [engine for engine in results.engines if engine != EXACT_ENGINE]
     for algorithm in results.algorithms.values() if EXACT_ENGINE in results.engines else ():
         exact = algorithm.local_entropy(EXACT_ENGINE, distances)
         errors = algorithm.local_entropy(EXACT_ENGINE, distances, error=True)
+        kept = ~algorithm.runs["collapsed"].to_numpy(bool)
+        units = algorithm.runs[unit].to_numpy()
         for engine in others:
             estimate = algorithm.local_entropy(engine, distances)
-            for column, distance in enumerate(DEVIATION_DISTANCES):
-                known = np.isfinite(exact[:, column]) & np.isfinite(estimate[:, column])
+            for i, distance in enumerate(DEVIATION_DISTANCES):
+                known = np.isfinite(exact[:, i]) & np.isfinite(estimate[:, i]) & kept
                 about = {"algorithm": algorithm.name, "engine": engine, "distance": distance}
-                values = (table[known, column] for table in (estimate, exact, errors))
-                rows.append({**about, **_deviation(*values)})
+                values = (x[known] for x in (estimate[:, i], exact[:, i], errors[:, i], units))
+                rows.append({**about, "unit": unit, **_deviation(*values)})
     return pd.DataFrame(rows)
 
 
 def _deviation(
-    estimate: NDArray[np.float64], exact: NDArray[np.float64], errors: NDArray[np.float64]
+    estimate: NDArray[np.float64],
+    exact: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    units: NDArray[Any],
 ) -> dict[str, Any]:
-    n, total = len(exact), abs(exact.sum())
+    total = abs(exact.sum())
     ratio = estimate.sum() / exact.sum() if total else np.nan
-    scatter = np.std(estimate - ratio * exact, ddof=1) if n > 1 and total else np.nan
+    names, codes = np.unique(units, return_inverse=True)
+    residuals = np.bincount(codes, estimate - ratio * exact, minlength=len(names))
+    scatter = residuals.std(ddof=1) if len(names) > 1 and total else np.nan
     return {
-        "n": n,
+        "n": len(exact),
         "deviation": ratio - 1,
-        "deviation_standard_error": np.sqrt(n) * scatter / total if total else np.nan,
+        "deviation_standard_error": np.sqrt(len(names)) * scatter / total if total else np.nan,
         "mc_error": ratio * np.sqrt(np.sum(errors**2)) / total if total else np.nan,
     }

@@ -1,4 +1,4 @@
-"""Pairwise tests and correlations: known answers, coverage of the intervals, missing values."""
+"""Comparisons over draws: against scipy, by hand; what is left out; deviations of engines."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from scipy import stats
 from committee.statistics import (
     DEVIATION_DISTANCES,
     compare_algorithms,
-    correlate,
     deviations,
+    disagreements,
     holm,
+    planned_pairs,
 )
-from committee.tables import deviation_table, write_tables
+from committee.tables import deviation_table, disagreement_table, write_tables
 from message_passing.tools.files import read_table
-from tests.committee.made_up_results import TWO, algorithm, curve, results
+from tests.committee.made_up_results import TWO, algorithm, curve, figure1, results, runs_of
 
 
-def table(groups: list[int], **measured: np.ndarray) -> pd.DataFrame:
-    """Runs of algorithms a, b, c; quantities of chosen values."""
-    names = ("test_error", "local_energy_1", "local_entropy_bp_1")
-    columns = dict(zip(names, measured.values(), strict=False))
-    return pd.DataFrame({"algorithm": ["abc"[g] for g in groups], **columns})
+def drawn(seed: int, draws: int, restarts: int, **shifts: float) -> pd.DataFrame:
+    """Runs whose draws move all algorithms together; each algorithm has a shift of its own."""
+    rng = np.random.default_rng(seed)
+    together = np.repeat(rng.normal(size=draws), restarts)
+    parts = []
+    for name, shift in shifts.items():
+        own = 0.6 * np.repeat(rng.normal(size=draws), restarts)
+        values = 10 + together + own + shift + 0.3 * rng.normal(size=(2, draws * restarts))
+        parts.append(runs_of(name, draws, *values))
+    return pd.concat(parts, ignore_index=True)
 
 
 def test_run_table() -> None:
@@ -46,79 +52,101 @@ def test_holm_by_hand() -> None:
     assert len(holm([])) == 0
 
 
-def test_comparisons() -> None:
-    rng = np.random.default_rng(0)
-    groups = [0] * 20 + [1] * 20 + [2] * 20
-    shifted = rng.normal(size=60) + np.repeat([0.0, 0.0, 5.0], 20)
-    missing = np.where(np.arange(60) < 19, np.nan, shifted)  # one value of "a" is left
-    runs = table(groups, x=shifted, ties=np.ones(60), missing=missing)
-    rows = compare_algorithms(runs).to_dict("records")
-    assert len(rows) == 9
-    ab, ac, bc = rows[:3]
-    assert (ab["first"], ab["second"]) == ("a", "b") and ab["p_holm"] > 0.05
-    assert ac["p_holm"] == pytest.approx(2 * ac["p_value"]) or ac["p_value"] == bc["p_value"]
-    assert ac["p_holm"] < 1e-5 and bc["p_holm"] < 1e-5
-    expected = stats.mannwhitneyu(shifted[:20], shifted[20:40]).pvalue
-    assert ab["p_value"] == pytest.approx(expected)
-    assert ac["difference"] == pytest.approx(shifted[:20].mean() - shifted[40:].mean())
-    sem = np.hypot(stats.sem(shifted[:20]), stats.sem(shifted[40:]))
-    assert ac["difference_standard_error"] == pytest.approx(sem)
-    assert all(row["p_value"] == 1.0 for row in rows[3:6])
-    assert np.isnan(rows[6]["p_value"]) and rows[6]["n_first"] == 1
-    assert rows[8]["p_value"] == bc["p_value"]
+def test_planned_pairs() -> None:
+    pairs = planned_pairs(figure1(1, 1).algorithms)
+    assert len(pairs) == 11 and ("esgd", "control-esgd-sgd") in pairs
+    assert [reference for _, reference in pairs].count("sgd-slow") == 3
+    assert planned_pairs(["sgd-slow", "rsgd-fast", "esgd"]) == [
+        ("rsgd-fast", "sgd-slow"),
+        ("esgd", "sgd-slow"),
+    ]
+    dropout = ["dropout 0", "dropout 0.1", "dropout 0.2"]  # no planned pair: against the first
+    assert planned_pairs(dropout) == [(dropout[1], dropout[0]), (dropout[2], dropout[0])]
+    assert planned_pairs(["sgd-fast"]) == []
+
+
+def test_comparisons_equal_scipys_paired_test_over_draws() -> None:
+    runs = drawn(0, 6, 4, b=0.0, a=0.5, c=0.0)
+    runs.loc[24, "test_error"] = np.nan  # draw 0, restart 0 of a
+    runs.loc[5, ["collapsed", "test_error"]] = True, 99.0  # draw 1, restart 1 of b
+    rows = compare_algorithms(runs)
+    first = rows.iloc[0]
+    assert (first["first"], first["second"], first["unit"]) == ("a", "b", "draw")
+    assert (first["quantity"], first["n"], first["runs"]) == ("test_error", 6, 22)
+
+    wide = runs.pivot(index=["draw", "restart"], columns="algorithm", values="test_error")
+    a, b = wide[["a", "b"]].drop(index=[(0, 0), (1, 1)]).groupby("draw").mean().to_numpy().T
+    test = stats.ttest_rel(a, b)
+    assert first["p_value"] == pytest.approx(test.pvalue)
+    assert first["t"] == pytest.approx(test.statistic)
+    np.testing.assert_allclose(first[["low", "high"]].tolist(), test.confidence_interval())
+    assert first["difference"] == pytest.approx(np.mean(a - b))
+    assert first["difference_standard_error"] == pytest.approx(stats.sem(a - b))
+    assert first["share"] == pytest.approx(np.mean(a - b) / b.mean())
+    assert first["effect_size"] == pytest.approx(np.mean(a - b) / np.std(a - b, ddof=1))
+    for _, family in rows.groupby("quantity"):
+        np.testing.assert_allclose(family["p_holm"], holm(family["p_value"].tolist()))
+    assert rows["quantity"].tolist() == ["test_error"] * 2 + ["local_energy_1"] * 2
+    assert rows["runs"].tolist() == [22, 23, 23, 23]
 
 
 def test_comparisons_are_seldom_significant_without_a_difference() -> None:
-    rng = np.random.default_rng(1)
-    hits = 0
-    for _ in range(200):
-        rows = compare_algorithms(table([0] * 10 + [1] * 10 + [2] * 10, x=rng.normal(size=30)))
-        hits += (rows["p_holm"] < 0.05).any()
-    assert hits <= 20  # 10 expected at most; 20 is three standard deviations above
-
-
-def test_correlations_equal_those_of_scipy() -> None:
-    rng = np.random.default_rng(2)
-    x = rng.normal(size=40)
-    y = np.exp(x) + rng.normal(size=40)
-    y[3] = np.nan
-    rows = correlate(table([0] * 40, x=x, y=y), resamples=200).to_dict("records")
-    known = np.isfinite(y)
-    assert rows[0]["n"] == 39
-    assert rows[0]["correlation"] == pytest.approx(stats.pearsonr(x[known], y[known]).statistic)
-    assert rows[1]["correlation"] == pytest.approx(stats.spearmanr(x[known], y[known]).statistic)
-    assert all(row["low"] < row["correlation"] < row["high"] for row in rows)
-
-
-def test_correlation_within_algorithms_forgets_the_differences_between_them() -> None:
-    rng = np.random.default_rng(3)
-    groups = np.repeat([0, 1, 2], 40)
-    x, y = rng.normal(size=120) + 10.0 * groups, rng.normal(size=120) + 10.0 * groups
-    rows = {
-        (row["scope"], row["kind"]): row
-        for row in correlate(table(groups.tolist(), x=x, y=y), resamples=500).to_dict("records")
-    }
-    assert rows["all runs", "pearson"]["low"] > 0.95
-    within = rows["within algorithms", "pearson"]
-    assert within["low"] < 0 < within["high"]
-
-
-def test_intervals_cover_the_true_correlation() -> None:
-    rng = np.random.default_rng(4)
-    covered = 0
+    hits = {"draws": 0, "restarts": 0}
     for seed in range(200):
-        x, noise = rng.normal(size=(2, 50))
-        y = 0.6 * x + 0.8 * noise  # correlation 0.6
-        row = correlate(table([0] * 50, x=x, y=y), resamples=500, seed=seed).iloc[0]
-        covered += row["low"] < 0.6 < row["high"]
-    assert 180 <= covered <= 199  # 190 expected, standard deviation 3
+        runs = drawn(seed, 5, 3, a=0.0, b=0.0)
+        hits["draws"] += compare_algorithms(runs, measures=["test_error"])["p_holm"][0] < 0.05
+        a, b = runs["test_error"].to_numpy().reshape(2, -1)
+        hits["restarts"] += stats.ttest_rel(a, b).pvalue < 0.05
+    assert 1 <= hits["draws"] <= 19  # 10 expected, standard deviation 3
+    assert hits["restarts"] > 40  # what restarts taken as trials would do
 
 
-def test_too_little_to_correlate() -> None:
-    rows = correlate(table([0] * 4, x=np.arange(4.0), y=np.arange(4.0)))
-    assert rows["correlation"].isna().all() and rows["n"].iloc[0] == 4
-    rows = correlate(table([0] * 9, x=np.arange(9.0), y=np.ones(9)))
-    assert rows["low"].isna().all()
+def test_one_draw_has_errors_over_restarts_and_no_test() -> None:
+    runs = drawn(1, 1, 8, b=0.0, a=0.5)
+    row = compare_algorithms(runs).iloc[0]
+    assert (row["unit"], row["n"], row["runs"]) == ("restart", 8, 8)
+    b, a = runs["test_error"].to_numpy().reshape(2, -1)
+    assert row["difference_standard_error"] == pytest.approx(stats.sem(a - b))
+    assert row["low"] < row["difference"] < row["high"]
+    assert np.isnan(row["p_value"]) and np.isnan(row["p_holm"])
+
+
+def test_pairs_with_little_in_common() -> None:
+    runs = drawn(2, 3, 2, b=0.0, a=0.0)
+    same = runs.assign(test_error=1.0)
+    row = compare_algorithms(same).iloc[0]
+    assert row["difference"] == 0 and row["p_value"] == 1
+    one = compare_algorithms(runs.drop(index=range(2, 6))).iloc[0]  # draw 0 of b is left
+    assert (one["unit"], one["n"], one["runs"]) == ("draw", 1, 2)
+    assert np.isfinite(one["difference"]) and np.isnan(one["low"]) and np.isnan(one["p_value"])
+    lost = compare_algorithms(runs.assign(collapsed=runs["algorithm"] == "a")).iloc[0]
+    assert lost["n"] == 0 and np.isnan(lost["difference"])
+
+
+def test_disagreements_of_the_two_measures_of_flatness() -> None:
+    """rsgd-slow has the higher Φ_LE of the two, and the higher δE."""
+    rng = np.random.default_rng(3)
+    noise = np.exp(0.05 * rng.normal(size=(3, 2, 8)))
+    made = {"sgd-slow": (0.02, -0.004), "rsgd-slow": (0.05, -0.001), "esgd": (0.01, -0.0005)}
+    found = results(
+        *(
+            algorithm(name, [0.05] * 8, (energy * x).tolist(), (slope * y).tolist(), draws=4)
+            for (name, (energy, slope)), (x, y) in zip(made.items(), noise, strict=True)
+        )
+    )
+    table = disagreements(found.to_frame())
+    assert len(table) == 1
+    row = table.iloc[0]
+    assert (row["first"], row["second"], row["engine"]) == ("rsgd-slow", "sgd-slow", "bp")
+    assert (row["by_local_energy"], row["by_local_entropy"]) == ("sgd-slow", "rsgd-slow")
+    assert (row["unit"], row["n"], row["runs"]) == ("draw", 4, 8)
+    assert row["t_local_energy"] > 2 and row["t_local_entropy"] > 2
+    pair = compare_algorithms(found.to_frame(), [("rsgd-slow", "sgd-slow")], ["local_energy_1"])
+    assert row["difference_local_energy"] == pair["difference"].iloc[0]
+    cells = [cell.strip() for cell in disagreement_table(table).splitlines()[-1].split("|")]
+    assert cells[1:6] == ["rsgd-slow", "sgd-slow", "bp", "draw", "4"]
+    assert cells[6].startswith("sgd-slow (t = +") and cells[7].startswith("rsgd-slow (t = +")
+    assert disagreements(TWO.to_frame()).empty
 
 
 # Deviations from Monte Carlo
@@ -129,7 +157,9 @@ ESTIMATE = [-0.0012, -0.0034]
 
 def engine_by_engine(mc: dict, ep: dict):
     runs = algorithm("sharp", [0.1, 0.1], [0.1, 0.1], EXACT, engines=())
-    return results(replace(runs, curves={"mc": mc, "ep": ep}))
+    curves = {"mc": mc, "ep": ep}
+    of_draw_0 = {e: {(0, restart): c for restart, c in own.items()} for e, own in curves.items()}
+    return results(replace(runs, curves=of_draw_0))
 
 
 def measured(slope: float, error: float):
@@ -170,6 +200,24 @@ def test_only_runs_that_have_both_count() -> None:
     assert np.isnan(near["deviation_standard_error"]) and near["mc_error"] > 0
     assert far["n"] == 0 and np.isnan(far["deviation"])
     assert deviation_table(table).splitlines()[-1].split()[-2] == "–"
+
+
+def test_deviations_over_draws_without_collapsed_runs() -> None:
+    slopes = {
+        "mc": [-1.0, -1.0, -2.0, -2.0, -3.0, -3.0],
+        "ep": [-1.1, -1.3, -2.2, -2.0, -3.3, -9.0],
+    }
+    made = algorithm("a", [0.1] * 6, [0.1] * 6, [0.0] * 6, engines=(), draws=3)
+    numbers = [*zip(made.runs["draw"], made.runs["restart"], strict=True)]
+    curves = {
+        engine: {run: curve(s, engine=engine) for run, s in zip(numbers, own, strict=True)}
+        for engine, own in slopes.items()
+    }
+    runs = made.runs.assign(collapsed=np.arange(6) == 5)
+    row = deviations(results(replace(made, runs=runs, curves=curves))).iloc[-1]
+    assert (row["unit"], row["n"], row["deviation"]) == ("draw", 5, pytest.approx(0.1))
+    # Σ(Φ − 1.1 Φ_mc) of the draws is −0.2, 0.2, 0 times √0.3; ΣΦ_mc is −9.
+    assert row["deviation_standard_error"] == pytest.approx(np.sqrt(3) * 0.2 / 9)
 
 
 def test_without_monte_carlo_there_is_no_table(tmp_path: Path) -> None:
