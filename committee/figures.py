@@ -44,10 +44,10 @@ def plot_results(results: ExperimentResults, engines: Sequence[str] | None = Non
     left, centre, right = figure.subplots(1, 3)
     plot_local_entropy(results, engines, left)
     plot_local_energy({name: a.profile for name, a in results.algorithms.items()}, centre)
-    plot_test_errors(results.algorithms, results.patterns.constant_test_error, right)
-    P, N = results.patterns.train_patterns.shape
+    plot_test_errors(results.algorithms, results.patterns[0].constant_test_error, right)
+    P, N = results.patterns[0].train_patterns.shape
     size = f"$N={N}$, $K={results.hidden_units}$, $P={P}$"
-    figure.suptitle(f"{results.title}: {results.patterns.name}, {size}")
+    figure.suptitle(f"{results.title}: {results.patterns[0].name}, {size}")
     return figure
 
 

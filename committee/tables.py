@@ -51,7 +51,7 @@ def write_tables(results: ExperimentResults, folder: str | Path) -> dict[str, pd
     runs = results.to_frame()
     constant = {
         "algorithm": ["constant answer"],
-        "test_error": [results.patterns.constant_test_error],
+        "test_error": [results.patterns[0].constant_test_error],
     }
     tables = {
         "summary": pd.concat([summarise(runs).convert_dtypes(), pd.DataFrame(constant)]),
@@ -77,9 +77,9 @@ def closing_table(results: ExperimentResults) -> str:
     shown = shown.rename(columns=_heading)
     scales = {"test error %": 100.0} | {name: 1e3 for name in map(str, shown) if name[0] == "Φ"}
     text = to_markdown(shown, scales, digits={"epochs": 0})
-    constant = 100 * results.patterns.constant_test_error
+    constant = 100 * results.patterns[0].constant_test_error
     return (
-        f"{results.patterns.description}\n\n{text}\n\n"
+        f"{results.patterns[0].description}\n\n{text}\n\n"
         f"Constant answer: test error {constant:.2f} %. Means ± standard errors over restarts; "
         "Φ counts\nthe configurations with at most the training errors of the run itself."
     )
