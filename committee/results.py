@@ -48,12 +48,12 @@ class AlgorithmResults:
     name : str
     weights : (R, K, N)
     runs : DataFrame
-        R rows: the numbers of the ``draw`` and of the ``restart`` on it, and ``TrainedEnsemble``'s
+        R rows: the numbers of the ``draw`` and of the ``restart``, and ``TrainedEnsemble``'s
         epochs, errors, loss, converged, collapsed.
     profile : LocalEnergyProfile
         ``local_energy`` (R, S).
     curves : dict of dict
-        ``curves[engine][(draw, restart)]`` is a ``LocalEntropyCurve``.
+        ``curves[engine][draw, restart]`` is a ``LocalEntropyCurve``.
     """
 
     name: str
@@ -71,8 +71,7 @@ class AlgorithmResults:
         that did not converge.
         """
         found = np.full((len(self.runs), len(distances)), np.nan)
-        runs = zip(self.runs["draw"], self.runs["restart"], strict=True)
-        for row, run in enumerate(runs):
+        for row, run in enumerate(zip(self.runs["draw"], self.runs["restart"], strict=True)):
             curve = self.curves.get(engine, {}).get(run)
             if curve is not None:
                 inside = distances <= _reliable_distance(curve)
@@ -102,9 +101,8 @@ class AlgorithmResults:
 class ExperimentResults:
     """What a figure is drawn from.
 
-    The machines have ``hidden_units``. ``patterns`` maps the number of a draw to what its machines
-    have learnt: the same data set and sizes in each draw. ``algorithms`` maps the names of the
-    algorithms to their results, in the order of the figure.
+    The machines have ``hidden_units``. In draw j they have learnt ``patterns[j]``. ``algorithms``
+    maps the names of the algorithms to their results, in the order of the figure.
     """
 
     title: str
@@ -133,8 +131,9 @@ class ExperimentResults:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}: {len(own.runs)}" for name, own in self.algorithms.items())
-        draws = f"{len(self.patterns)} draws of {next(iter(self.patterns.values()))!r}"
-        return f"ExperimentResults({draws}, K={self.hidden_units}, runs {counts})"
+        first = next(iter(self.patterns.values()))
+        draws = f"{len(self.patterns)} draws, K={self.hidden_units}"
+        return f"ExperimentResults({first!r}, {draws}, runs {counts})"
 
 
 @dataclass(frozen=True)

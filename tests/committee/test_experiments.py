@@ -118,7 +118,7 @@ def test_results_are_those_of_the_functions(uninterrupted: Path) -> None:
             grid = np.array([0.05, 0.2])
             np.testing.assert_allclose(own.local_entropy("bp", grid)[rows][1], curve.at(grid))
     assert list(results.to_frame())[:3] == ["algorithm", "draw", "restart"]
-    assert repr(results).startswith("ExperimentResults(2 draws of PatternSet('hidden-manifold', P=")
+    assert repr(results).startswith("ExperimentResults(PatternSet('hidden-manifold', P=40")
 
 
 def test_two_workers_write_the_same_files(uninterrupted: Path, tmp_path: Path) -> None:
