@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
@@ -15,6 +17,7 @@ from committee.gaussian_mixture.bayes import bayes_error, oracle_error
 from committee.gaussian_mixture.experiment import GaussianMixtureConfig, compute
 from committee.perceptron import command as perceptron
 from committee.perceptron.experiment import PerceptronConfig
+from committee.results import ExperimentResults
 from committee.sensitivity import SensitivityConfig
 from committee.solution_space.experiment import FlatnessRangeConfig
 from committee.solution_space.experiment import compute as compute_range
@@ -25,12 +28,20 @@ from message_passing.tools.commands import Commands, run_command
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import to_markdown
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def draw_figure(config: ExperimentConfig) -> None:
-    """Compute what is missing, write tables and the figure, print the closing table."""
-    results = run_experiment(config, progress=True)
-    tables = write_tables(results, config.out)
-    figures = save_figure(plot_results(results), config.out / "figure")
+    """Compute what is missing, print the closing tables. Tables and figure follow every round."""
+
+    def write(results: ExperimentResults) -> tuple[dict[str, pd.DataFrame], list[Path]]:
+        tables = write_tables(results, config.out)
+        return tables, save_figure(plot_results(results), config.out / "figure")
+
+    print(f"Tables and figure so far: {config.out}, after each round", flush=True)
+    results = run_experiment(config, progress=True, on_round=write)
+    tables, figures = write(results)
     print(f"\n{closing_text(results, tables)}\n")
     print(f"Written: {', '.join(map(str, figures))} and tables in {config.out}")
 

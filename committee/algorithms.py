@@ -1,5 +1,5 @@
 """Training algorithms as frozen dataclasses, to be copied and changed: the five of [P21] App. B.1,
-and two that go on to the flattest machines (``solution_space``).
+their controls, and two that go on to the flattest machines (``solution_space``).
 
     from dataclasses import replace
     gentle = replace(ALGORITHMS["sgd-fast"], lr=1e-4, name="sgd-gentle")
@@ -13,12 +13,13 @@ unit-norm rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from committee.schedules import Exponential, Schedule
+from committee.entropic import equivalent_lr
+from committee.schedules import Constant, Exponential, Schedule
 from committee.solution_space.entropy_slope import EPSlope, SlopeEngine
 from message_passing.local_entropy import check_ladder
 
@@ -80,25 +81,30 @@ class SGD(MinibatchAlgorithm):
 
     Attributes
     ----------
-    stop_at : "zero-errors" or "cross-entropy"
-        Training stops without training errors, or at a mean training loss below ``threshold``.
+    stop_at : "zero-errors", "cross-entropy" or "epochs"
+        Training stops without training errors, at a mean training loss below ``threshold``, or
+        after ``max_epochs``, which counts as converged.
     threshold : float
-        With 0 the rule is never met.
+        With 0 the cross-entropy rule is never met.
     dropout : float
         Probability that a training step sets an input to zero. The others are divided by
         1 − dropout.
+    replica : int
+        The start and the minibatches are those of this replica of ``ReplicatedSGD``.
     """
 
-    stop_at: Literal["zero-errors", "cross-entropy"] = "zero-errors"
+    stop_at: Literal["zero-errors", "cross-entropy", "epochs"] = "zero-errors"
     threshold: float = 1e-7
     dropout: float = 0.0
+    replica: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = ("zero-errors", "cross-entropy")
-        _expect(self.stop_at in known, "stop_at", self.stop_at, "'zero-errors' or 'cross-entropy'")
+        known = ("zero-errors", "cross-entropy", "epochs")
+        _expect(self.stop_at in known, "stop_at", self.stop_at, f"one of {', '.join(known)}")
         _expect(self.threshold >= 0, "threshold", self.threshold, "a number ≥ 0")
         _expect(0 <= self.dropout < 1, "dropout", self.dropout, "a probability in [0, 1)")
+        _expect(self.replica >= 0, "replica", self.replica, "an integer ≥ 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,72 +265,80 @@ def _check_stability(kick: np.ndarray, what: str) -> None:
         )
 
 
+_RSGD_FAST = ReplicatedSGD(
+    "rsgd-fast", max_epochs=4_300, lr=1e-4, beta=Exponential(1.0, 2e-4),
+    omega=Exponential(0.5, 1e-3), gamma=Exponential(2e-3, 2e-3),
+)  # fmt: skip
+_RSGD_SLOW = ReplicatedSGD(
+    "rsgd-slow", max_epochs=90_000, lr=1e-3, beta=Exponential(1.0, 2e-4),
+    omega=Exponential(0.5, 1e-3), gamma=Exponential(1e-4, 1e-4),
+)  # fmt: skip
+_ESGD = EntropySGD(
+    "esgd", max_epochs=30_000, lr=1e-3, beta=Exponential(1.0, 1e-4),
+    omega=Exponential(0.5, 5e-4), gamma=Exponential(10.0, 5e-5),
+)  # fmt: skip
+_SGD_FAST = SGD(
+    "sgd-fast", max_epochs=20_000, lr=2e-4, beta=Exponential(2.0, 1e-4), omega=Exponential(5.0)
+)
+_SGD_SLOW = SGD(
+    "sgd-slow", max_epochs=10_000, lr=3e-5, beta=Exponential(0.5, 1e-3),
+    omega=Exponential(0.5, 1e-3), stop_at="cross-entropy",
+)  # fmt: skip
+
 PUBLISHED: dict[str, MinibatchAlgorithm] = {
-    algorithm.name: algorithm
-    for algorithm in (
-        SGD(
-            name="sgd-fast",
-            lr=2e-4,
-            beta=Exponential(2.0, 1e-4),
-            omega=Exponential(5.0),
-            max_epochs=20_000,
-        ),
-        SGD(
-            name="sgd-slow",
-            lr=3e-5,
-            beta=Exponential(0.5, 1e-3),
-            omega=Exponential(0.5, 1e-3),
-            max_epochs=10_000,
-            stop_at="cross-entropy",
-        ),
-        ReplicatedSGD(
-            name="rsgd-fast",
-            lr=1e-4,
-            beta=Exponential(1.0, 2e-4),
-            omega=Exponential(0.5, 1e-3),
-            max_epochs=4_300,
-            gamma=Exponential(2e-3, 2e-3),
-        ),
-        ReplicatedSGD(
-            name="rsgd-slow",
-            lr=1e-3,
-            beta=Exponential(1.0, 2e-4),
-            omega=Exponential(0.5, 1e-3),
-            max_epochs=90_000,
-            gamma=Exponential(1e-4, 1e-4),
-        ),
-        EntropySGD(
-            name="esgd",
-            lr=1e-3,
-            beta=Exponential(1.0, 1e-4),
-            omega=Exponential(0.5, 5e-4),
-            max_epochs=30_000,
-            gamma=Exponential(10.0, 5e-5),
-        ),
-    )
+    algorithm.name: algorithm for algorithm in (_SGD_FAST, _SGD_SLOW, _RSGD_FAST, _RSGD_SLOW, _ESGD)
 }
 """The five of [P21] App. B.1."""
 
-ALGORITHMS: dict[str, Algorithm] = {
-    **PUBLISHED,
-    **{algorithm.name: algorithm for algorithm in (WeightNoise(), EntropyAscent())},
+
+def _without_coupling(rsgd: ReplicatedSGD, epochs: int) -> list[MinibatchAlgorithm]:
+    plain = replace(rsgd.alone(), name=f"control-{rsgd.name}", max_epochs=10_000)
+    timed = replace(plain, name=f"{plain.name}-epochs", stop_at="epochs", max_epochs=epochs)
+    last = replace(timed, name=f"{rsgd.name}-uncoupled", replica=rsgd.replicas - 1)
+    return [plain, timed, last]
+
+
+def _without_entropy(esgd: EntropySGD) -> list[MinibatchAlgorithm]:
+    L = esgd.inner_steps
+    lr = equivalent_lr(esgd.lr, esgd.inner_lr, esgd.averaging, L)
+    # An epoch of Entropy-SGD is L passes over the patterns, one of SGD is one.
+    beta, omega = Exponential.growing_by(1 + 1e-4, 1.0, L), Exponential.growing_by(1 + 5e-4, 0.5, L)
+    sgd = SGD("control-esgd-sgd", 15_000 * L, lr, beta, omega, stop_at="cross-entropy")
+    return [replace(esgd, name="control-esgd", gamma=Constant(0.0)), sgd]
+
+
+_CONTROLS: dict[str, list[MinibatchAlgorithm]] = {
+    "rsgd-fast": _without_coupling(_RSGD_FAST, 1_774),
+    "rsgd-slow": _without_coupling(_RSGD_SLOW, 24_400),
+    "esgd": _without_entropy(_ESGD),
 }
 
-CONTROLS: dict[str, str] = {
-    "control-rsgd-fast": "rsgd-fast",
-    "control-rsgd-fast-epochs": "rsgd-fast",
-    "rsgd-fast-uncoupled": "rsgd-fast",
-    "control-rsgd-slow": "rsgd-slow",
-    "control-rsgd-slow-epochs": "rsgd-slow",
-    "rsgd-slow-uncoupled": "rsgd-slow",
-    "control-esgd": "esgd",
-    "control-esgd-sgd": "esgd",
-}
-"""Name of the control → name of the entropic algorithm."""
+CONTROLS: dict[str, str] = {c.name: name for name, controls in _CONTROLS.items() for c in controls}
+"""The algorithms without their entropic term: name of the control → name of the algorithm.
+
+``control-rsgd-…`` is plain SGD with the same η, β and ω. Its start and its minibatches are those
+of replica 0, and it stops at a cross-entropy below 1e-7. ``control-rsgd-…-epochs`` stops after as
+many epochs as the algorithm. Inside an experiment these are the epochs of the run of the same draw
+and restart: the two are paired, and more restarts change nothing. In ``committee.train`` they are
+the median of 50 runs on the patterns of Figure 1. ``rsgd-…-uncoupled`` is Replicated-SGD with
+γ = 0. Its replicas are plain SGD each, and the machine is the last one, after as many epochs. It
+differs from ``control-rsgd-…-epochs`` by its random stream alone, so a difference between these two
+is chance.
+
+``control-esgd`` is Entropy-SGD with γ = 0. ``control-esgd-sgd`` is plain SGD that moves as far per
+gradient as ``control-esgd`` does (``entropic.equivalent_lr`` at γ = 0), with the same β and ω after
+the same number of gradients. It stops at a cross-entropy below 1e-7.
+"""
 
 PLANNED: tuple[tuple[str, str], ...] = tuple(
     (name, reference)
-    for name in ("rsgd-fast", "rsgd-slow", "esgd")
-    for reference in (*(c for c, own in CONTROLS.items() if own == name), "sgd-slow")
+    for name, controls in _CONTROLS.items()
+    for reference in (*(control.name for control in controls), "sgd-slow")
 )
 """The comparisons of Figure 1: each entropic algorithm with its controls and with sgd-slow."""
+
+ALGORITHMS: dict[str, Algorithm] = {
+    **PUBLISHED,
+    **{control.name: control for controls in _CONTROLS.values() for control in controls},
+    **{algorithm.name: algorithm for algorithm in (WeightNoise(), EntropyAscent())},
+}

@@ -1,7 +1,7 @@
 """The update rules of Entropy-SGD and Replicated-SGD ([P21], Algorithms 1 and 2), written once.
 
 Plain arithmetic on whatever supports it: numpy arrays, torch tensors, single numbers. There is
-no loop, no model and no backend in here. The compiled kernels of ``committee`` compile these
+no model and no backend in here. The compiled kernels of ``committee`` compile these
 functions as they stand; the torch optimizers of ``deep`` call them on tensors. All of them are
 linear in the weights, so they hold as well for any linear image of the weights, such as the
 pre-activations ``w·x`` of a fixed set of patterns.
@@ -53,3 +53,22 @@ def local_entropy_gradient(anchor, average):  # type: ignore[no-untyped-def]
     The outer step (Algorithm 1, line 8) descends along it.
     """
     return anchor - average
+
+
+def equivalent_lr(
+    lr: float, inner_lr: float, averaging: float, inner_steps: int, strength: float = 0.0
+) -> float:
+    """Learning rate of plain SGD that moves w as far per gradient as Algorithm 1 does.
+
+    Linear response: under a constant gradient g the L inner steps lead to
+    w'_n = w − η' g Σ_{m<n} (1 − η'γ)^m, and the outer step moves w by −L · lr · g, with
+
+        lr = (η η' / L) (1 − α) Σ_{n=1}^{L} α^{L−n} Σ_{m<n} (1 − η'γ)^m.
+
+    At γ = 0 the last sum is n. A larger γ pulls w' back and makes the rate smaller.
+    """
+    weights = average = 0.0
+    for _ in range(inner_steps):
+        weights = descend(weights, 1.0 + elastic_pull(weights, 0.0, strength), inner_lr)
+        average = running_average(average, weights, averaging)
+    return lr * local_entropy_gradient(0.0, average) / inner_steps

@@ -1,36 +1,34 @@
-"""Figures 1 and 6 of [P21] as data: train every restart, measure it, store it, resume.
+"""Figures 1 and 6 of [P21] as data: train every restart on every draw, measure, store, resume.
 
-The unit of work is one trained machine, or one local entropy curve. A worker computes a unit, and
-this process stores it as one file, which is either whole or not there. An interrupted experiment
-loses at most the units in progress; when it resumes it ends with the same files.
+The unit of error is the draw of the training patterns: draw j has the patterns of seed + j, and
+restart i on it starts every algorithm from the same random stream. A worker computes a unit of
+work (see ``rounds``), and this process stores it, each file either whole or not there. An
+interrupted experiment loses at most the units in progress; when it resumes it ends with the same
+files.
 """
 
 from __future__ import annotations
 
-import itertools
-import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import tyro
 
-from committee.algorithms import SGD, Algorithm, EntropySGD, ReplicatedSGD
-from committee.flatness import local_energy
-from committee.patterns import PatternSet, load_patterns
-from committee.results import ExperimentFolder, ExperimentResults, about_patterns, load_results
-from committee.training import check_hidden_units, resolve_algorithm, train_restart
-from message_passing.curve_runs import curve_arrays
+from committee.algorithms import CONTROLS, PUBLISHED, SGD, Algorithm
+from committee.patterns import PAIR, PatternSet, load_patterns
+from committee.results import ExperimentFolder, ExperimentResults, load_results, small_arrays
+from committee.rounds import compute_unit, missing_units, timed_controls
+from committee.training import check_hidden_units, resolve_algorithm
 from message_passing.local_entropy import ENGINES, resolve_engine
-from message_passing.tools.files import arrays_of, write_npz
+from message_passing.tools.files import write_npz
 from message_passing.tools.parallel import check_scheduler, run_tasks
 from message_passing.tools.run_folder import as_json
 from message_passing.tools.validation import check_least
 
-AlgorithmName = Literal["sgd-fast", "sgd-slow", "rsgd-fast", "rsgd-slow", "esgd"]
 DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teacher"]
 
 
@@ -42,8 +40,11 @@ class ExperimentConfig(ABC):
 
     out: Path = Path("results")
     """Folder of the results. Running again with the same folder resumes."""
-    restarts: int = 50
-    """Independent machines of each algorithm. More can be added to the same folder later."""
+    draws: int = 10
+    """Draws of the training patterns. More can be added to the same folder later. The paper's
+    reading: --draws 1 --restarts 50."""
+    restarts: int = 5
+    """Independent machines of each algorithm on each draw. More can be added later."""
     data: DataName = "auto"
     """Training and test patterns. auto: Fashion-MNIST where it can be had, else the hidden
     manifold (made from the seed, no download)."""
@@ -54,8 +55,11 @@ class ExperimentConfig(ABC):
     """Training patterns."""
     balanced: bool = False
     """Draw the same number of training patterns from each class."""
+    classes: tuple[str, str] = PAIR
+    """Classes of Fashion-MNIST. The first has the label +1."""
     seed: int = 0
-    """Seed of the draw of the patterns and of all restarts."""
+    """Seed of the first draw of the patterns and of all restarts on it. The next draw has the next
+    seed."""
     hidden_units: int = 9
     """Hidden units K, an odd number."""
     max_epochs: int | None = None
@@ -69,7 +73,7 @@ class ExperimentConfig(ABC):
     """Address of a Dask scheduler, tcp://host:port. Its workers compute then."""
 
     def __post_init__(self) -> None:
-        check_least(self, restarts=1, size=1, workers=1, max_epochs=1, seed=0)
+        check_least(self, draws=1, restarts=1, size=1, workers=1, max_epochs=1, seed=0)
         check_hidden_units(self.hidden_units)
         if not self.engines or len(set(self.engines)) != len(self.engines):
             raise ValueError(
@@ -86,14 +90,14 @@ class ExperimentConfig(ABC):
 
 @dataclass(frozen=True)
 class Figure1Config(ExperimentConfig):
-    """Figure 1: local entropy, local energy and test error of five algorithms."""
+    """Figure 1: local entropy, local energy and test error of algorithms and their controls."""
 
     title = "Committee machines trained by SGD and entropic algorithms"
 
     out: Path = Path("results/figure1")
     """Folder of the results. Running again with the same folder resumes."""
-    algorithms: tuple[AlgorithmName, ...] = get_args(AlgorithmName)
-    """Algorithms to compare."""
+    algorithms: tuple[str, ...] = (*PUBLISHED, *CONTROLS)
+    """Algorithms to compare, names of committee.ALGORITHMS."""
 
     def compared(self) -> list[Algorithm]:
         """The algorithms by their names."""
@@ -125,13 +129,18 @@ class Figure6Config(ExperimentConfig):
         return [replace(sgd, name=f"dropout {p:g}", dropout=p) for p in self.dropout]
 
 
-def run_experiment(config: ExperimentConfig, progress: bool = False) -> ExperimentResults:
+def run_experiment(
+    config: ExperimentConfig,
+    progress: bool = False,
+    on_round: Callable[[ExperimentResults], object] | None = None,
+) -> ExperimentResults:
     """Train, measure and store what a figure needs and does not have yet.
 
-    >>> results = run_experiment(Figure1Config(restarts=3, out=Path("results/small")))
+    >>> results = run_experiment(Figure1Config(draws=2, restarts=1, out=Path("results/small")))
 
     ``results.plot()`` draws the figure. ``committee.results.load_results`` reads stored results.
-    Everything is checked before any long work.
+    Everything is checked before any long work. ``on_round`` gets the results so far, after half of
+    the first round and after every round but the last.
 
     Raises
     ------
@@ -140,115 +149,81 @@ def run_experiment(config: ExperimentConfig, progress: bool = False) -> Experime
     DataUnavailableError
         The patterns cannot be had.
     """
-    folder, patterns = _prepare(config)
+    algorithms = config.compared()
+    folder, patterns = _prepare(config, algorithms)
     if progress:
-        print(f"Data: {patterns.description}", flush=True)
-    algorithms, restarts = config.compared(), range(config.restarts)
-    seeds = np.random.SeedSequence(config.seed).spawn(config.restarts)
-    machines = [
-        (folder.machine(algorithm.name, restart), (algorithm, seeds[restart]))
-        for restart in restarts
-        for algorithm in sorted(algorithms, key=_cost, reverse=True)
-    ]
-    train = partial(train_and_profile, hidden_units=config.hidden_units)
-    _compute(config, train, patterns, machines, "training", progress)
-    curves = []
-    for restart, algorithm in itertools.product(restarts, algorithms):
-        weights = folder.load_machine(algorithm.name, restart)["weights"]
-        seed = _engine_seed(config.seed, algorithm.name, restart)
-        for engine in config.engines:
-            path = folder.curve(algorithm.name, restart, engine)
-            curves.append((path, (weights, engine, seed)))
-    _compute(config, measure_local_entropy, patterns, curves, "local entropy", progress)
-    return load_results(config.out, config.restarts, [algorithm.name for algorithm in algorithms])
+        print(f"Data: {patterns[0].description}; {config.draws} draws", flush=True)
+    units = missing_units(folder, algorithms, config.engines, config.draws, config.restarts)
+    left = Counter((unit.draw, unit.restart) for unit in units)
+    first, half = next(((run, count // 2) for run, count in left.items()), (None, 0))
+    completed = run_tasks(
+        compute_unit,
+        units,
+        common=(
+            {draw: small_arrays(own) for draw, own in patterns.items()},
+            config.hidden_units,
+            config.seed,
+        ),
+        workers=config.workers,
+        scheduler=config.scheduler,
+        progress=progress and bool(units),
+        description="machines with their curves",
+    )
+
+    def load() -> ExperimentResults:
+        names = [algorithm.name for algorithm in algorithms]
+        return load_results(config.out, config.draws, config.restarts, names)
+
+    for index, found in completed:
+        unit = units[index]
+        for (name, kind), arrays in found.items():
+            write_npz(folder.file(unit.draw, name, unit.restart, kind), **arrays)
+        this = unit.draw, unit.restart
+        left[this] -= 1
+        worth_a_look = left[this] == 0 or (this == first and left[this] == half)
+        if on_round is not None and worth_a_look and left.total():
+            on_round(load())
+    return load()
 
 
-def _prepare(config: ExperimentConfig) -> tuple[ExperimentFolder, PatternSet]:
-    """Check everything, open the folder and load the patterns."""
-    names = [algorithm.name for algorithm in config.compared()]
+def _prepare(
+    config: ExperimentConfig, algorithms: list[Algorithm]
+) -> tuple[ExperimentFolder, dict[int, PatternSet]]:
+    """Check everything, open the folder and load the patterns of all draws."""
+    names = [algorithm.name for algorithm in algorithms]
     if len(set(names)) != len(names) or not names:
         raise ValueError(
             f"the curves of the figure are [{', '.join(names)}]; different ones, at least one, "
             "were expected."
         )
+    timed_controls(algorithms)
     if config.scheduler is not None:
         check_scheduler(config.scheduler)
     folder = ExperimentFolder(config.out)
     known = folder.config() is not None
-    data = folder.entry("patterns", "name") if known and config.data == "auto" else config.data
-    folder.check(_settings(config, data))
-    patterns = folder.load_patterns()
-    if patterns is None:
-        patterns = load_patterns(data, config.size, config.seed, config.data_dir, config.balanced)
-        folder.check_patterns(patterns)
-        folder.store_patterns(patterns)
-    settings = _settings(config, patterns.name)
-    folder.store_config(config.title, settings, patterns=about_patterns(patterns))
+    data = folder.entry("settings", "data") if known and config.data == "auto" else config.data
+    folder.check(_settings(config, algorithms, data))
+    patterns, new = {}, []
+    for draw in range(config.draws):
+        own = folder.load_patterns(draw)
+        if own is None:
+            seed, classes = config.seed + draw, config.classes
+            own = load_patterns(data, config.size, seed, config.data_dir, config.balanced, classes)
+            new.append(draw)
+        patterns[draw], data = own, own.name  # the first draw decides what "auto" is
+    about = folder.about_patterns(patterns)
+    folder.store_config(config.title, _settings(config, algorithms, data), patterns=about)
+    for draw in new:
+        write_npz(folder.patterns(draw), **small_arrays(patterns[draw]))
     return folder, patterns
 
 
-def _compute(
-    config: ExperimentConfig,
-    work: Any,
-    patterns: PatternSet,
-    units: list[tuple[Path, Any]],
-    description: str,
-    progress: bool,
-) -> None:
-    """Compute and store the units (file, task) that are missing."""
-    missing = [(path, task) for path, task in units if not path.exists()]
-    completed = run_tasks(
-        work,
-        [task for _, task in missing],
-        common=(patterns,),
-        workers=config.workers,
-        scheduler=config.scheduler,
-        progress=progress and bool(missing),
-        description=description,
-    )
-    for index, arrays in completed:
-        write_npz(missing[index][0], **arrays)
-
-
-def train_and_profile(
-    patterns: PatternSet, task: tuple[Algorithm, np.random.SeedSequence], hidden_units: int
-) -> dict[str, np.ndarray]:
-    """Unit of work: train one machine, take its local energy; arrays to be stored."""
-    algorithm, seed_sequence = task
-    machine = train_restart(patterns, algorithm, hidden_units, seed_sequence)
-    profile = local_energy(machine.weights, patterns.train_patterns, patterns.train_labels)
-    return {**arrays_of(machine), "sigma": profile.sigma, "local_energy": profile.local_energy}
-
-
-def measure_local_entropy(
-    patterns: PatternSet, task: tuple[np.ndarray, str, int]
-) -> dict[str, np.ndarray]:
-    """Unit of work: one local entropy curve of one machine; arrays to be stored."""
-    weights, name, seed = task
-    return curve_arrays(weights, patterns.train_patterns, patterns.train_labels, name, seed)
-
-
-def _cost(algorithm: Algorithm) -> float:
-    """Passes over the patterns at most: the longest work starts first."""
-    if isinstance(algorithm, ReplicatedSGD):
-        return algorithm.max_epochs * algorithm.replicas
-    if isinstance(algorithm, EntropySGD):
-        return algorithm.max_epochs * algorithm.inner_steps
-    return algorithm.max_epochs
-
-
-def _settings(config: ExperimentConfig, data: str) -> dict[str, Any]:
+def _settings(config: ExperimentConfig, algorithms: list[Algorithm], data: str) -> dict[str, Any]:
     """Everything that decides the numbers, in JSON's types."""
-    names = ("size", "balanced", "seed", "hidden_units")
+    names = ("size", "balanced", "classes", "seed", "hidden_units")
     return {
         "data": data,
-        **{name: getattr(config, name) for name in names},
-        "algorithms": {algorithm.name: as_json(algorithm) for algorithm in config.compared()},
+        **{name: as_json(getattr(config, name)) for name in names},
+        "algorithms": {algorithm.name: as_json(algorithm) for algorithm in algorithms},
         "engines": {name: as_json(resolve_engine(name)) for name in config.engines},
     }
-
-
-def _engine_seed(seed: int, algorithm: str, restart: int) -> int:
-    """Seed of an engine that samples, for one machine."""
-    key = (restart, zlib.crc32(algorithm.encode()))
-    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])

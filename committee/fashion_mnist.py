@@ -3,7 +3,8 @@
 An image (pixels scaled to [0, 1]) is kept when ``0.25 ≤ median ≤ 0.75``. Its pattern is
 ``x_i = +1`` where the pixel is above the median of the image, else −1. Dress is the label +1.
 The filter leaves few dresses (8.76 % of the training images, 10.93 % of the test images), so a
-constant answer already has about 11 % test error.
+constant answer already has about 11 % test error. Any other two classes can take their place; of
+trousers, sandals, sneakers and ankle boots the filter leaves few or none.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from committee.patterns import PatternSet
+from committee.patterns import PAIR, PatternSet
 from message_passing.tools.downloads import (
     DATA_VARIABLE,
     DataUnavailableError,
@@ -45,7 +46,10 @@ CONTENTS = {
     "t10k-labels-idx1": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 
-DRESS, COAT = 3, 4
+CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 IMAGE_MAGIC, LABEL_MAGIC = 2051, 2049  # IDX: unsigned bytes, three and one dimensions
 ADVICE = (
     f"Get the published files from {ADDRESS} (or a mirror) and give their folder: --data-dir "
@@ -54,24 +58,34 @@ ADVICE = (
 )
 
 
-def reduced_fashion_mnist(directory: str | Path | None = None) -> PatternSet:
-    """All training and test images of the two classes that the filter leaves, as patterns.
+def reduced_fashion_mnist(
+    directory: str | Path | None = None, classes: tuple[str, str] = PAIR
+) -> PatternSet:
+    """All training and test images of two classes that the filter leaves, as patterns.
 
     ``directory`` must hold the files. Without it they are looked for and downloaded (see
     ``message_passing.tools.downloads.find_files``). Other files than the published ones are
-    used with a ``UserWarning``.
+    used with a ``UserWarning``. The first of the ``classes`` has the label +1.
 
     Raises
     ------
     DataUnavailableError
         The files are not there and cannot be downloaded.
     ValueError
-        A file is truncated, corrupt, or not what its name says.
+        A file is truncated, corrupt, or not what its name says. The classes are unknown or equal,
+        or the filter leaves nothing of one of them.
     """
+    check_classes(classes)
     folder = find_files(FILES, directory, "fashion-mnist", alternatives=(".gz",))
     contents = {name: _content(folder, f"{name}-ubyte.gz") for name in CONTENTS}
-    train, test = (_read_split(folder, split, contents) for split in ("train", "t10k"))
-    description = "Fashion-MNIST, Dress (+1) against Coat (−1), binarised"
+    train, test = (_read_split(folder, split, contents, classes) for split in ("train", "t10k"))
+    for name, label in zip(classes, (1.0, -1.0), strict=True):
+        if not (label in train[1] and label in test[1]):
+            raise ValueError(
+                f"classes contains {name!r}, of which the median filter leaves no training or no "
+                "test image; another class was expected."
+            )
+    description = f"Fashion-MNIST, {classes[0]} (+1) against {classes[1]} (−1), binarised"
     unofficial = [
         path
         for name, (path, content) in contents.items()
@@ -87,16 +101,27 @@ def reduced_fashion_mnist(directory: str | Path | None = None) -> PatternSet:
     return PatternSet(*train, *test, "fashion-mnist", description)
 
 
+def check_classes(classes: tuple[str, str]) -> None:
+    """Raise ``ValueError`` unless these are two different ones of ``CLASSES``."""
+    for name in classes:
+        if name not in CLASSES:
+            known = ", ".join(CLASSES)
+            raise ValueError(f"classes contains {name!r}; two of {known} were expected.")
+    if len(classes) != 2 or classes[0] == classes[1]:
+        raise ValueError(f"classes is {classes!r}; two different ones were expected.")
+
+
 def binarise(
-    images: NDArray[np.uint8], labels: NDArray[np.uint8]
+    images: NDArray[np.uint8], labels: NDArray[np.uint8], classes: tuple[str, str] = PAIR
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Patterns and labels of Dress and Coat in images (M, 28, 28), filtered, binarised."""
-    chosen = (labels == DRESS) | (labels == COAT)
+    """Patterns and labels of two classes in images (M, 28, 28), filtered, binarised."""
+    positive, negative = map(CLASSES.index, classes)
+    chosen = (labels == positive) | (labels == negative)
     pixels = images[chosen].reshape(np.count_nonzero(chosen), -1) / 255.0
     medians = np.median(pixels, axis=1)
     kept = (medians >= 0.25) & (medians <= 0.75)
     patterns = np.where(pixels[kept] > medians[kept, None], 1.0, -1.0)
-    return patterns, np.where(labels[chosen][kept] == DRESS, 1.0, -1.0)
+    return patterns, np.where(labels[chosen][kept] == positive, 1.0, -1.0)
 
 
 def parse_idx(path: Path, content: bytes, magic: int) -> NDArray[np.uint8]:
@@ -132,7 +157,10 @@ def _content(folder: Path, name: str) -> tuple[Path, bytes]:
 
 
 def _read_split(
-    folder: Path, split: str, contents: dict[str, tuple[Path, bytes]]
+    folder: Path,
+    split: str,
+    contents: dict[str, tuple[Path, bytes]],
+    classes: tuple[str, str],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     images = parse_idx(*contents[f"{split}-images-idx3"], IMAGE_MAGIC)
     labels = parse_idx(*contents[f"{split}-labels-idx1"], LABEL_MAGIC)
@@ -140,4 +168,4 @@ def _read_split(
         raise ValueError(
             f"{folder} holds {len(images)} images ({split}) but {len(labels)} labels. {ADVICE}"
         )
-    return binarise(images, labels)
+    return binarise(images, labels, classes)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DATASETS = ("auto", "fashion-mnist", "hidden-manifold", "random", "teacher")
+PAIR = ("Dress", "Coat")
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,16 +141,17 @@ def load_patterns(
     seed: int = 0,
     directory: str | Path | None = None,
     balanced: bool = False,
+    classes: tuple[str, str] = PAIR,
 ) -> PatternSet:
     """Training and test patterns of a data set.
 
     Parameters
     ----------
     name : str
-        "fashion-mnist": Dress against Coat, binarised ([P21] App. B.1). "hidden-manifold": made
-        from the seed, as correlated as images are. "random": i.i.d. "teacher": i.i.d., labelled
-        by a committee machine. "auto": Fashion-MNIST where it can be had, else the hidden
-        manifold; ``name`` and ``description`` of the result say which.
+        "fashion-mnist": two classes, binarised ([P21] App. B.1). "hidden-manifold": made from the
+        seed, as correlated as images are. "random": i.i.d. "teacher": i.i.d., labelled by a
+        committee machine. "auto": Fashion-MNIST where it can be had, else the hidden manifold;
+        ``name`` and ``description`` of the result say which.
     size : int
         Number of training patterns P.
     seed : int
@@ -160,6 +162,8 @@ def load_patterns(
         user's cache are tried, then a download.
     balanced : bool
         Draw the same number of training patterns from each class. The rarer class limits it.
+    classes : two names
+        Of Fashion-MNIST (see ``fashion_mnist.CLASSES``). The first has the label +1.
 
     Warns
     -----
@@ -169,7 +173,7 @@ def load_patterns(
     Raises
     ------
     ValueError
-        An unknown name, a size that cannot be had, a corrupt file.
+        An unknown name or class, a size that cannot be had, a corrupt file.
     DataUnavailableError
         No Fashion-MNIST in ``directory``, or (not for "auto") nowhere and no download either.
     """
@@ -186,11 +190,13 @@ def load_patterns(
     if name in synthetic.MAKERS:
         if directory is not None:
             raise ValueError(f"directory is {str(directory)!r}, but {name!r} reads no files.")
+        if tuple(classes) != PAIR:
+            raise ValueError(f"classes is {classes!r}, but {name!r} has no images of classes.")
         return synthetic.make_patterns(name, size, seed, balanced)
     try:
-        return _fashion_mnist(size, seed, directory, balanced)
+        return _fashion_mnist(size, seed, directory, balanced, classes)
     except DataUnavailableError as error:
-        if name != "auto" or directory is not None:
+        if name != "auto" or directory is not None or tuple(classes) != PAIR:
             advice = "Without any download: --data hidden-manifold."
             raise DataUnavailableError(str(error).removesuffix("."), advice) from error
         patterns = synthetic.make_patterns("hidden-manifold", size, seed, balanced)
@@ -199,12 +205,12 @@ def load_patterns(
 
 
 def _fashion_mnist(
-    size: int, seed: int, directory: str | Path | None, balanced: bool
+    size: int, seed: int, directory: str | Path | None, balanced: bool, classes: tuple[str, str]
 ) -> PatternSet:
     from committee.fashion_mnist import reduced_fashion_mnist
     from committee.synthetic import choose
 
-    data = reduced_fashion_mnist(directory)
+    data = reduced_fashion_mnist(directory, classes)
     available = len(data.train_labels)
     if size > available:
         raise ValueError(

@@ -3,11 +3,11 @@
 ::
 
     results/figure1/
-        config.json                         settings, data, versions, hardware, git revision
-        patterns.npz                        the training and test patterns
-        machines/sgd-fast/000.npz           weights, errors, epochs, local energy
-        curves/sgd-fast/000.bp.npz          local entropy by one engine
-        summary.csv, ...                    made from the above
+        config.json                             settings, data, versions, hardware, git revision
+        draws/00/patterns.npz                   the training and test patterns of a draw
+        draws/00/machines/sgd-fast/000.npz      weights, errors, epochs, local energy
+        draws/00/curves/sgd-fast/000.bp.npz     local entropy by one engine
+        summary.csv, ...                        made from the above
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from committee.flatness import LocalEnergyProfile
 from committee.patterns import PatternSet
 from committee.training import MEASURED
 from message_passing.local_entropy import LocalEntropyCurve
-from message_passing.tools.files import AGAIN, content_hash, from_arrays, read_npz, write_npz
+from message_passing.tools.files import AGAIN, content_hash, from_arrays, read_npz
 from message_passing.tools.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+MACHINE = "machine"
 SIGMAS = (0.5, 1.0)
 DISTANCES = (0.1, 0.3)
 PROFILE = ("sigma", "local_energy")
 PATTERNS = ("train_patterns", "train_labels", "test_patterns", "test_labels")
-ABOUT = ("name", "description")
 _TRUST = {"mc": 0, "ep": 1, "bp": 2}
 
 
 @dataclass(frozen=True, repr=False)
 class AlgorithmResults:
-    """All finished restarts of one algorithm.
+    """All finished runs of one algorithm: restarts on draws of the patterns.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class AlgorithmResults:
     ) -> NDArray[np.float64]:
         """Φ_LE (R, len(distances)) by one engine, or its standard ``error``.
 
-        NaN where a restart has no curve, where its curve does not reach, or lies between points
+        NaN where a run has no curve, where its curve does not reach, or lies between points
         that did not converge.
         """
         found = np.full((len(self.runs), len(distances)), np.nan)
@@ -141,35 +141,44 @@ class ExperimentFolder(RunFolder):
     """Where the files of an experiment are, and that they belong to the same settings."""
 
     extensible: Sequence[str] = ("algorithms", "engines")
-    units: Sequence[str] = ("machines", "curves")
+    units: Sequence[str] = ("draws",)
 
-    def machine(self, algorithm: str, restart: int) -> Path:
-        return self.path / "machines" / _file_name(algorithm) / f"{restart:03d}.npz"
+    def patterns(self, draw: int) -> Path:
+        return self.path / "draws" / f"{draw:02d}" / "patterns.npz"
 
-    def curve(self, algorithm: str, restart: int, engine: str) -> Path:
-        return self.path / "curves" / _file_name(algorithm) / f"{restart:03d}.{engine}.npz"
+    def file(self, draw: int, algorithm: str, restart: int, kind: str) -> Path:
+        """One machine, or the curve of the engine ``kind``."""
+        if kind == MACHINE:
+            return self._unit(draw, "machines", algorithm) / f"{restart:03d}.npz"
+        return self._unit(draw, "curves", algorithm) / f"{restart:03d}.{kind}.npz"
 
-    def load_machine(self, algorithm: str, restart: int) -> dict[str, np.ndarray]:
+    def _unit(self, draw: int, kind: str, algorithm: str) -> Path:
+        return self.patterns(draw).parent / kind / algorithm.replace(" ", "-")
+
+    def load_machine(self, draw: int, algorithm: str, restart: int) -> dict[str, np.ndarray]:
         """Arrays of one machine. Raises ``ValueError`` if the file is damaged."""
-        return _complete(self.machine(algorithm, restart), {"weights", *MEASURED, *PROFILE})
+        return _complete(
+            self.file(draw, algorithm, restart, MACHINE), {"weights", *MEASURED, *PROFILE}
+        )
 
-    def load_curves(self, algorithm: str, restarts: Sequence[int]) -> dict[str, dict]:
-        """``curves[engine][restart]`` of these restarts."""
+    def load_curves(
+        self, algorithm: str, runs: Sequence[tuple[int, int]]
+    ) -> dict[str, dict[tuple[int, int], LocalEntropyCurve]]:
+        """``curves[engine][(draw, restart)]`` of these runs."""
         names = {field.name for field in fields(LocalEntropyCurve)}
-        curves: dict[str, dict[int, LocalEntropyCurve]] = {}
-        for path in sorted(self.curve(algorithm, 0, "").parent.glob("[0-9]*.*.npz")):
-            restart, engine, _ = path.name.split(".")
-            if int(restart) in restarts:
+        curves: dict[str, dict[tuple[int, int], LocalEntropyCurve]] = {}
+        for draw, restart in runs:
+            for path in sorted(self._unit(draw, "curves", algorithm).glob(f"{restart:03d}.*.npz")):
                 curve = from_arrays(LocalEntropyCurve, _complete(path, names))
-                curves.setdefault(engine, {})[int(restart)] = curve
+                curves.setdefault(path.name.split(".")[1], {})[draw, restart] = curve
         return curves
 
-    def load_patterns(self) -> PatternSet | None:
-        """The stored patterns; None where there are none, or no ``config.json``."""
-        config, path = self.config(), self.path / "patterns.npz"
-        if config is None or not path.exists():
+    def load_patterns(self, draw: int) -> PatternSet | None:
+        """The stored patterns of a draw; None where there are none, or no ``config.json``."""
+        path = self.patterns(draw)
+        if self.config() is None or not path.exists():
             return None
-        about: dict[str, Any] = {name: self.entry("patterns", name) for name in ABOUT}
+        about = {key: self.entry("patterns", f"{draw}", key) for key in ("name", "description")}
         return PatternSet(**{**_complete(path, {*PATTERNS}), **about})
 
     def entry(self, *keys: str) -> Any:
@@ -184,41 +193,43 @@ class ExperimentFolder(RunFolder):
             found = found[key]
         return found
 
-    def check_patterns(self, patterns: PatternSet) -> None:
-        """Refuse patterns other than those that the stored machines have learnt."""
-        stored = (self.config() or {}).get("patterns", {}).get("content")
-        if stored not in (None, fingerprint(patterns)):
-            raise ValueError(
-                f"{self.path} holds results on other patterns than these: {patterns.description}. "
-                "Give another folder, or the same data."
-            )
+    def about_patterns(self, patterns: Mapping[int, PatternSet]) -> dict[str, dict[str, str]]:
+        """What ``config.json`` says about the patterns: of these draws and of those stored.
 
-    def store_patterns(self, patterns: PatternSet) -> None:
-        arrays = {name: _smallest(getattr(patterns, name)) for name in PATTERNS}
-        write_npz(self.path / "patterns.npz", **arrays)
+        Raises ``ValueError`` for patterns other than those that the stored machines have learnt.
+        """
+        stored = (self.config() or {}).get("patterns", {})
+        about = {}
+        for draw, own in patterns.items():
+            content = content_hash(*(getattr(own, name) for name in PATTERNS))
+            if stored.get(f"{draw}", {}).get("content", content) != content:
+                raise ValueError(
+                    f"{self.path} holds results on other patterns than these: {own.description}. "
+                    "Give another folder, or the same data."
+                )
+            entry = {"name": own.name, "description": own.description, "content": content}
+            about[f"{draw}"] = entry
+        return {**stored, **about}
 
 
-def about_patterns(patterns: PatternSet) -> dict[str, str]:
-    """What ``config.json`` says about the patterns."""
-    about = {name: getattr(patterns, name) for name in ABOUT}
-    return {**about, "content": fingerprint(patterns)}
-
-
-def fingerprint(patterns: PatternSet) -> str:
-    """Hash of the patterns and labels."""
-    return content_hash(*(getattr(patterns, name) for name in PATTERNS))
+def small_arrays(patterns: PatternSet) -> dict[str, np.ndarray]:
+    """Patterns and labels, as int8 where that is exact: they are ±1."""
+    return {name: _smallest(getattr(patterns, name)) for name in PATTERNS}
 
 
 def load_results(
-    path: str | Path, restarts: int | None = None, algorithms: Sequence[str] | None = None
+    path: str | Path,
+    draws: int | None = None,
+    restarts: int | None = None,
+    algorithms: Sequence[str] | None = None,
 ) -> ExperimentResults:
     """Read the results of an experiment, finished or not.
 
     Parameters
     ----------
     path : folder
-    restarts : int, optional
-        Only this number of restarts of each algorithm, from the first.
+    draws, restarts : int, optional
+        Only this number of draws of the patterns, and of restarts on each, from the first.
     algorithms : names, optional
         Only these algorithms, in this order.
 
@@ -230,45 +241,52 @@ def load_results(
     folder = ExperimentFolder(Path(path))
     if folder.config() is None:
         raise ValueError(f"path is {str(path)!r}; a folder with a config.json was expected.")
-    patterns = folder.load_patterns()
-    if patterns is None:
-        raise ValueError(f"{path} holds no patterns.npz. Run the command again: it makes it anew.")
+    patterns = {}
+    for draw in sorted(map(int, folder.entry("patterns")))[:draws]:
+        if (own := folder.load_patterns(draw)) is None:
+            raise ValueError(
+                f"{folder.patterns(draw)} is missing: no patterns.npz. Run the command again: it "
+                "makes it anew."
+            )
+        patterns[draw] = own
     stored = list(folder.entry("settings", "algorithms"))
     for name in algorithms or ():
         if name not in stored:
             raise ValueError(f"algorithms contains {name!r}; {path} holds {', '.join(stored)}.")
-    found = {name: _load_algorithm(folder, name, restarts) for name in algorithms or stored}
+    found = {
+        name: _load_algorithm(folder, name, [*patterns], restarts) for name in algorithms or stored
+    }
     return ExperimentResults(
         title=folder.entry("title"),
         hidden_units=folder.entry("settings", "hidden_units"),
-        patterns={0: patterns},
+        patterns=patterns,
         algorithms={name: results for name, results in found.items() if results is not None},
     )
 
 
 def _load_algorithm(
-    folder: ExperimentFolder, name: str, restarts: int | None
+    folder: ExperimentFolder, name: str, draws: Sequence[int], restarts: int | None
 ) -> AlgorithmResults | None:
     import pandas as pd
 
-    numbers = sorted(int(p.stem) for p in folder.machine(name, 0).parent.glob("[0-9]*.npz"))
-    numbers = [number for number in numbers if restarts is None or number < restarts]
-    if not numbers:
+    runs = [
+        (draw, int(path.stem))
+        for draw in draws
+        for path in sorted(folder.file(draw, name, 0, MACHINE).parent.glob("[0-9]*.npz"))
+        if restarts is None or int(path.stem) < restarts
+    ]
+    if not runs:
         return None
-    machines = [folder.load_machine(name, number) for number in numbers]
+    machines = [folder.load_machine(draw, name, restart) for draw, restart in runs]
     columns = {key: np.array([machine[key] for machine in machines]) for key in machines[0]}
     energy, errors = columns["local_energy"], columns["train_error"]
+    table = pd.DataFrame(runs, columns=["draw", "restart"])
     return AlgorithmResults(
         name=name,
         weights=columns["weights"],
-        runs=pd.DataFrame(
-            {"draw": 0, "restart": numbers} | {key: columns[key] for key in MEASURED}
-        ),
+        runs=table.assign(**{key: columns[key] for key in MEASURED}),
         profile=LocalEnergyProfile(columns["sigma"][0], energy, np.zeros_like(energy), errors, 0),
-        curves={
-            engine: {(0, restart): curve for restart, curve in found.items()}
-            for engine, found in folder.load_curves(name, numbers).items()
-        },
+        curves=folder.load_curves(name, runs),
     )
 
 
@@ -292,7 +310,3 @@ def _smallest(array: NDArray[np.float64]) -> np.ndarray:
     """As int8 where that is exact: patterns and labels are ±1."""
     small = array.astype(np.int8)
     return small if np.array_equal(small, array) else array
-
-
-def _file_name(algorithm: str) -> str:
-    return algorithm.replace(" ", "-")

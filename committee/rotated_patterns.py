@@ -106,9 +106,11 @@ def run_sgd(
     K: int,
     seed_sequence: np.random.SeedSequence,
 ) -> tuple[NDArray, int, bool]:
-    rng, masks = _streams(seed_sequence, 2)
+    rng, masks = _streams(seed_sequence, algorithm.replica + 2)[algorithm.replica :]
     weights = inputs.start(K, rng)
-    threshold = -1.0 if algorithm.stop_at == "zero-errors" else algorithm.threshold
+    # A loss is never below 0, nor is the rule "epochs" met before the last.
+    thresholds = {"zero-errors": -1.0, "cross-entropy": algorithm.threshold, "epochs": 0.0}
+    threshold = thresholds[algorithm.stop_at]
     offender = np.zeros(1, np.int64)
     for epochs in _chunks(algorithm, CHUNK):
         remaining = epochs
@@ -133,7 +135,7 @@ def run_sgd(
             if stopped and _rule_holds(inputs, algorithm, weights, int(remaining[done - 1])):
                 return weights, int(remaining[done - 1]) + 1, True
             remaining = remaining[done:]
-    return weights, algorithm.max_epochs, False
+    return weights, algorithm.max_epochs, algorithm.stop_at == "epochs"
 
 
 def _rule_holds(inputs: RotatedPatterns, algorithm: SGD, weights: NDArray, epoch: int) -> bool:

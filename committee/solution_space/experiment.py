@@ -46,7 +46,7 @@ DISTANCE = 0.3
 SIGMAS = (0.5, 1.0)
 DROPOUT = (0.05, 0.1, 0.2, 0.3)
 NOISE = (0.5, 0.7, 1.0, 1.4, 2.0)
-CONTROLS = ("rsgd-fast", "rsgd-slow")
+NOT_PUBLISHED = ("weight-noise", "entropy-ascent", "control-rsgd-fast", "control-rsgd-slow")
 #: Of the typical sample; the sample's own test error needs no machines.
 TYPICAL_MACHINES = 4
 
@@ -98,11 +98,7 @@ class FlatnessRangeConfig:
 
 def algorithms() -> dict[str, Algorithm]:
     """The families that are trained: Figure 1, its controls, dropout, weight noise, ascent."""
-    found: list[Algorithm] = list(ALGORITHMS.values())
-    for name in CONTROLS:
-        # The same η, β and ω without replicas.
-        p = PUBLISHED[name]
-        found.append(SGD(f"control {name}", 10_000, p.lr, p.beta, p.omega, stop_at="cross-entropy"))
+    found = [ALGORITHMS[name] for name in (*PUBLISHED, *NOT_PUBLISHED)]
     sgd = PUBLISHED["sgd-fast"]
     assert isinstance(sgd, SGD)
     found += [replace(sgd, name=f"dropout {p:g}", dropout=p) for p in DROPOUT]

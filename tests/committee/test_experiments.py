@@ -17,22 +17,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from committee import ALGORITHMS, experiments, local_energy, train
+from committee import ALGORITHMS, experiments, local_energy, rounds, train
+from committee.__main__ import main
 from committee.experiments import Figure1Config, Figure6Config, run_experiment
-from committee.results import load_results
+from committee.results import ExperimentResults, load_results
+from committee.tables import write_tables
 from message_passing.local_entropy import ENGINES, local_entropy_curve
 from message_passing.problem import LadderResult, ReferenceProblem
-from message_passing.tools.files import read_json, read_npz, write_json, write_npz
+from message_passing.tools.files import (
+    read_json,
+    read_npz,
+    read_table,
+    write_json,
+    write_npz,
+)
 from tests.cluster import ROOT, Cluster
 
 NAMES = ("sgd-fast", "sgd-slow")
+ONE = {"draws": 1, "restarts": 1}
 
 
 def small(out: Path, **changes: object) -> Figure1Config:
     """Two algorithms on forty patterns: a second."""
     config = Figure1Config(
         out=out,
-        restarts=3,
+        draws=2,
+        restarts=2,
         data="hidden-manifold",
         size=40,
         hidden_units=3,
@@ -52,6 +62,14 @@ def files(out: Path) -> dict[str, bytes]:
     }
 
 
+def machines_and_curves(out: Path) -> dict[str, bytes]:
+    return {
+        name: content
+        for name, content in files(out / "draws").items()
+        if not Path(name).name.startswith(".")  # a temporary file of a process that was killed
+    }
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("uninterrupted")
@@ -61,32 +79,46 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_stored(uninterrupted: Path) -> None:
     stored = files(uninterrupted)
-    assert len([name for name in stored if name.startswith("machines/")]) == 6
-    assert len([name for name in stored if name.startswith("curves/")]) == 6
+    for draw in ("00", "01"):
+        own = [name for name in stored if name.startswith(f"draws/{draw}/")]
+        machines = [f"draws/{draw}/machines/{name}/00{i}.npz" for name in NAMES for i in (0, 1)]
+        curves = [f"draws/{draw}/curves/{name}/00{i}.bp.npz" for name in NAMES for i in (0, 1)]
+        assert sorted(own) == sorted([*machines, *curves, f"draws/{draw}/patterns.npz"])
     config = json.loads(stored["config.json"])
     assert config["settings"]["seed"] == 0
-    assert config["settings"]["data"] == config["patterns"]["name"] == "hidden-manifold"
+    assert config["settings"]["data"] == config["patterns"]["1"]["name"] == "hidden-manifold"
     made = config["made_by"][0]
     assert {"numpy", "torch", "processor", "git_revision"} <= made.keys()
 
 
 def test_results_are_those_of_the_functions(uninterrupted: Path) -> None:
+    """Draw j is an experiment of its own, with the seed j."""
     results = load_results(uninterrupted)
-    patterns = experiments.load_patterns("hidden-manifold", size=40)
-    arrays = patterns.train_patterns, patterns.train_labels
-    for name, own in results.algorithms.items():
-        ensemble = train(patterns, name, 3, hidden_units=3, max_epochs=1500, workers=1)
-        np.testing.assert_array_equal(own.weights, ensemble.weights)
-        pd.testing.assert_frame_equal(own.to_frame()[[*ensemble.to_frame()]], ensemble.to_frame())
-        profile = local_energy(ensemble.weights, *arrays)
-        np.testing.assert_array_equal(own.profile.local_energy, profile.local_energy)
-        curve = local_entropy_curve(ensemble.weights[2], *arrays, engine="bp")
-        np.testing.assert_array_equal(own.curves["bp"][2].local_entropy, curve.local_entropy)
-        assert own.curves["bp"][2].engine == "bp"
-        grid = np.array([0.05, 0.2])
-        np.testing.assert_allclose(own.local_entropy("bp", grid)[2], curve.at(grid))
-    np.testing.assert_array_equal(results.patterns.train_patterns, patterns.train_patterns)
-    assert results.patterns.description == patterns.description and results.hidden_units == 3
+    assert list(results.patterns) == [0, 1] and results.hidden_units == 3
+    for draw, patterns in results.patterns.items():
+        expected = experiments.load_patterns("hidden-manifold", size=40, seed=draw)
+        np.testing.assert_array_equal(patterns.train_patterns, expected.train_patterns)
+        assert patterns.description == expected.description
+        arrays = patterns.train_patterns, patterns.train_labels
+        for name, own in results.algorithms.items():
+            rows = (own.runs["draw"] == draw).to_numpy()
+            assert own.runs["restart"][rows].tolist() == [0, 1]
+            ensemble = train(
+                patterns, name, 2, hidden_units=3, seed=draw, max_epochs=1500, workers=1
+            )
+            np.testing.assert_array_equal(own.weights[rows], ensemble.weights)
+            table, theirs = own.to_frame()[rows].reset_index(drop=True), ensemble.to_frame()
+            pd.testing.assert_frame_equal(table[[*theirs]], theirs)
+            profile = local_energy(ensemble.weights, *arrays)
+            np.testing.assert_array_equal(own.profile.local_energy[rows], profile.local_energy)
+            curve = local_entropy_curve(ensemble.weights[1], *arrays, engine="bp")
+            stored = own.curves["bp"][draw, 1]
+            np.testing.assert_array_equal(stored.local_entropy, curve.local_entropy)
+            assert stored.engine == "bp"
+            grid = np.array([0.05, 0.2])
+            np.testing.assert_allclose(own.local_entropy("bp", grid)[rows][1], curve.at(grid))
+    assert list(results.to_frame())[:3] == ["algorithm", "draw", "restart"]
+    assert repr(results).startswith("ExperimentResults(PatternSet('hidden-manifold', P=40")
 
 
 def test_two_workers_write_the_same_files(uninterrupted: Path, tmp_path: Path) -> None:
@@ -94,11 +126,11 @@ def test_two_workers_write_the_same_files(uninterrupted: Path, tmp_path: Path) -
     assert files(tmp_path) == files(uninterrupted)
 
 
-@pytest.mark.parametrize("work", ["train_and_profile", "measure_local_entropy"])
+@pytest.mark.parametrize("work", ["train_and_profile", "curve_arrays"])
 def test_resume_after_an_error(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
-    original = getattr(experiments, work)
+    original = getattr(rounds, work)
     calls = []
 
     def fail_in_the_middle(*arguments: object, **options: object) -> object:
@@ -107,22 +139,88 @@ def test_resume_after_an_error(
             raise KeyboardInterrupt
         return original(*arguments, **options)
 
-    monkeypatch.setattr(experiments, work, fail_in_the_middle)
+    monkeypatch.setattr(rounds, work, fail_in_the_middle)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(small(tmp_path))
     assert files(tmp_path).items() < files(uninterrupted).items()
     assert len(load_results(tmp_path).algorithms["sgd-slow"].runs) >= 1  # partial results
     run_experiment(small(tmp_path))
     assert files(tmp_path) == files(uninterrupted)
-    assert len(calls) == 4 + 3  # three of six were there
+    assert len(calls) == 4 + 5  # three of eight were there
     run_experiment(small(tmp_path))
-    assert len(calls) == 7  # nothing is computed twice
+    assert len(calls) == 9  # nothing is computed twice
+
+
+def test_rounds_go_through_the_draws_first_and_show_what_is_there(tmp_path: Path) -> None:
+    seen: list[list[tuple[int, int, int]]] = []
+
+    def look(results: ExperimentResults) -> None:
+        assert results.plot() and write_tables(results, tmp_path / "so far")
+        for name in results.algorithms:
+            assert list(results.algorithms[name].curves) == ["bp"]
+        counts = results.to_frame().groupby(["restart", "draw"]).size()
+        seen.append([(restart, draw, n) for (restart, draw), n in counts.items()])
+
+    run_experiment(small(tmp_path / "out"), on_round=look)
+    every = [(0, 0, 2), (0, 1, 2), (1, 0, 2), (1, 1, 2)]
+    assert seen == [[(0, 0, 1)], every[:1], every[:2], every[:3]]  # half a round, then rounds
+    run_experiment(small(tmp_path / "out"), on_round=look)
+    assert len(seen) == 4  # nothing new
+
+
+def test_interrupted_between_rounds_the_command_leaves_tables_and_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = "--draws 2 --restarts 1 --data hidden-manifold --size 40 --hidden-units 3 --workers 1"
+    command = ["figure1", "--out", str(tmp_path), *options.split(), "--engines", "bp"]
+    command += ["--algorithms", *NAMES, "--max-epochs", "1500"]
+    original = rounds.train_and_profile
+    calls: list[object] = []
+
+    def fail_in_the_second_round(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rounds, "train_and_profile", fail_in_the_second_round)
+    with pytest.raises(SystemExit) as stopped:
+        main(command)
+    assert stopped.value.code == 130
+    table = read_table(tmp_path / "runs.csv")
+    assert table["draw"].tolist() == [0, 0] and set(table["algorithm"]) == set(NAMES)
+    assert len(read_table(tmp_path / "summary.csv")) >= 2
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "figure.pdf").read_bytes().rstrip().endswith(b"%%EOF")
+    main(command)
+    assert read_table(tmp_path / "runs.csv")["draw"].tolist() == [0, 1, 0, 1]
+
+
+def test_controls_stop_with_the_run_they_belong_to(tmp_path: Path) -> None:
+    names = ("rsgd-fast", "control-rsgd-fast-epochs", "rsgd-fast-uncoupled")
+    changes = {"max_epochs": 4000, "engines": ("ep",), "restarts": 1}
+    results = run_experiment(small(tmp_path / "out", algorithms=names, **changes))
+    epochs = [own.runs["epochs"].tolist() for own in results.algorithms.values()]
+    assert epochs[0] == epochs[1] == epochs[2] and len(set(epochs[0])) == 2
+    assert max(epochs[0]) < 4000
+    control, uncoupled = (results.algorithms[name].weights for name in names[1:])
+    assert np.all(np.any(control != uncoupled, axis=(1, 2)))
+    plain = replace(ALGORITHMS[names[1]], max_epochs=epochs[0][1])
+    expected = train(results.patterns[1], plain, 1, hidden_units=3, seed=1, workers=1)
+    np.testing.assert_array_equal(control[1], expected.weights[0])
+    # Added later, to machines that are there, they are the same.
+    run_experiment(small(tmp_path / "later", algorithms=names[:1], **changes))
+    run_experiment(small(tmp_path / "later", algorithms=names, **changes))
+    assert machines_and_curves(tmp_path / "later") == machines_and_curves(tmp_path / "out")
+    with pytest.raises(ValueError, match="stops when rsgd-fast does; rsgd-fast was expected"):
+        run_experiment(small(tmp_path / "alone", algorithms=names[1:]))
+    assert not (tmp_path / "alone").exists()
 
 
 def test_resume_after_a_kill(uninterrupted: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = (
-        "--restarts 3 --data hidden-manifold --size 40 --hidden-units 3 --engines bp "
+        "--draws 2 --restarts 2 --data hidden-manifold --size 40 --hidden-units 3 --engines bp "
         "--algorithms sgd-fast sgd-slow --max-epochs 1500 --workers 2"
     )
     process = subprocess.Popen(
@@ -131,15 +229,14 @@ def test_resume_after_a_kill(uninterrupted: Path, tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not list(out.glob("machines/*/*.npz")) and process.poll() is None:
+    while not list(out.glob("draws/*/machines/*/*.npz")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    left = {name for name in files(out) if not Path(name).name.startswith(".")}
-    assert left and left < files(uninterrupted).keys()
+    left = machines_and_curves(out)
+    assert left and left.items() < machines_and_curves(uninterrupted).items()
     run_experiment(small(out))
-    whole = {k: v for k, v in files(out).items() if not Path(k).name.startswith(".")}
-    assert whole == files(uninterrupted)
+    assert machines_and_curves(out) == machines_and_curves(uninterrupted)
 
 
 def test_a_cluster_with_a_killed_worker_writes_the_same_files(
@@ -149,30 +246,32 @@ def test_a_cluster_with_a_killed_worker_writes_the_same_files(
     there: list[int] = []
 
     def kill_in_the_middle() -> None:
-        while not list(out.glob("machines/*/*.npz")):
+        while not list(out.glob("draws/*/machines/*/*.npz")):
             time.sleep(0.005)
         cluster.kill_a_worker()
-        there.append(len(list(out.glob("machines/*/*.npz"))))
+        there.append(len(list(out.glob("draws/*/machines/*/*.npz"))))
 
     killer = threading.Thread(target=kill_in_the_middle, daemon=True)
     killer.start()
-    run_experiment(small(out, scheduler=cluster.address, restarts=8))
+    run_experiment(small(out, scheduler=cluster.address, draws=1, restarts=8))
     killer.join()
     assert there[0] < 16
-    run_experiment(small(tmp_path / "here", restarts=8))
+    run_experiment(small(tmp_path / "here", draws=1, restarts=8))
     assert files(out) == files(tmp_path / "here")
 
 
-def test_more_restarts_and_algorithms_extend_a_folder(uninterrupted: Path, tmp_path: Path) -> None:
-    run_experiment(small(tmp_path, restarts=2, algorithms=("sgd-slow",)))
+@pytest.mark.parametrize(
+    "fewer", [{"draws": 1}, {"restarts": 1}, {"algorithms": ("sgd-slow",)}], ids=str
+)
+def test_more_draws_restarts_and_algorithms_extend_a_folder(
+    uninterrupted: Path, tmp_path: Path, fewer: dict
+) -> None:
+    before = run_experiment(small(tmp_path, **fewer)).to_frame()
+    assert len(before) == 4
     results = run_experiment(small(tmp_path))
-    assert files(tmp_path).keys() == files(uninterrupted).keys()
-    ours, theirs = files(tmp_path), files(uninterrupted)
-    assert all(ours[name] == theirs[name] for name in ours if name != "config.json")
-    assert list(results.algorithms) == list(NAMES)
-    fewer = run_experiment(small(tmp_path, restarts=1, algorithms=("sgd-slow",)))
-    assert list(fewer.algorithms) == ["sgd-slow"]
-    assert fewer.algorithms["sgd-slow"].runs["restart"].tolist() == [0]
+    assert machines_and_curves(tmp_path) == machines_and_curves(uninterrupted)
+    assert list(results.algorithms) == list(NAMES) and len(results.to_frame()) == 8
+    pd.testing.assert_frame_equal(run_experiment(small(tmp_path, **fewer)).to_frame(), before)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +283,10 @@ def test_more_restarts_and_algorithms_extend_a_folder(uninterrupted: Path, tmp_p
         ({"max_epochs": 10}, r"algorithms.sgd-fast.max_epochs is 1500 there and 10 here"),
         ({"data": "random"}, "data is 'hidden-manifold' there and 'random' here"),
         ({"hidden_units": 5}, "hidden_units is 3 there and 5 here"),
+        (
+            {"classes": ("Coat", "Bag")},
+            r"classes is \['Dress', 'Coat'\] there and \['Coat', 'Bag'\]",
+        ),
     ],
 )
 def test_other_settings_are_refused(uninterrupted: Path, change: dict, message: str) -> None:
@@ -196,12 +299,12 @@ def test_other_settings_are_refused(uninterrupted: Path, change: dict, message: 
 def test_auto_keeps_the_data_of_the_folder(uninterrupted: Path) -> None:
     before = files(uninterrupted)
     results = run_experiment(small(uninterrupted, data="auto"))
-    assert results.patterns.name == "hidden-manifold" and files(uninterrupted) == before
+    assert results.patterns[1].name == "hidden-manifold" and files(uninterrupted) == before
 
 
 def test_machines_with_training_errors_count_their_equals(tmp_path: Path) -> None:
     results = run_experiment(
-        small(tmp_path, max_epochs=60, restarts=1, algorithms=("sgd-slow",), engines=("mc",))
+        small(tmp_path, max_epochs=60, algorithms=("sgd-slow",), engines=("mc",), **ONE)
     )
     own = results.algorithms["sgd-slow"]
     assert own.runs["train_error"][0] > 0 and not own.runs["converged"][0]
@@ -211,10 +314,10 @@ def test_machines_with_training_errors_count_their_equals(tmp_path: Path) -> Non
 
 def test_curves_end_where_they_stop_converging(uninterrupted: Path) -> None:
     own = load_results(uninterrupted).algorithms["sgd-slow"]
-    curve = own.curves["bp"][0]
+    curve = own.curves["bp"][0, 0]
     converged = curve.converged.copy()
     converged[7] = False
-    broken = replace(own, curves={"bp": {0: replace(curve, converged=converged)}})
+    broken = replace(own, curves={"bp": {(0, 0): replace(curve, converged=converged)}})
     grid = np.array([0.0, curve.distance[6], curve.distance[7], curve.distance[10]])
     values = broken.local_entropy("bp", grid)
     np.testing.assert_array_equal(np.isnan(values[0]), [False, False, True, True])
@@ -247,23 +350,26 @@ def test_engines_that_sample_get_a_seed_for_each_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ENGINES, "noisy", NoisyEngine)
-    run_experiment(small(tmp_path, restarts=2))
-    results = run_experiment(small(tmp_path, restarts=2, engines=("noisy",)))
+    run_experiment(small(tmp_path, draws=1))
+    results = run_experiment(small(tmp_path, draws=1, engines=("noisy",)))
     assert results.engines == ["bp", "noisy"]  # an engine was added to the folder
     seeds = {
         c.free_entropy[0] for v in results.algorithms.values() for c in v.curves["noisy"].values()
     }
     assert len(seeds) == 4
-    again = run_experiment(small(tmp_path / "again", restarts=2, engines=("noisy",)))
+    again = run_experiment(small(tmp_path / "again", draws=1, engines=("noisy",)))
     assert seeds == {
         c.free_entropy[0] for v in again.algorithms.values() for c in v.curves["noisy"].values()
     }
     monkeypatch.setitem(ENGINES, "noisy", partial(NoisyEngine, seed=5))
     with pytest.raises(ValueError, match=r"engines\.noisy\.seed is 0 there and 5 here"):
-        run_experiment(small(tmp_path, restarts=2, engines=("noisy",)))
+        run_experiment(small(tmp_path, draws=1, engines=("noisy",)))
 
 
-DAMAGED = ("machines/sgd-fast/000.npz", "curves/sgd-slow/000.bp.npz", "patterns.npz")
+DAMAGED = tuple(
+    f"draws/01/{name}"
+    for name in ("machines/sgd-fast/000.npz", "curves/sgd-slow/000.bp.npz", "patterns.npz")
+)
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -287,11 +393,11 @@ def test_the_advice_about_a_damaged_file_works(tmp_path: Path, name: str, damage
 
 def test_patterns_made_anew_must_be_those_of_the_machines(tmp_path: Path) -> None:
     run_experiment(small(tmp_path, restarts=1))
-    (tmp_path / "patterns.npz").unlink()
+    (tmp_path / "draws/01/patterns.npz").unlink()
     with pytest.raises(ValueError, match=r"no patterns\.npz. Run the command again"):
         load_results(tmp_path)
     config = read_json(tmp_path / "config.json")
-    config["patterns"]["content"] = "another"
+    config["patterns"]["1"]["content"] = "another"
     write_json(tmp_path / "config.json", config)
     before = files(tmp_path)
     with pytest.raises(ValueError, match="holds results on other patterns than these: hidden"):
@@ -303,7 +409,7 @@ def test_machines_without_their_settings_are_refused(tmp_path: Path) -> None:
     run_experiment(small(tmp_path, restarts=1))
     (tmp_path / "config.json").unlink()
     before = files(tmp_path)
-    with pytest.raises(ValueError, match=r"holds machines but no config\.json"):
+    with pytest.raises(ValueError, match=r"holds draws but no config\.json"):
         run_experiment(small(tmp_path, restarts=1, max_epochs=3))
     assert files(tmp_path) == before
 
@@ -325,6 +431,7 @@ def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
         ({"data": "fashion-mnist", "data_dir": Path("nowhere")}, "directory is 'nowhere'"),
         ({"algorithms": ("rsgd-fast",), "max_epochs": 10**5}, "exceeds 1 from epoch"),
         ({"size": 41, "balanced": True}, "size is 41; an even number"),
+        ({"classes": ("Coat", "Bag")}, "but 'hidden-manifold' has no images of classes"),
     ],
 )
 def test_nothing_is_created_before_everything_is_checked(
@@ -338,7 +445,7 @@ def test_nothing_is_created_before_everything_is_checked(
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"file/out/patterns\.npz cannot be written"):
+    with pytest.raises(OSError, match=r"file/out/config\.json cannot be written"):
         run_experiment(small(tmp_path / "file" / "out"))
     with pytest.raises(ValueError, match="file is a file; a folder was expected"):
         run_experiment(small(tmp_path / "file"))
@@ -347,6 +454,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_dropout_is_an_algorithm_of_its_own(tmp_path: Path) -> None:
     config = Figure6Config(
         out=tmp_path,
+        draws=1,
         restarts=1,
         data="hidden-manifold",
         size=30,
@@ -368,6 +476,7 @@ def test_dropout_is_an_algorithm_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"draws": 0}, "draws is 0"),
         ({"restarts": 0}, "restarts is 0"),
         ({"hidden_units": 4}, "hidden_units is 4; an odd"),
         ({"seed": -1}, "seed is -1"),

@@ -73,6 +73,36 @@ def test_balanced_draw_goes_as_far_as_the_rarer_class(fashion_mnist_directory: P
     assert len(labels) == 2 * 344 and labels.sum() == 0
 
 
+def test_any_two_classes(fashion_mnist_directory: Path) -> None:
+    load = partial(load_patterns, "fashion-mnist", directory=fashion_mnist_directory)
+    default, turned = load(), load(classes=("Coat", "Dress"))
+    np.testing.assert_array_equal(
+        load(classes=("Dress", "Coat")).train_labels, default.train_labels
+    )
+    np.testing.assert_array_equal(turned.train_patterns, default.train_patterns)
+    np.testing.assert_array_equal(turned.train_labels, -default.train_labels)
+    np.testing.assert_array_equal(turned.test_labels, -default.test_labels)
+    other = load(classes=("Pullover", "Shirt"))
+    assert "Pullover (+1) against Shirt (−1)" in other.description
+    assert "500 of 6773" in other.description and np.sum(other.test_labels > 0) == 628
+    with pytest.raises(ValueError, match=r"'Sandal', of which the median filter leaves no"):
+        load(classes=("Coat", "Sandal"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("Dress", "Boot"), r"classes contains 'Boot'; two of T-shirt/top, Trouser, .* expected"),
+        (("Dress", "Dress"), r"classes is \('Dress', 'Dress'\); two different ones"),
+    ],
+)
+def test_classes_that_are_no_pair(classes: tuple[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_patterns("fashion-mnist", classes=classes)
+    with pytest.raises(ValueError, match="but 'random' has no images of classes"):
+        load_patterns("random", classes=classes)
+
+
 def test_auto_takes_the_images_where_they_are(
     fashion_mnist_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from committee import ALGORITHMS, PatternSet, error_rate, train
 from committee._random_bits import LANES
-from committee.algorithms import SGD, EntropySGD
+from committee.algorithms import CONTROLS, PLANNED, PUBLISHED, SGD, EntropySGD, ReplicatedSGD
+from committee.entropic import equivalent_lr
 from committee.machine import unit_rows
 from committee.rotated_patterns import RotatedPatterns
 from committee.schedules import Constant, Exponential
@@ -176,6 +177,68 @@ def test_rsgd_without_partners_or_coupling_is_sgd(change):
     alone = [sgd_from_stream(patterns, sgd, 3, child) for child in children]
     together = train_restart(patterns, replace(rsgd, max_epochs=6), 3, SEED)
     assert same(together, np.mean(alone, axis=0), atol=3e-6)
+
+
+@pytest.mark.parametrize("name", ["rsgd-fast", "rsgd-slow"])
+def test_controls_are_replicas_without_coupling_step_by_step(name):
+    """Control: replica 0 of the same seed; uncoupled: the last one. Both stop when told to."""
+    patterns = pattern_set()
+    for epochs in (1, 2, 7):
+        rsgd = short(name, epochs, lr=3e-3, replicas=10, gamma=Constant(0.0))
+        X, y = patterns.train_patterns, patterns.train_labels
+        replicas, _, _ = literal.replicated_sgd(X, y, rsgd, 3, SEED)
+        for control, replica in ((f"control-{name}-epochs", 0), (f"{name}-uncoupled", 9)):
+            machine = train_restart(patterns, short(control, epochs, lr=3e-3), 3, SEED)
+            assert machine.converged and machine.epochs == epochs
+            assert same(machine, replicas[replica], atol=3e-6)
+        endless = short(f"control-{name}", epochs, lr=3e-3, threshold=0.0)
+        machine = train_restart(patterns, endless, 3, SEED)
+        assert not machine.converged and same(machine, replicas[0], atol=3e-6)
+
+
+def test_controls_differ_from_their_algorithms_in_the_entropic_term_alone():
+    for control, name in CONTROLS.items():
+        ours, theirs = ALGORITHMS[control], PUBLISHED[name]
+        passes = 20 if control == "control-esgd-sgd" else 1  # per epoch of the algorithm
+        epochs = np.array([0, 1000])
+        for schedule in ("beta", "omega"):
+            expected = getattr(theirs, schedule)(epochs)
+            np.testing.assert_allclose(getattr(ours, schedule)(passes * epochs), expected)
+        assert not isinstance(ours, ReplicatedSGD) and getattr(ours, "gamma", Constant(0))(0) == 0
+        assert (ours.lr == theirs.lr) == (passes == 1) and (name, control) in PLANNED
+    assert {reference for _, reference in PLANNED} == {*CONTROLS, "sgd-slow"}
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.75])
+@pytest.mark.parametrize("strength", [0.0, 20.0])
+def test_equivalent_rate_is_that_of_the_formula(averaging, strength):
+    L, eta, kappa = 7, 0.3, 0.01 * strength
+    path = [sum((1 - kappa) ** m for m in range(n)) for n in range(1, L + 1)]
+    memory = [(1 - averaging) * averaging ** (L - n) for n in range(1, L + 1)]
+    assert equivalent_lr(eta, 0.01, averaging, L, strength) == pytest.approx(
+        eta * 0.01 / L * np.dot(memory, path), rel=1e-12
+    )
+    if averaging == strength == 0:
+        assert equivalent_lr(eta, 0.01, 0.0, L) == pytest.approx(eta * 0.01)  # Lookahead
+
+
+@WRAPPING
+@pytest.mark.parametrize("strength", [0.0, 200.0])
+def test_entropy_sgd_moves_as_sgd_at_its_equivalent_rate_under_a_constant_gradient(strength):
+    """Small β and ω make the machine linear; a minibatch of all patterns is always the same."""
+    patterns = pattern_set()
+    constant = {"beta": Constant(0.03), "omega": Constant(1e-3), "batch_size": 60}
+    esgd = replace(
+        ALGORITHMS["esgd"], max_epochs=3, noise=0.0, gamma=Constant(strength), lr=0.5, **constant
+    )
+    L = esgd.inner_steps
+    lr = equivalent_lr(esgd.lr, esgd.inner_lr, esgd.averaging, L, strength)
+    sgd = SGD("sgd", 3 * L, lr, stop_at="epochs", **constant)
+    start = train_restart(patterns, replace(sgd, lr=1e-30, max_epochs=1), 3, SEED).weights
+    ours = train_restart(patterns, replace(esgd, distance_threshold=0.0), 3, SEED).weights - start
+    theirs = train_restart(patterns, sgd, 3, SEED).weights - start
+    assert np.linalg.norm(ours - theirs) < 1e-2 * np.linalg.norm(ours)
+    assert np.linalg.norm(ours) > 5e-3
 
 
 @pytest.mark.compiled
