@@ -308,7 +308,7 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        while not list(out.glob("machines/*/*.npz")) and process.poll() is None:
+        while not list(out.glob("draws/*/machines/*/*.npz")) and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         errors = process.communicate(timeout=60)[1]
