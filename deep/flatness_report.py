@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from deep.flatness import NetworkLocalEnergyProfile, local_energy
 from deep.hessian import HessianSpectrum, HessianTrace, hessian_spectrum, hessian_trace
+from deep.images.minibatches import Data, as_tensors
 from deep.local_entropy import NetworkLocalEntropyCurve, local_entropy_curve
 from deep.measurements import checked_sigmas
+from deep.weight_noise import NetworkLocalEnergyProfile, local_energy
 from message_passing.ladder import LadderSettings
 from message_passing.tools.tables import with_error
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIGMAS = (0.05, 0.1, 0.2, 0.3, 0.5)
-BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class FlatnessReport:
 
 def flatness(
     model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Data,
+    targets: Tensor | None = None,
     *,
     variances: ArrayLike | None = None,
     distances: ArrayLike | None = None,
@@ -163,7 +163,7 @@ def flatness(
     model
         A classifier: outputs (P, C), C ≥ 2. It stays as it is.
     inputs, targets : (P, …), (P,)
-        On the model's device; classes from 0 to C − 1.
+        On the model's device, with classes from 0 to C − 1; or a loader of both alone.
     variances, distances, errors, sampler
         Of the local entropy. Each layer has its own default variances.
     sigmas, samples
@@ -180,24 +180,26 @@ def flatness(
     Raises ``ValueError``, before any long work, for what these functions refuse.
     """
     checked_sigmas(sigmas, samples)
+    inputs, targets = as_tensors(inputs, targets)
     if targets.ndim != 1 or targets.is_floating_point():
         raise ValueError(
             f"targets have the shape {tuple(targets.shape)} and the type {targets.dtype}; whole "
             "numbers (P,), the classes, were expected."
         )
 
+    data = inputs, targets
+
     def measure(part: nn.Module) -> Measures:
         curve = local_entropy_curve(
-            part, inputs, targets, variances=variances, distances=distances, errors=errors,
+            part, *data, variances=variances, distances=distances, errors=errors,
             sampler=sampler, seed=seed, progress=progress,
         )  # fmt: skip
-        batches = list(zip(inputs.split(BATCH), targets.split(BATCH), strict=True))
         largest = min(eigenvalues, sum(p.numel() for p in part.parameters()) - 1)
         return Measures(
             curve,
-            local_energy(part, batches, sigmas, samples, seed=seed),
-            hessian_spectrum(part, batches, largest, seed=seed),
-            hessian_trace(part, batches, trace_samples, seed=seed),
+            local_energy(part, *data, sigmas=sigmas, samples=samples, seed=seed),
+            hessian_spectrum(part, *data, k=largest, seed=seed),
+            hessian_trace(part, *data, samples=trace_samples, seed=seed),
         )
 
     owners = [n for n, module in model.named_modules() if list(module.parameters(recurse=False))]

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from deep.images.minibatches import Data, as_tensors
 from deep.measurements import BatchNormMode, Scope
 from deep.perturbed_networks import Loss, PerturbedNetworks, what_is_wrong
 from message_passing.elliptical_slices import EllipticalSlices
@@ -86,8 +87,8 @@ class NetworkLocalEntropyCurve(LocalEntropyCurve):
 
 def local_entropy_curve(
     model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Data,
+    targets: Tensor | None = None,
     *,
     scale: Scale = "layer",
     variances: ArrayLike | None = None,
@@ -117,8 +118,9 @@ def local_entropy_curve(
         A classifier, or anything else with a ``loss_threshold``. It must be deterministic in
         evaluation mode.
     inputs, targets : (P, …), (P, …)
-        On the model's device. Outputs (P, C) with C ≥ 2 and whole targets are classified by the
-        largest output, outputs (P,) or (P, 1) with targets in {0, 1} or ±1 by their sign.
+        On the model's device; or a loader of both alone. Outputs (P, C) with C ≥ 2 and whole
+        targets are classified by the largest output, outputs (P,) or (P, 1) with targets in
+        {0, 1} or ±1 by their sign.
     scale : "layer", "filter" or number
         s. "layer": the root mean square of each parameter tensor, so that the curve does not
         change when layers of a ReLU network are rescaled. "filter": of each filter (first index)
@@ -174,7 +176,13 @@ def local_entropy_curve(
         raise ValueError(f"chains_at_once is {chains_at_once}; at least 1 was expected.")
     settings = LadderSettings(draws=4000) if sampler is None else sampler
     scales = perturbation_scales(model, scale, scope)
-    _check_inputs(model, inputs, targets)
+    inputs, targets = as_tensors(inputs, targets)
+    devices = {p.device for p in model.parameters()} | {inputs.device, targets.device}
+    if len(devices) > 1:
+        raise ValueError(
+            f"model, inputs and targets are on the devices {sorted(map(str, devices))}; one was "
+            "expected."
+        )
     model = copy.deepcopy(model).eval()
     wrong = what_is_wrong(_outputs(model, inputs), targets, loss_threshold, loss)
     networks = PerturbedNetworks(
@@ -286,23 +294,6 @@ def _default_ladder(slices: EllipticalSlices, seed: int) -> NDArray[np.float64]:
     while 1e-14 < variance < 1e6 and (fraction(variance) > 0.5) == up:
         variance *= step
     return variance / step**0.5 * DEFAULT_LADDER
-
-
-def _check_inputs(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-    for name, tensor in (("inputs", inputs), ("targets", targets)):
-        if not isinstance(tensor, Tensor) or not tensor.ndim:
-            raise ValueError(f"{name} is {type(tensor).__name__}; a tensor (P, …) was expected.")
-    if not len(inputs) or len(inputs) != len(targets):
-        raise ValueError(
-            f"inputs and targets have the lengths {len(inputs)} and {len(targets)}; the same "
-            "number, at least 1, was expected."
-        )
-    devices = {p.device for p in model.parameters()} | {inputs.device, targets.device}
-    if len(devices) > 1:
-        raise ValueError(
-            f"model, inputs and targets are on the devices {sorted(map(str, devices))}; one was "
-            "expected."
-        )
 
 
 @torch.no_grad()

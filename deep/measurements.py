@@ -20,10 +20,10 @@ from message_passing.tools.run_folder import measured_once
 
 if TYPE_CHECKING:
     from deep.device import Device
-    from deep.flatness import NetworkLocalEnergyProfile
     from deep.images.augmentation import Preprocessing
     from deep.images.datasets import ImageData
     from deep.run import Run
+    from deep.weight_noise import NetworkLocalEnergyProfile
 
 Scope = Literal["all", "weights"]
 BatchNormMode = Literal["keep", "recalibrate"]
@@ -151,8 +151,8 @@ def measure_flatness(
     By default on the training images, kept in ``flatness/<name>.json``; with a ``split``
     ("train", "test") in ``flatness/<name>-<split>.json``.
     """
-    from deep.flatness import local_energy
     from deep.images.minibatches import ImageBatches
+    from deep.weight_noise import local_energy
 
     def measure() -> dict[str, Any]:
         network = run.network(name)
@@ -162,8 +162,8 @@ def measure_flatness(
             images=options.images, seed=options.seed,
         )  # fmt: skip
         profile = local_energy(
-            network.model.to(images.device.torch), loader, options.sigmas, options.samples,
-            options.scope, options.bn, options.seed,
+            network.model.to(images.device.torch), loader, sigmas=options.sigmas,
+            samples=options.samples, scope=options.scope, bn=options.bn, seed=options.seed,
         )  # fmt: skip
         squares = (float(p.detach().double().square().sum()) for p in network.model.parameters())
         return {
@@ -195,10 +195,10 @@ def measure_hessian(run: Run, name: str, options: HessianOptions, images: Images
         )  # fmt: skip
         model = run.network(name).model.to(images.device.torch)
         spectrum = hessian_spectrum(
-            model, loader, options.eigenvalues, tolerance=options.tolerance,
+            model, loader, k=options.eigenvalues, tolerance=options.tolerance,
             iterations=options.iterations, seed=options.seed,
         )  # fmt: skip
-        trace = hessian_trace(model, loader, options.trace_samples, seed=options.seed)
+        trace = hessian_trace(model, loader, samples=options.trace_samples, seed=options.seed)
         return {
             "spectrum": {
                 **asdict(spectrum),
@@ -216,8 +216,6 @@ def measure_local_entropy(
     run: Run, name: str, options: LocalEntropyOptions, images: Images
 ) -> dict[str, Any]:
     """The local entropy curve of a network of a run: the columns of its table, as lists."""
-    import torch
-
     from deep.images.minibatches import ImageBatches
     from deep.local_entropy import local_entropy_curve
     from message_passing.ladder import LadderSettings
@@ -232,9 +230,8 @@ def measure_local_entropy(
         loader = ImageBatches(
             data, prepared(run.config, data), images=options.images, seed=options.seed
         )
-        inputs, targets = (torch.cat(part) for part in zip(*loader, strict=True))
         curve = local_entropy_curve(
-            run.network(name).model.to(images.device.torch), inputs, targets,
+            run.network(name).model.to(images.device.torch), loader,
             variances=options.variances, errors=options.errors, scope=options.scope,
             sampler=settings, seed=options.seed,
         )  # fmt: skip
@@ -250,7 +247,7 @@ def profile_of(stored: Mapping[str, Any], file: Path) -> NetworkLocalEnergyProfi
 
     Raises ``ValueError`` where something is missing.
     """
-    from deep.flatness import NetworkLocalEnergyProfile
+    from deep.weight_noise import NetworkLocalEnergyProfile
 
     try:
         arrays = {name: np.array(value) for name, value in stored["profile"].items()}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import nn
 
-    from deep.flatness import NetworkLocalEnergyProfile
+    from deep.weight_noise import NetworkLocalEnergyProfile
 
 FILES = ("result.json", "final.pt", "log.csv", "checkpoint.pt", "snapshots")
 SHARED = [f.name for f in fields(TrainingConfig)]

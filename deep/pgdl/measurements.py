@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from deep.checks import check, check_numbers
 from deep.device import Device
-from deep.flatness import Scope, local_energy
 from deep.images.minibatches import ORDER, stream_seed
 from deep.pgdl.keras_networks import build_network, load_weights
 from deep.pgdl.task import PgdlModel, PgdlTask
+from deep.weight_noise import Scope, local_energy
 from message_passing.tools.run_folder import measured_once
 
 if TYPE_CHECKING:
@@ -119,8 +119,9 @@ def measure_task(
         weights = task.weights_name(model)
         load_weights(network, task.archive.read(weights), weights)
         profile = local_energy(
-            network, batches(), [options.sigma], options.samples, options.scope, seed=options.seed
-        )
+            network, batches(), sigmas=[options.sigma], samples=options.samples,
+            scope=options.scope, seed=options.seed,
+        )  # fmt: skip
         return {
             "train_error": float(profile.reference_error),
             "local_energy": float(profile.local_energy[0]),

@@ -312,6 +312,7 @@ def test_bad_archives(tmp_path, cache):
 
 def test_normalisation_gives_zero_mean_and_unit_variance():
     data = synthetic_images(train=200, test=10)
+    assert repr(data) == "<synthetic: 200 training and 10 test images 3×32×32, 10 classes>"
     normalised = data.preprocessing().evaluate(data.train_images)
     assert normalised.mean((0, 2, 3)).abs().max() < 1e-5
     assert (normalised.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-5

@@ -95,7 +95,7 @@ def test_figure7_from_a_folder(official, tmp_path, capsys, monkeypatch):
         assert float(row["test_error"]) == pytest.approx(1 - model.test_accuracy, rel=1e-5)
         network = build_network(model.layers, model.input_shape)
         load_weights(network, archive.read(task.weights_name(model)), model.name)
-        expected = local_energy(network, [(inputs, labels)], [0.5], 3)
+        expected = local_energy(network, inputs, labels, sigmas=[0.5], samples=3)
         assert float(row["local_energy"]) == pytest.approx(expected.local_energy[0], rel=1e-4)
         error = float(row["local_energy_standard_error"])
         assert error == pytest.approx(expected.standard_error[0], rel=1e-4, abs=1e-9)
