@@ -11,7 +11,7 @@ import tyro
 
 from deep.correlations import correlation_report
 from deep.figures import pearson_in_words, plot_figure7
-from deep.pgdl.archive import PUBLIC_ARCHIVE, open_archive
+from deep.pgdl.archive import Archive
 from deep.pgdl.measurements import Architecture, MeasurementOptions, measure_task
 from deep.pgdl.task import PgdlTask
 from message_passing.tools.files import save_figure, write_table
@@ -27,13 +27,12 @@ LARGEST_DEVIATION = 0.01
 class Figure7Command:
     """Local energy against test error over trained networks of the PGDL competition ([P21] Fig. 7).
 
-    Of an archive on the web only what is needed is fetched, of 8.8 GB. Networks that were measured
-    are not measured again. Needs the extra pgdl (pip install "wide-flat-minima[pgdl]"). Writes
-    figure7.csv, figure7-correlations.csv and the figure.
+    Networks that were measured are not measured again. Needs the extra pgdl (pip install
+    "wide-flat-minima[pgdl]"). Writes figure7.csv, figure7-correlations.csv and the figure.
     """
 
-    archive: str = PUBLIC_ARCHIVE
-    """Folder of the unpacked archive, its zip file, or the zip's address on the web."""
+    archive: Path
+    """The zip file http://storage.googleapis.com/gresearch/pgdl/public_data.zip (8.8 GB)."""
     task: str = "1"
     """Number of the task, or the name of its folder."""
     architecture: Annotated[Architecture, tyro.conf.arg(name="")] = field(
@@ -50,7 +49,7 @@ class Figure7Command:
 
 def draw_figure7(chosen: Figure7Command) -> None:
     """Measure what is missing, write the tables and the figure, print the correlations."""
-    task = PgdlTask(open_archive(chosen.archive), chosen.task)
+    task = PgdlTask(Archive(chosen.archive), chosen.task)
     table = measure_task(
         task, chosen.architecture, chosen.options, chosen.out / "measurements", chosen.device
     )
