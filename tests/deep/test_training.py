@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -379,6 +382,35 @@ def test_a_full_disk_or_a_read_only_folder_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="file is a file; a folder was expected"):
         run(small("sgd"), tmp_path / "file")
+    read_only = tmp_path / "read-only"
+    read_only.mkdir(mode=0o500)
+    with permissions_in_force():
+        with pytest.raises(PermissionError, match=r"Permission denied: '.*/read-only/\.lock'"):
+            run(small("sgd"), read_only)
+        with pytest.raises(PermissionError, match=r"Permission denied: '.*/read-only/run'"):
+            run(small("sgd"), read_only / "run")
+    assert not [*read_only.iterdir()]
+
+
+@contextmanager
+def permissions_in_force():
+    """For root too: without the capabilities to override them."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc, header, sets = (
+        ctypes.CDLL(None),
+        (ctypes.c_uint32 * 2)(0x20080522, 0),
+        ctypes.c_uint32 * 6,
+    )
+    before, without = sets(), sets()
+    assert libc.capget(header, before) == libc.capget(header, without) == 0
+    without[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, without) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0
 
 
 def test_an_archive_is_known_by_its_content(tmp_path):
