@@ -34,10 +34,7 @@ COMMANDS: Commands = {
     "table1": (table1.Table1Command, _training(table1.train_table1)),
     "flatness": (commands.FlatnessCommand, _training(commands.show_flatness)),
     "runs": (commands.RunsCommand, commands.show_runs),
-    "figure2": (paper_figures.Figure2Command, paper_figures.draw_figure),
-    "figure3": (paper_figures.Figure3Command, paper_figures.draw_figure),
-    "figure4": (paper_figures.Figure4Command, paper_figures.draw_figure),
-    "figure5": (paper_figures.Figure5Command, paper_figures.draw_figure),
+    "figure": (paper_figures.FigureCommand, paper_figures.draw_figure),
     "correlations": (commands.CorrelationsCommand, commands.show_correlations),
     "baselines": (baselines.BaselinesCommand, _training(baselines.compare)),
 }
