@@ -24,7 +24,6 @@ from deep.config import CompileMode, TrainingConfig
 from deep.device import Device
 from deep.images.datasets import ImageData, load_images
 from deep.images.minibatches import START, ImageBatches, Minibatches, evaluate, stream_seed
-from deep.measurements import prepared
 from deep.methods import build_method
 from deep.model_state import bytes_held, recalibrated
 from deep.models import build_model
@@ -150,7 +149,7 @@ class Training:
             model if compile_mode == "off" else torch.compile(model, mode=compile_mode)
             for model in self.models
         ]
-        self.prepare = prepared(config, data)
+        self.prepare = data.preprocessing(**config.augmentation())
         self.batches = [
             Minibatches(data, self.prepare, config.batch_size, config.seed, index)
             for index in self.indices

@@ -123,7 +123,7 @@ def test_what_is_measured_is_kept(official, tmp_path, monkeypatch):
         measured.append(1)
         return local_energy(*arguments, **options)
 
-    monkeypatch.setattr("deep.pgdl.measurements.local_energy", counting)
+    monkeypatch.setattr("deep.weight_noise.local_energy", counting)
     with pytest.raises(SystemExit, match="130"):
         figure7(archive, tmp_path / "out")
     assert len(list((tmp_path / "out/measurements").iterdir())) == 2
