@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -85,31 +85,23 @@ class FlatnessReport:
         """
         import pandas as pd
 
-        rows: list[tuple[Any, ...]] = []
+        frames = []
         for part, m in self._parts():
-            curve, profile = m.local_entropy, m.local_energy
-            rows += [
-                (part, "local_entropy", *row)
-                for row in zip(
-                    curve.distance, curve.local_entropy, curve.standard_error, curve.converged,
-                    strict=True,
-                )
-            ]  # fmt: skip
-            rows += [
-                (part, "local_energy", *row, True)
-                for row in zip(
-                    profile.sigma, profile.local_energy, profile.standard_error, strict=True
-                )
-            ]
-            rows += [
-                (part, "hessian_eigenvalue", i, value, residual, np.isfinite(value))
-                for i, (value, residual) in enumerate(
-                    zip(m.spectrum.eigenvalues, m.spectrum.residuals, strict=True)
-                )
-            ]
-            rows.append((part, "hessian_trace", 0, m.trace.trace, m.trace.standard_error, True))
-        names = ["part", "measure", "at", "value", "value_standard_error", "converged"]
-        return pd.DataFrame(rows, columns=names)
+            curve, profile, spectrum = m.local_entropy, m.local_energy, m.spectrum
+            found = np.isfinite(spectrum.eigenvalues)
+            index = np.arange(len(found))
+            for measure, *columns in (
+                ("local_entropy", curve.distance, curve.local_entropy, curve.standard_error,
+                 curve.converged),
+                ("local_energy", profile.sigma, profile.local_energy, profile.standard_error, True),
+                ("hessian_eigenvalue", index, spectrum.eigenvalues, spectrum.residuals, found),
+                ("hessian_trace", [0], m.trace.trace, m.trace.standard_error, True),
+            ):  # fmt: skip
+                names = ("at", "value", "value_standard_error", "converged")
+                frame = pd.DataFrame(dict(zip(names, columns, strict=True)))
+                frames.append(frame.assign(part=part, measure=measure))
+        table = pd.concat(frames, ignore_index=True)
+        return table[["part", "measure", "at", "value", "value_standard_error", "converged"]]
 
     def plot(self) -> list[Axes]:
         """Three panels: Φ_LE(d), δE(σ), and the largest eigenvalue of each part."""

@@ -62,18 +62,16 @@ class HessianSpectrum:
         import pandas as pd
 
         values = {"eigenvalue": self.eigenvalues, "residual": self.residuals}
-        return pd.DataFrame({"index": np.arange(1, len(self.eigenvalues) + 1), **values})
+        return pd.DataFrame({"index": range(1, len(self.eigenvalues) + 1), **values})
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The eigenvalues in falling order, with their residuals as bars."""
-        from matplotlib.figure import Figure
+        from deep.figures import axes
 
-        if ax is None:
-            ax = Figure(figsize=(4, 3), layout="constrained").subplots()
+        ax = axes(ax)
         index = np.arange(1, len(self.eigenvalues) + 1)
         ax.errorbar(index, self.eigenvalues, self.residuals, fmt="o", capsize=2)
-        ax.set_xlabel("index")
-        ax.set_ylabel("eigenvalue of the Hessian")
+        ax.set(xlabel="index", ylabel="eigenvalue of the Hessian")
         return ax
 
 

@@ -72,17 +72,8 @@ class NetworkLocalEntropyCurve(LocalEntropyCurve):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per point."""
-        return (
-            super()
-            .to_frame()
-            .assign(
-                allowed_errors=self.allowed_errors,
-                parameters=self.parameters,
-                scale=self.scale,
-                scope=self.scope,
-                bn=self.bn,
-            )
-        )
+        own = ("allowed_errors", "parameters", "scale", "scope", "bn")
+        return super().to_frame().assign(**{name: getattr(self, name) for name in own})
 
 
 def local_entropy_curve(
@@ -106,11 +97,9 @@ def local_entropy_curve(
 ) -> NetworkLocalEntropyCurve:
     """Local entropy Φ_LE(d) of a network, by elliptical slices on a ladder in Δ.
 
-    Z(Δ) = P[errors(w + √Δ s∘z) ≤ ``errors``], φ = log Z / D, r = ⟨‖z‖²⟩ / D, d = rΔ/2,
-    Φ_LE(d) = φ + ½ (r − 1 − log r), where D counts the perturbed parameters. Standard errors and
-    ``converged`` are explained at :class:`message_passing.ladder.LadderSettings`. The statistical
-    error does not grow with D. The model is evaluated in evaluation mode, on its device and in its
-    number format; all work is done on a copy of it.
+    The module's docstring has the equations; D counts the perturbed parameters. Standard errors
+    and ``converged`` are explained at :class:`message_passing.ladder.LadderSettings`. The
+    statistical error does not grow with D. A copy of the model is evaluated, in evaluation mode.
 
     Parameters
     ----------
@@ -222,13 +211,9 @@ def local_entropy_curve(
     found = _climb(slices, settings, seed, ladder, wanted, progress, folder)
     curve = legendre_transform(found, "slices", own, len(inputs), wanted, stacklevel=3)
     return NetworkLocalEntropyCurve(
-        **vars(curve),
-        allowed_errors=most,
-        parameters=networks.size,
-        scale=scale,
-        scope=scope,
+        **vars(curve), allowed_errors=most, parameters=networks.size, scale=scale, scope=scope,
         bn=bn,
-    )
+    )  # fmt: skip
 
 
 def perturbation_scales(model: nn.Module, scale: Scale, scope: Scope = "all") -> dict[str, Tensor]:
