@@ -19,7 +19,7 @@ import numpy as np
 
 from deep.algorithms import KINDS
 from deep.config import TrainingConfig
-from message_passing.tools.files import read_json, read_table
+from message_passing.tools.files import content_hash, read_json, read_table
 from message_passing.tools.run_folder import RunFolder
 from message_passing.tools.tables import ERROR
 
@@ -181,8 +181,6 @@ class Run:
 
         ``kind`` is "flatness" or "hessian". Of a network that is not kept, what is stored counts.
         """
-        from message_passing.tools.files import content_hash
-
         file, network = self.folder / kind / f"{name}.json", self.path(name)
         if not file.exists():
             return None
