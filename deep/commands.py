@@ -18,7 +18,7 @@ from deep.checks import check_seeds
 from deep.config import CompileMode, Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, HessianOptions, LocalEntropyOptions
 from deep.recipes import TABLE, recipe
-from deep.run import Run, cell_folder, check_folder, open_runs, run_folder, runs
+from deep.run import Run, cell_folder, open_runs, runs
 from message_passing.tools.files import save_figure, write_table
 
 # Settings of a run and of all algorithms as one dataclass, so that --help has all of them with
@@ -90,26 +90,20 @@ def chosen_config(settings: Any) -> TrainingConfig:
 def train_networks(chosen: TrainCommand) -> None:
     """Train one network for each seed and sum up."""
     from deep.optimizers.replicas import ReplicaLostError
-    from deep.training import train
+    from deep.training import train_all
     from message_passing.tools.commands import CommandError
 
     check_seeds(chosen.seeds)
     config = chosen_config(chosen.settings)
-    seeded = [config.changed(seed=seed) for seed in chosen.seeds]
-    for one in seeded:  # before the first trains
-        check_folder(run_folder(chosen.runs, one), one.settings())
     try:
-        done = [
-            train(
-                one, run_folder(chosen.runs, one), **vars(chosen.hardware),
-                compile_mode=chosen.compile, checkpoint_every=chosen.checkpoint_every,
-                tensorboard=chosen.tensorboard,
-            )
-            for one in seeded
-        ]  # fmt: skip
+        done = train_all(
+            [config.changed(seed=seed) for seed in chosen.seeds], chosen.runs,
+            **vars(chosen.hardware), compile_mode=chosen.compile,
+            checkpoint_every=chosen.checkpoint_every, tensorboard=chosen.tensorboard,
+        )  # fmt: skip
     except ReplicaLostError as error:
         raise CommandError(str(error)) from error
-    _sum_up(cell_folder(chosen.runs, config), [run for run in done if run is not None])
+    _sum_up(cell_folder(chosen.runs, config), done)
 
 
 def _sum_up(folder: Path, done: list[Run]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, get_args
@@ -28,7 +28,7 @@ from deep.methods import build_method
 from deep.model_state import bytes_held, recalibrated
 from deep.models import build_model
 from deep.optimizers.replicas import spread
-from deep.run import Run, check_folder, claim
+from deep.run import Run, check_folder, claim, run_folder
 from message_passing.tools.commands import CommandError
 from message_passing.tools.files import write_json, write_table
 from message_passing.tools.run_folder import RunFolder
@@ -129,6 +129,18 @@ def train(
             board.close()
         training.finish(folder)
     return Run(folder)
+
+
+def train_all(configs: Iterable[TrainingConfig], runs: Path, **options: Any) -> list[Run]:
+    """Train each run in its folder below ``runs``; all folders are checked before the first.
+
+    ``options`` are those of ``train``.
+    """
+    folders = [(config, run_folder(runs, config)) for config in configs]
+    for config, folder in folders:
+        check_folder(folder, config.settings())
+    done = [train(config, folder, **options) for config, folder in folders]
+    return [run for run in done if run is not None]
 
 
 class Training:

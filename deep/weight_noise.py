@@ -106,7 +106,10 @@ def local_energy(
     loader = as_loader(inputs, targets)
     grid = checked_sigmas(sigmas, samples)
     check_one_of("bn", bn, ("keep", "recalibrate"))
-    parameters = _in_scope(model, scope)
+    check_one_of("scope", scope, ("all", "weights"))
+    parameters: list[Tensor] = [p for p in model.parameters() if scope == "all" or p.ndim >= 2]
+    if not parameters:
+        raise ValueError(f"model has no parameters in scope {scope!r}.")
     increase = np.zeros((samples, len(grid)))  # of the error, by each noise vector
 
     with modes_kept(model), values_kept([*model.parameters(), *model.buffers()]):
@@ -132,14 +135,6 @@ def local_energy(
         scope=scope,
         bn=bn,
     )
-
-
-def _in_scope(model: nn.Module, scope: Scope) -> list[Tensor]:
-    check_one_of("scope", scope, ("all", "weights"))
-    parameters: list[Tensor] = [p for p in model.parameters() if scope == "all" or p.ndim >= 2]
-    if not parameters:
-        raise ValueError(f"model has no parameters in scope {scope!r}.")
-    return parameters
 
 
 def _perturb(

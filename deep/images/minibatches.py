@@ -98,12 +98,10 @@ class ImageBatches:
         for index, chosen in enumerate(self.order.split(self.size)):
             images = self.images[chosen]
             generator.manual_seed(stream_seed(self.seed, AUGMENTATION, index))
-            prepared = (
-                self.prepare.train(images, generator)
-                if self.augment
-                else self.prepare.evaluate(images)
-            )
-            yield prepared, self.labels[chosen]
+            if self.augment:
+                yield self.prepare.train(images, generator), self.labels[chosen]
+            else:
+                yield self.prepare.evaluate(images), self.labels[chosen]
 
 
 def as_loader(inputs: Data, targets: Tensor | None, size: int = 250) -> Iterable[Any]:

@@ -260,14 +260,12 @@ def test_the_coupling_period_changes_late(tmp_path, monkeypatch):
     assert config.stretched(12).algorithm.late_coupling_from == 6
     couplings = []
     pull = ReplicatedSGD._pull
-    monkeypatch.setattr(
-        ReplicatedSGD,
-        "_pull",
-        lambda self, gamma: (
-            couplings.append((self.steps_done + 1, self.coupling_period)),
-            pull(self, gamma),
-        ),
-    )
+
+    def spy(self, gamma):
+        couplings.append((self.steps_done + 1, self.coupling_period))
+        pull(self, gamma)
+
+    monkeypatch.setattr(ReplicatedSGD, "_pull", spy)
     whole = run(config, tmp_path / "whole")
     assert couplings == [(4, 4), (8, 2), (10, 2), (12, 2)]
     run(config, tmp_path / "cut", stop_after=7)
