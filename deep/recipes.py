@@ -132,9 +132,8 @@ def recipe(dataset: str, model: str, algorithm: str, seed: int = 0) -> TrainingC
         settings |= {"optimizer": "sgd", "nesterov": True} | row.esgd
     elif algorithm in BASELINES:
         settings |= recommended(algorithm, row.sgd)
-    drops = settings.pop("lr_drops")  # which have to fit the passes
-    start = TrainingConfig(dataset=dataset, model=model, algorithm=own, lr_drops=(), seed=seed)
-    return start.changed(**settings).changed(lr_drops=drops)
+    start = TrainingConfig(dataset=dataset, model=model, algorithm=own, seed=seed)
+    return start.changed(**settings)
 
 
 def recommended(algorithm: str, sgd: dict[str, Any]) -> dict[str, Any]:

@@ -179,6 +179,7 @@ def autoaugment_cifar10() -> Policy:
     """
 
     def step(name: str, probability: float, level: int) -> Step:
+        factor = 0.1 + 1.8 * level / 10
         magnitude = {
             **dict.fromkeys(("ShearX", "ShearY"), 0.3 * level / 10),
             **dict.fromkeys(("TranslateX", "TranslateY"), level / 32),
