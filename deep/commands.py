@@ -110,7 +110,7 @@ def _sum_up(folder: Path, done: list[Run]) -> None:
     """Table of the seeds, their mean and standard error, and the published number."""
     from deep.device import first_process
     from deep.figures import plot_training
-    from message_passing.tools.tables import with_error
+    from message_passing.tools.tables import ERROR, means, with_error
 
     if not first_process():
         return
@@ -120,8 +120,8 @@ def _sum_up(folder: Path, done: list[Run]) -> None:
     write_table(folder / "summary.csv", table[[*columns, "seconds"]])
     logs = {f"seed {run.config.seed}": run.log for run in done}
     save_figure(plot_training(logs).figure, folder / "training")
-    errors = table["test_error"]
-    error = with_error(errors.mean(), errors.sem(), 2, 100)
+    (mean,) = means(table, "algorithm", ["test_error"]).to_dict("records")
+    error = with_error(mean["test_error"], mean["test_error" + ERROR], 2, 100)
     print(
         f"{config.dataset_name}, {config.model}, {config.algorithm.name}, {config.passes:g} "
         f"passes: test error {error} %, n = {len(done)}"

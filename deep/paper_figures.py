@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -48,7 +48,8 @@ def error_curves(runs: Sequence[Run]) -> pd.DataFrame:
     table = means(long, [*CELL, "step", "epochs"], ["test_error"])
     seeds = table.groupby(CELL)["n"].transform("max")
     table = table[table["n"] == seeds].drop(columns="step")
-    labels = [f"{KINDS[row.algorithm].label} (n = {row.n})" for row in table.itertuples()]
+    rows = table.to_dict("records")
+    labels = [f"{KINDS[row['algorithm']].label} (n = {row['n']})" for row in rows]
     return _named(table, labels)
 
 
@@ -92,9 +93,9 @@ def flatness_curves(runs: Sequence[Run], along: bool = False) -> pd.DataFrame:
     of_noise = table.pop("of_noise")
     table["local_energy" + ERROR] = table["local_energy" + ERROR].where(table["n"] > 1, of_noise)
     labels = [
-        f"{KINDS[row.algorithm].label}, {row.epoch:.3g} ({100 * row.train_error:.1f}, "
-        f"{100 * row.test_error:.1f}), n = {row.n}"
-        for row in table.itertuples()
+        f"{KINDS[row['algorithm']].label}, {row['epoch']:.3g} ({100 * row['train_error']:.1f}, "
+        f"{100 * row['test_error']:.1f}), n = {row['n']}"
+        for row in table.to_dict("records")
     ]
     ends = [f", {100 * f:g} % of training" if f < 1 else ", at the end" for f in table["fraction"]]
     return _named(table.drop(columns="fraction"), labels, ends if along else None)
@@ -120,7 +121,8 @@ def _cells(runs: Sequence[Run]) -> list[tuple[Run, dict[str, str]]]:
         if own["seed"].duplicated().any():
             twice = [str(runs[i].folder) for i in own.index[own["seed"].duplicated(keep=False)]]
             raise ValueError(f"{' and '.join(twice)} have the same seed; one was expected.")
-    return list(zip(runs, table[CELL].to_dict("records"), strict=True))
+    cells: list[dict[str, Any]] = table[CELL].to_dict("records")  # type: ignore[assignment]
+    return list(zip(runs, cells, strict=True))
 
 
 def _measured_curve(run: Run, name: str, first: Run) -> pd.DataFrame:
@@ -148,8 +150,8 @@ def _measured_curve(run: Run, name: str, first: Run) -> pd.DataFrame:
 
 def _fraction(run: Run, name: str, passes: float) -> float:
     """The planned fraction of the run after which a network was stored; 1 in the last row."""
-    log = run.log
-    done = log["step"][(log["passes"] - passes).abs().idxmin()] / log["step"].iloc[-1]
+    steps = run.log["step"].to_numpy()
+    done = steps[(run.log["passes"] - passes).abs().to_numpy().argmin()] / steps[-1]
     if name == "final" or done == 1:
         return 1.0
     return max(f for f in run.config.snapshots if f <= done)
@@ -159,7 +161,8 @@ def _named(
     table: pd.DataFrame, labels: Sequence[str], ends: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """With the panel and the label of each curve beside what it is of."""
-    table.insert(0, "panel", table["model"] + ", " + table["dataset"] + (ends or ""))
+    cells = zip(table["model"], table["dataset"], ends or [""] * len(table), strict=True)
+    table.insert(0, "panel", [f"{model}, {dataset}{end}" for model, dataset, end in cells])
     table.insert(1 + len(CELL), "label", labels)
     return table
 

@@ -186,9 +186,7 @@ def autoaugment_cifar10() -> Policy:
             "Rotate": int(30 * level / 10),
             "Solarize": 256 - int(256 * level / 10),
             "Posterize": 4 - int(4 * level / 10),
-            **dict.fromkeys(
-                ("Color", "Contrast", "Brightness", "Sharpness"), 0.1 + 1.8 * level / 10
-            ),
+            **dict.fromkeys(("Color", "Contrast", "Brightness", "Sharpness"), factor),
         }
         return Step(name, probability, magnitude.get(name, 0.0))
 
