@@ -135,9 +135,7 @@ def as_tensors(inputs: Data, targets: Tensor | None) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,
-    batches: Iterable[Any],
-    autocast: AbstractContextManager[Any] | None = None,
+    model: nn.Module, batches: Iterable[Any], autocast: AbstractContextManager[Any] | None = None
 ) -> tuple[float, float]:
     """Mean cross-entropy and error rate in evaluation mode. The mode is restored.
 
