@@ -35,7 +35,7 @@ COMMANDS: Commands = {
     "flatness": (commands.FlatnessCommand, _training(commands.show_flatness)),
     "runs": (commands.RunsCommand, commands.show_runs),
     "figure": (paper_figures.FigureCommand, paper_figures.draw_figure),
-    "figure7": (figure7.Figure7Command, figure7.draw_figure7),
+    "figure7": (figure7.Figure7Command, _training(figure7.draw_figure7)),
     "correlations": (commands.CorrelationsCommand, commands.show_correlations),
     "baselines": (baselines.BaselinesCommand, _training(baselines.compare)),
     "benchmark": (benchmark.BenchmarkOptions, _training(benchmark.show)),

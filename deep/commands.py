@@ -246,8 +246,8 @@ def show_flatness(chosen: FlatnessCommand) -> None:
                         measure_local_entropy(run, name, chosen.local_entropy_options, images)
                     )
             parts.append(rows)
-        name = f"along-training-{run.name.replace('/', '-')}"
-        save_figure(plot_local_energy(along).figure, chosen.out / name)
+        title = f"along-training-{run.name.replace('/', '-')}"
+        save_figure(plot_local_energy(along).figure, chosen.out / title)
     if not parts:
         raise ValueError("no run has a network yet; at least one network was expected.")
     write_table(chosen.out / "flatness.csv", pd.concat(parts, ignore_index=True))

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from deep.algorithms import KINDS
-from deep.run import Run, open_runs
+from deep.run import CELL, Run, open_runs
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import ERROR, means
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CELL = ["dataset", "model", "algorithm"]
 NETWORKS = {
     2: (("cifar10", "resnet18"), ("tinyimagenet", "resnet50")),
     3: (("cifar10", "resnet18"),),

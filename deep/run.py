@@ -34,6 +34,7 @@ FILES = ("result.json", "final.pt", "log.csv", "checkpoint.pt", "snapshots")
 SHARED = [f.name for f in fields(TrainingConfig)]
 OWN = [*dict.fromkeys(f.name for kind in KINDS.values() for f in fields(kind))]
 SETTINGS = SHARED + OWN
+CELL = ["dataset", "model", "algorithm"]  # of Table 1
 SIGMAS = (0.3, 0.5)
 
 

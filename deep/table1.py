@@ -14,7 +14,7 @@ from deep.algorithms import ALGORITHMS, KINDS
 from deep.checks import check_numbers, check_seeds
 from deep.config import Hardware, TrainingConfig
 from deep.recipes import TABLE, recipe
-from deep.run import Run, cell_folder, check_folder, run_folder
+from deep.run import CELL, Run, cell_folder, check_folder, run_folder
 from message_passing.tools.files import write_atomically, write_table
 from message_passing.tools.tables import ERROR, means, to_markdown, with_error
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = tuple(f"{dataset}-{model}" for dataset, model in TABLE)
-CELL = ["dataset", "model", "algorithm"]
 Cells = dict[tuple[str, str, str], TrainingConfig]
 State = Literal["missing", "begun", "interrupted", "complete", "diverged", "other"]
 

@@ -144,11 +144,7 @@ def report_correlations(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def measure_task(
-    task: PgdlTask,
-    wanted: Architecture,
-    options: MeasurementOptions,
-    folder: Path,
-    device: str = "auto",
+    task: PgdlTask, wanted: Architecture, options: MeasurementOptions, folder: Path, device: str
 ) -> pd.DataFrame:
     """One row for each model of the architecture, each measured once (``folder/<model>.json``).
 
@@ -209,22 +205,15 @@ def measure_task(
     del settings["batch_size"]  # of no consequence for the result
     rows = []
     for model in tqdm(models, desc=f"local energy, {task.name}", unit="model"):
-        stored = measured_once(
-            folder / f"{model.name}.json",
-            settings,
-            [model.layers, task.archive.checksum(task.weights_name(model)), data],
-            partial(measure, model),
-        )
+        content = [model.layers, task.archive.checksum(task.weights_name(model)), data]
+        file = folder / f"{model.name}.json"
+        stored = measured_once(file, settings, content, partial(measure, model))
+        energy = {name: stored[name] for name in ("local_energy", "local_energy_standard_error")}
         rows.append({
-            "model": model.name,
-            **model.hyper_parameters,
-            "train_error": stored["train_error"],
+            "model": model.name, **model.hyper_parameters, "train_error": stored["train_error"],
             "published_train_error": 1 - model.train_accuracy,
             "test_error": 1 - model.test_accuracy,
             "gap": model.train_accuracy - model.test_accuracy,
-            "local_energy": stored["local_energy"],
-            "local_energy_standard_error": stored["local_energy_standard_error"],
-            "sigma": options.sigma,
-            "samples": options.samples,
+            **energy, "sigma": options.sigma, "samples": options.samples,
         })  # fmt: skip
     return pd.DataFrame(rows)
