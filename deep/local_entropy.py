@@ -97,9 +97,10 @@ def local_entropy_curve(
 ) -> NetworkLocalEntropyCurve:
     """Local entropy Φ_LE(d) of a network, by elliptical slices on a ladder in Δ.
 
-    The module's docstring has the equations; D counts the perturbed parameters. Standard errors
-    and ``converged`` are explained at :class:`message_passing.ladder.LadderSettings`. The
-    statistical error does not grow with D. A copy of the model is evaluated, in evaluation mode.
+    Z(Δ) = P[errors(w + √Δ s∘z) ≤ ``errors``], φ = log Z / D, r = ⟨‖z‖²⟩ / D, d = rΔ/2,
+    Φ_LE(d) = φ + ½ (r − 1 − log r), where D counts the perturbed parameters. Standard errors and
+    ``converged`` are explained at :class:`message_passing.ladder.LadderSettings`. The statistical
+    error does not grow with D. A copy of the model is evaluated, in evaluation mode.
 
     Parameters
     ----------
