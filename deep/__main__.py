@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deep import baselines, commands, paper_figures, table1
+from deep import baselines, benchmark, commands, paper_figures, table1
+from deep.pgdl import figure7
 from message_passing.tools.commands import Commands, run_command
 
 DESCRIPTION = "Entropic gradient descent for deep networks: the experiments of the paper."
@@ -34,25 +34,17 @@ COMMANDS: Commands = {
     "table1": (table1.Table1Command, _training(table1.train_table1)),
     "flatness": (commands.FlatnessCommand, _training(commands.show_flatness)),
     "runs": (commands.RunsCommand, commands.show_runs),
-    "figure2": (paper_figures.Figure2Command, paper_figures.draw_figure),
-    "figure3": (paper_figures.Figure3Command, paper_figures.draw_figure),
-    "figure4": (paper_figures.Figure4Command, paper_figures.draw_figure),
-    "figure5": (paper_figures.Figure5Command, paper_figures.draw_figure),
+    "figure": (paper_figures.FigureCommand, paper_figures.draw_figure),
+    "figure7": (figure7.Figure7Command, _training(figure7.draw_figure7)),
     "correlations": (commands.CorrelationsCommand, commands.show_correlations),
     "baselines": (baselines.BaselinesCommand, _training(baselines.compare)),
+    "benchmark": (benchmark.BenchmarkOptions, _training(benchmark.show)),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and run its command."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = dict(COMMANDS)
-    if not arguments or arguments[0] not in COMMANDS:  # these import torch for their options
-        from deep import benchmark, figure7
-
-        chosen["benchmark"] = (benchmark.BenchmarkOptions, _training(benchmark.show))
-        chosen["figure7"] = (figure7.Figure7Command, _training(figure7.draw_figure7))
-    run_command("deep", DESCRIPTION, chosen, arguments)
+    run_command("deep", DESCRIPTION, COMMANDS, arguments)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from deep.checks import check_seeds
 from deep.config import Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, Images, measure_flatness
 from deep.recipes import recipe
-from deep.run import Run, check_folder, run_folder
+from deep.run import Run
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import means
 
@@ -88,21 +88,16 @@ def compare(chosen: BaselinesCommand) -> None:
     from deep.device import Device
     from deep.figures import plot_baselines
     from deep.tables import in_markdown
-    from deep.training import train
+    from deep.training import train_all
 
     check_seeds(chosen.seeds)
     options = FlatnessOptions(chosen.sigmas, chosen.samples, augment=False, images=chosen.images)
     configs = equal_budget(chosen.dataset, chosen.model, chosen.algorithms, chosen.passes)
     # Seed by seed, so that an interrupted comparison is one of all algorithms.
     seeded = [replace(config, seed=seed) for seed in chosen.seeds for config in configs]
-    for config in seeded:  # before the first trains
-        check_folder(run_folder(chosen.runs, config), config.settings())
-    for config in seeded:
-        train(config, run_folder(chosen.runs, config), **vars(chosen.hardware))
+    done = train_all(seeded, chosen.runs, **vars(chosen.hardware))
     images = Images(Device(chosen.hardware.device), data_dir=chosen.hardware.data_dir)
-    rows = pd.DataFrame(
-        [measured_row(Run(run_folder(chosen.runs, config)), options, images) for config in seeded]
-    )
+    rows = pd.DataFrame([measured_row(run, options, images) for run in done])
     numbers = [str(n) for n in rows if n not in ("algorithm", "seed", "device")]
     table = means(rows, "algorithm", numbers)
     write_table(chosen.out / "runs.csv", rows)

@@ -5,21 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import torch
+from typing import TYPE_CHECKING, Any
 
 from deep.algorithms import Algorithm, Esgd, Rsgd, Sgd
 from deep.checks import check, check_numbers
 from deep.config import TrainingConfig
-from deep.device import Device
-from deep.images.datasets import synthetic_images
-from deep.model_state import bytes_held
-from deep.training import Training
 from message_passing.tools.files import write_json
 from message_passing.tools.hardware import describe_hardware
 from message_passing.tools.tables import ERROR, to_markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class BenchmarkOptions:
     """
 
     model: str = "resnet18"
-    """smallconvnet, resnet18, resnet110, pyramidnet272, efficientnet_b0, resnet50, densenet121."""
+    """A model of deep.build_model."""
     batch_size: int = 128
     """Images per minibatch."""
     steps: int = 10
@@ -63,7 +59,16 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
     Errors are standard errors over the repetitions. Memory counts weights, gradients and
     optimizer state.
     """
+    import pandas as pd
+    import torch
+
+    from deep.device import Device
+    from deep.images.datasets import synthetic_images
+    from deep.model_state import bytes_held
+    from deep.training import Training
+
     device = Device(options.device, options.precision)
+    images = synthetic_images(options.batch_size, 1).to(device.torch)
     focusing: dict[str, Any] = {"gamma": 0.1, "gamma_growth": 1.0}
     algorithms: dict[str, Algorithm] = {
         "sgd": Sgd(),
@@ -72,12 +77,25 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
             **focusing, replicas=options.replicas, coupling_period=options.coupling_period
         ),
     }
-    runs = {name: _training(own, options, device) for name, own in algorithms.items()}
+    runs = {}
+    for name, own in algorithms.items():
+        config = TrainingConfig(
+            model=options.model, algorithm=own, batch_size=options.batch_size,
+            lr=0.5 if name == "esgd" else 1e-4, lr_drops=(), weight_decay=0.0, padding=0,
+            flip=False,
+        )  # fmt: skip
+        runs[name] = Training(config, images, device)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(options.repeats + 1):
         for name, training in runs.items():
             steps = range(repeat * options.steps, (repeat + 1) * options.steps)
-            milliseconds = _milliseconds(training, steps)
+            start = time.perf_counter()
+            for step in steps:
+                training.step(step)
+            if device.gpu:
+                torch.cuda.synchronize(device.torch)
+            minibatches = len(steps) * len(training.models)  # of the replicas together
+            milliseconds = 1e3 * (time.perf_counter() - start) / minibatches
             if repeat > 0:  # the first one warms up
                 times[name].append(milliseconds)
     table = pd.DataFrame(times)
@@ -97,6 +115,10 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
 
 def show(chosen: BenchmarkOptions) -> None:
     """Print the benchmark, and keep it."""
+    import torch
+
+    from deep.device import Device
+
     device = Device(chosen.device).name()
     hardware = describe_hardware() | {"device": device, "threads": str(torch.get_num_threads())}
     for key, value in hardware.items():
@@ -105,23 +127,3 @@ def show(chosen: BenchmarkOptions) -> None:
     print(f"{chosen}\n\n{to_markdown(table)}\n±: standard error over the repetitions")
     if chosen.out is not None:
         write_json(chosen.out, {"hardware": hardware, "rows": table.to_dict("records")})
-
-
-def _training(algorithm: Algorithm, options: BenchmarkOptions, device: Device) -> Training:
-    lr = 0.5 if algorithm.name == "esgd" else 1e-4
-    config = TrainingConfig(
-        model=options.model, algorithm=algorithm, batch_size=options.batch_size, lr=lr,
-        lr_drops=(), weight_decay=0.0, padding=0, flip=False,
-    )  # fmt: skip
-    images = synthetic_images(options.batch_size, 1).to(device.torch)
-    return Training(config, images, device)
-
-
-def _milliseconds(training: Training, steps: range) -> float:
-    """Per minibatch: of the replicas together."""
-    start = time.perf_counter()
-    for step in steps:
-        training.step(step)
-    if training.device.gpu:
-        torch.cuda.synchronize(training.device.torch)
-    return 1e3 * (time.perf_counter() - start) / (len(steps) * len(training.models))

@@ -7,7 +7,6 @@ The options of a command are a dataclass; torch and pandas are imported when a c
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -19,9 +18,11 @@ from deep.checks import check_seeds
 from deep.config import CompileMode, Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, HessianOptions, LocalEntropyOptions
 from deep.recipes import TABLE, recipe
-from deep.run import Run, cell_folder, check_folder, open_runs, run_folder, runs
+from deep.run import Run, cell_folder, open_runs, runs
 from message_passing.tools.files import save_figure, write_table
 
+# Settings of a run and of all algorithms as one dataclass, so that --help has all of them with
+# their docstrings, and what is not given can be told from a default: it is None.
 _KINDS = [*reversed(KINDS.values()), TrainingConfig]
 _SPECIAL: dict[str, tuple[Any, Any]] = {
     "dataset": (str, "cifar10"),
@@ -30,7 +31,6 @@ _SPECIAL: dict[str, tuple[Any, Any]] = {
     "model_options": (dict[str, str], field(default_factory=dict)),
     "seed": (Annotated[int, tyro.conf.Suppress], 0),
 }
-# All settings of a run and of the algorithms, with their docstrings; None: the recipe's value.
 Settings = make_dataclass(
     "Settings",
     [
@@ -90,45 +90,38 @@ def chosen_config(settings: Any) -> TrainingConfig:
 def train_networks(chosen: TrainCommand) -> None:
     """Train one network for each seed and sum up."""
     from deep.optimizers.replicas import ReplicaLostError
-    from deep.training import train
+    from deep.training import train_all
     from message_passing.tools.commands import CommandError
 
     check_seeds(chosen.seeds)
     config = chosen_config(chosen.settings)
-    seeded = [config.changed(seed=seed) for seed in chosen.seeds]
-    for one in seeded:  # before the first trains
-        check_folder(run_folder(chosen.runs, one), one.settings())
     try:
-        done = [
-            train(
-                one, run_folder(chosen.runs, one), **vars(chosen.hardware),
-                compile_mode=chosen.compile, checkpoint_every=chosen.checkpoint_every,
-                tensorboard=chosen.tensorboard,
-            )
-            for one in seeded
-        ]  # fmt: skip
+        done = train_all(
+            [config.changed(seed=seed) for seed in chosen.seeds], chosen.runs,
+            **vars(chosen.hardware), compile_mode=chosen.compile,
+            checkpoint_every=chosen.checkpoint_every, tensorboard=chosen.tensorboard,
+        )  # fmt: skip
     except ReplicaLostError as error:
         raise CommandError(str(error)) from error
-    _sum_up(cell_folder(chosen.runs, config), [run for run in done if run is not None])
+    _sum_up(cell_folder(chosen.runs, config), done)
 
 
 def _sum_up(folder: Path, done: list[Run]) -> None:
     """Table of the seeds, their mean and standard error, and the published number."""
     from deep.device import first_process
     from deep.figures import plot_training
-    from message_passing.tools.tables import with_error
+    from message_passing.tools.tables import ERROR, means, with_error
 
     if not first_process():
         return
     config, table = done[0].config, runs(run.folder for run in done)
     columns = ["seed", "train_error", "test_error"]
-    seconds = [(run.result or {})["seconds"] for run in done]
-    write_table(folder / "summary.csv", table[columns].assign(seconds=seconds))
+    table["seconds"] = [(run.result or {})["seconds"] for run in done]
+    write_table(folder / "summary.csv", table[[*columns, "seconds"]])
     logs = {f"seed {run.config.seed}": run.log for run in done}
     save_figure(plot_training(logs).figure, folder / "training")
-    errors = table["test_error"].to_numpy()
-    sem = float(errors.std(ddof=1) / len(errors) ** 0.5) if len(errors) > 1 else 0.0
-    error = with_error(float(errors.mean()), sem, 2, 100)
+    (mean,) = means(table, "algorithm", ["test_error"]).to_dict("records")
+    error = with_error(mean["test_error"], mean["test_error" + ERROR], 2, 100)
     print(
         f"{config.dataset_name}, {config.model}, {config.algorithm.name}, {config.passes:g} "
         f"passes: test error {error} %, n = {len(done)}"
@@ -242,14 +235,19 @@ def show_flatness(chosen: FlatnessCommand) -> None:
                 final[f"{run.name} {errors}"] = profile
                 if chosen.hessian:
                     measured = measure_hessian(run, name, chosen.hessian_options, images)
-                    rows = rows.assign(**_hessian_columns(measured))
+                    spectrum, trace = measured["spectrum"], measured["trace"]
+                    for i, value in enumerate(spectrum["eigenvalues"], 1):
+                        rows[f"hessian_eigenvalue_{i}"] = value
+                    rows["hessian_converged"] = spectrum["converged"]
+                    rows["hessian_trace"] = trace["trace"]
+                    rows["hessian_trace_standard_error"] = trace["standard_error"]
                 if chosen.local_entropy:
                     curves[run.name] = pd.DataFrame(
                         measure_local_entropy(run, name, chosen.local_entropy_options, images)
                     )
             parts.append(rows)
-        figure = plot_local_energy(along).figure
-        save_figure(figure, chosen.out / f"along-training-{run.name.replace('/', '-')}")
+        title = f"along-training-{run.name.replace('/', '-')}"
+        save_figure(plot_local_energy(along).figure, chosen.out / title)
     if not parts:
         raise ValueError("no run has a network yet; at least one network was expected.")
     write_table(chosen.out / "flatness.csv", pd.concat(parts, ignore_index=True))
@@ -261,16 +259,6 @@ def show_flatness(chosen: FlatnessCommand) -> None:
         save_figure(plot_local_entropy(curves).figure, chosen.out / "local_entropy")
     print(f"Errors in the legends: train (of {profile.images}), test.")
     print(f"Written: {chosen.out / 'flatness.csv'} and figures beside it")
-
-
-def _hessian_columns(measured: Mapping[str, Any]) -> dict[str, Any]:
-    spectrum, trace = measured["spectrum"], measured["trace"]
-    values = {f"hessian_eigenvalue_{i}": v for i, v in enumerate(spectrum["eigenvalues"], 1)}
-    return values | {
-        "hessian_converged": spectrum["converged"],
-        "hessian_trace": trace["trace"],
-        "hessian_trace_standard_error": trace["standard_error"],
-    }
 
 
 @dataclass(frozen=True)
@@ -300,7 +288,7 @@ class CorrelationsCommand:
 def show_correlations(chosen: CorrelationsCommand) -> None:
     """Write and print the report."""
     from deep.correlations import correlation_report
-    from deep.run import SETTINGS, differing
+    from deep.run import differing
     from message_passing.tools.files import read_table
     from message_passing.tools.tables import ERROR, to_markdown
 
@@ -317,10 +305,8 @@ def show_correlations(chosen: CorrelationsCommand) -> None:
                 f"{lacking.iloc[0]} is not finished, or its flatness has not been measured; "
                 f"`python -m deep flatness {lacking.iloc[0]}` does it."
             )
-        kinds = ("local_energy", "weight_norm", "hessian")
-        known = [str(name) for name in table.dropna(axis="columns") if name not in SETTINGS]
-        known = [name for name in known if name.startswith(kinds) and not name.endswith(ERROR)]
-        measures = measures or known
+        known = table.dropna(axis="columns").filter(regex="^(local_energy|weight_norm|hessian)")
+        measures = measures or [str(name) for name in known if not str(name).endswith(ERROR)]
         names = [name for name in differing(table) if name != "seed"]
         hyper_parameters = hyper_parameters or names
     report = correlation_report(table, measures, chosen.errors, hyper_parameters)

@@ -117,6 +117,13 @@ class TrainingConfig:
         """Data set, model, algorithm and seed."""
         return f"{self.dataset_name}, {self.model}, {self.algorithm.name}, seed {self.seed}"
 
+    def augmentation(self) -> dict[str, Any]:
+        """Arguments of ``ImageData.preprocessing``."""
+        return {
+            "padding": self.padding, "flip": self.flip, "size": self.image_size,
+            "policy": self.policy, "cutout": self.cutout,
+        }  # fmt: skip
+
     def steps(self, batches_per_pass: int) -> int:
         """Optimizer steps of the run: minibatches per replica."""
         own = self.algorithm

@@ -98,15 +98,11 @@ def granulated_kendall(
     codes = hyper_parameters.apply(lambda column: pd.factorize(column)[0])
     parts = {}
     for axis in codes:
-        others = codes.drop(columns=axis)
-        group = others.groupby([*others]).ngroup().to_numpy() if [*others] else np.zeros(len(mu))
-        value = codes[axis].to_numpy()
-        coefficients = []
-        for one in np.unique(group):
-            inside = np.flatnonzero(group == one)
-            different = value[inside][:, None] != value[inside]
-            if different.any():
-                coefficients.append(np.mean(agreement[np.ix_(inside, inside)][different]))
-        parts[str(axis)] = float(np.mean(coefficients)) if coefficients else np.nan
+        others, value = codes.drop(columns=axis), codes[axis].to_numpy()
+        group = others.groupby([*others]).ngroup().to_numpy() if [*others] else 0 * value
+        pairs = (group[:, None] == group) & (value[:, None] != value)
+        counts = np.bincount(group, pairs.sum(1))
+        sums = np.bincount(group, (agreement * pairs).sum(1))[counts > 0]
+        parts[str(axis)] = float(np.mean(sums / counts[counts > 0])) if len(sums) else np.nan
     known = [value for value in parts.values() if np.isfinite(value)]
     return (float(np.mean(known)) if known else np.nan), parts

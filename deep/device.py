@@ -44,8 +44,10 @@ class Device:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if launched():
             device = own_gpu() if device == "cuda" else device
-            if not dist.is_initialized():
-                join(torch.device(device))
+            if not dist.is_initialized():  # through NCCL on GPUs, through gloo elsewhere
+                on_gpu = torch.device(device).type == "cuda"
+                backend, own = ("nccl", torch.device(device)) if on_gpu else ("gloo", None)
+                dist.init_process_group(backend, device_id=own)
             self.rank, self.processes = dist.get_rank(), dist.get_world_size()
             if self.processes > 1:
                 self.group = dist.group.WORLD
@@ -107,14 +109,6 @@ def own_gpu() -> str:
     device = f"cuda:{os.environ['LOCAL_RANK']}"
     torch.cuda.set_device(device)
     return device
-
-
-def join(device: torch.device) -> None:
-    """Join the processes of torchrun: through NCCL on GPUs, through gloo elsewhere."""
-    if device.type == "cuda":
-        dist.init_process_group("nccl", device_id=device)
-    else:
-        dist.init_process_group("gloo")
 
 
 def leave() -> None:

@@ -13,7 +13,12 @@ from committee.flatness import LocalEnergyProfile
 from deep.algorithms import KINDS
 from message_passing.tools.tables import ERROR
 
-TRAINING, NOISE = "epochs", "noise intensity σ"
+NOISE, DIFFERENCE = "noise intensity σ", "train error difference δE (%)"
+
+
+def axes(ax: Axes | None) -> Axes:
+    """The given axes, or those of a new figure."""
+    return ax or Figure(figsize=(5, 3.6), layout="constrained").subplots()
 
 
 def plot_curves(table: pd.DataFrame) -> list[Axes]:
@@ -30,30 +35,29 @@ def plot_curves(table: pd.DataFrame) -> list[Axes]:
     figure = Figure(figsize=(4.4 * columns, 3.6 * lines), layout="constrained")
     shape = {"squeeze": False, "sharex": shared, "sharey": shared}
     cells: Any = figure.subplots(lines, columns, **shape)  # type: ignore[call-overload]
-    axes = list(cells.flat)
-    for ax, panel in zip(axes, panels, strict=False):
+    places = list(cells.flat)
+    for ax, panel in zip(places, panels, strict=False):
         own = table[table["panel"] == panel]
         for algorithm in dict.fromkeys(own["algorithm"]):
             curve = own[own["algorithm"] == algorithm]
-            colour = f"C{[*KINDS].index(algorithm)}"
+            colour, marker = f"C{[*KINDS].index(algorithm)}", "." if len(curve) < 30 else ""
             value, error = 100 * curve[y], 100 * curve[y + ERROR]
-            marker = "." if len(curve) < 30 else ""
-            label = curve["label"].iloc[0]
-            ax.plot(curve[x], value, color=colour, marker=marker, label=label)
+            ax.plot(curve[x], value, color=colour, marker=marker, label=curve["label"].iloc[0])
             ax.fill_between(curve[x], value - error, value + error, color=colour, alpha=0.25, lw=0)
         ax.set_title(panel, fontsize="medium")
-        ax.set_xlabel(NOISE if local else TRAINING)
-        ax.set_ylabel("train error difference δE (%)" if local else "test error (%)")
+        ax.set_xlabel(NOISE if local else "epochs")
+        ax.set_ylabel(DIFFERENCE if local else "test error (%)")
         ax.tick_params(labelbottom=True, labelleft=True)
         ax.legend(fontsize="small")
     note = legend_note(table) if local else ""
-    for ax in axes[len(panels) :]:
+    left = places[len(panels) :]
+    for ax in left:
         ax.set_axis_off()
-    if note and len(axes) > len(panels):
-        axes[len(panels)].text(0.02, 0.95, note, va="top", transform=axes[len(panels)].transAxes)
+    if note and left:
+        left[0].text(0.02, 0.95, note, va="top", transform=left[0].transAxes)
     elif note:
         figure.suptitle(note.replace("\n", " "), fontsize="small")
-    return axes[: len(panels)]
+    return places[: len(panels)]
 
 
 def legend_note(table: pd.DataFrame) -> str:
@@ -67,8 +71,7 @@ def legend_note(table: pd.DataFrame) -> str:
 
 def plot_local_energy(profiles: Mapping[str, LocalEnergyProfile], ax: Axes | None = None) -> Axes:
     """δE(σ) in percent for each label; bands are one standard error over the noise vectors."""
-    if ax is None:
-        ax = Figure(figsize=(5, 3.6), layout="constrained").subplots()
+    ax = axes(ax)
     for label, profile in profiles.items():
         value, error = 100 * profile.local_energy, 100 * profile.standard_error
         (line,) = ax.plot(profile.sigma, value, marker=".", label=label)
@@ -76,8 +79,7 @@ def plot_local_energy(profiles: Mapping[str, LocalEnergyProfile], ax: Axes | Non
         ax.fill_between(profile.sigma, low, high, color=line.get_color(), alpha=0.25, lw=0)
     images = dict.fromkeys(getattr(profile, "images", "") for profile in profiles.values())
     samples = sorted({profile.samples for profile in profiles.values()})
-    ax.set_xlabel(NOISE)
-    ax.set_ylabel("train error difference δE (%)")
+    ax.set(xlabel=NOISE, ylabel=DIFFERENCE)
     about = [f"n = {', '.join(map(str, samples))} noise vectors", *filter(None, images)]
     ax.set_title("; ".join(about), fontsize="small")
     if any(profiles):
@@ -87,8 +89,7 @@ def plot_local_energy(profiles: Mapping[str, LocalEnergyProfile], ax: Axes | Non
 
 def plot_local_entropy(curves: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
     """D Φ_LE(d) for each label, in nats, with one standard error; hollow: not converged."""
-    if ax is None:
-        ax = Figure(figsize=(5, 3.6), layout="constrained").subplots()
+    ax = axes(ax)
     for label, curve in curves.items():
         nats = curve["parameters"] * curve["local_entropy"]
         error = curve["parameters"] * curve["local_entropy_standard_error"]
@@ -99,36 +100,31 @@ def plot_local_entropy(curves: Mapping[str, pd.DataFrame], ax: Axes | None = Non
             color=line.lines[0].get_color(), markerfacecolor="white",
         )  # fmt: skip
     ax.set_xscale("log")
-    ax.set_xlabel("relative distance d")
-    ax.set_ylabel("D Φ_LE (nats)")
+    ax.set(xlabel="relative distance d", ylabel="D Φ_LE (nats)")
     ax.legend(fontsize="small")
     return ax
 
 
 def plot_training(logs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
     """Test error in percent along training, against the passes over the data."""
-    if ax is None:
-        ax = Figure(figsize=(5, 3.6), layout="constrained").subplots()
+    ax = axes(ax)
     for label, log in logs.items():
         ax.plot(log["passes"], 100 * log["test_error"], label=label)
-    ax.set_xlabel("passes over the training data")
-    ax.set_ylabel("test error (%)")
+    ax.set(xlabel="passes over the training data", ylabel="test error (%)")
     ax.legend(fontsize="small")
     return ax
 
 
 def plot_baselines(table: pd.DataFrame, flatness: str, ax: Axes | None = None) -> Axes:
     """Test error against the column ``flatness`` in percent; bars: errors over the seeds."""
-    if ax is None:
-        ax = Figure(figsize=(5, 3.6), layout="constrained").subplots()
+    ax = axes(ax)
     for _, row in table.iterrows():
         ax.errorbar(
             100 * row[flatness], 100 * row["test_error"], marker="o", capsize=2,
             xerr=100 * row[flatness + ERROR], yerr=100 * row["test_error" + ERROR],
             label=f"{KINDS[row['algorithm']].label}, n = {row['n']}",
         )  # fmt: skip
-    ax.set_xlabel(f"{flatness.replace('_', ' ')} (%)")
-    ax.set_ylabel("test error (%)")
+    ax.set(xlabel=f"{flatness.replace('_', ' ')} (%)", ylabel="test error (%)")
     ax.set_title(f"{table['passes'].iloc[0]:.3g} passes' worth of gradients each", fontsize="small")
     ax.legend(fontsize="small")
     return ax
@@ -136,13 +132,11 @@ def plot_baselines(table: pd.DataFrame, flatness: str, ax: Axes | None = None) -
 
 def plot_figure7(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """δE(σ) of PGDL's networks against the test error; bars are one standard deviation."""
-    if ax is None:
-        ax = Figure(figsize=(5, 3.6), layout="constrained").subplots()
+    ax = axes(ax)
     sigma, samples = table["sigma"][0], table["samples"][0]
     bars = table["local_energy_standard_error"] * samples**0.5
     ax.errorbar(table["test_error"], table["local_energy"], bars, fmt="o", capsize=2)
-    ax.set_xlabel("test error")
-    ax.set_ylabel(f"train error difference δE(σ = {sigma:g})")
+    ax.set(xlabel="test error", ylabel=f"train error difference δE(σ = {sigma:g})")
     explained = f"bars: standard deviation over {samples} noise vectors"
     ax.set_title(f"{pearson_in_words(table)}\n{explained}", fontsize="small")
     return ax

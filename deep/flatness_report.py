@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from deep.flatness import NetworkLocalEnergyProfile, local_energy
 from deep.hessian import HessianSpectrum, HessianTrace, hessian_spectrum, hessian_trace
+from deep.images.minibatches import Data, as_tensors
 from deep.local_entropy import NetworkLocalEntropyCurve, local_entropy_curve
 from deep.measurements import checked_sigmas
+from deep.weight_noise import NetworkLocalEnergyProfile, local_energy
 from message_passing.ladder import LadderSettings
 from message_passing.tools.tables import with_error
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIGMAS = (0.05, 0.1, 0.2, 0.3, 0.5)
-BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -85,31 +85,23 @@ class FlatnessReport:
         """
         import pandas as pd
 
-        rows: list[tuple[Any, ...]] = []
+        frames = []
         for part, m in self._parts():
-            curve, profile = m.local_entropy, m.local_energy
-            rows += [
-                (part, "local_entropy", *row)
-                for row in zip(
-                    curve.distance, curve.local_entropy, curve.standard_error, curve.converged,
-                    strict=True,
-                )
-            ]  # fmt: skip
-            rows += [
-                (part, "local_energy", *row, True)
-                for row in zip(
-                    profile.sigma, profile.local_energy, profile.standard_error, strict=True
-                )
-            ]
-            rows += [
-                (part, "hessian_eigenvalue", i, value, residual, np.isfinite(value))
-                for i, (value, residual) in enumerate(
-                    zip(m.spectrum.eigenvalues, m.spectrum.residuals, strict=True)
-                )
-            ]
-            rows.append((part, "hessian_trace", 0, m.trace.trace, m.trace.standard_error, True))
-        names = ["part", "measure", "at", "value", "value_standard_error", "converged"]
-        return pd.DataFrame(rows, columns=names)
+            curve, profile, spectrum = m.local_entropy, m.local_energy, m.spectrum
+            found = np.isfinite(spectrum.eigenvalues)
+            index = np.arange(len(found))
+            for measure, *columns in (
+                ("local_entropy", curve.distance, curve.local_entropy, curve.standard_error,
+                 curve.converged),
+                ("local_energy", profile.sigma, profile.local_energy, profile.standard_error, True),
+                ("hessian_eigenvalue", index, spectrum.eigenvalues, spectrum.residuals, found),
+                ("hessian_trace", [0], m.trace.trace, m.trace.standard_error, True),
+            ):  # fmt: skip
+                names = ("at", "value", "value_standard_error", "converged")
+                frame = pd.DataFrame(dict(zip(names, columns, strict=True)))
+                frames.append(frame.assign(part=part, measure=measure))
+        table = pd.concat(frames, ignore_index=True)
+        return table[["part", "measure", "at", "value", "value_standard_error", "converged"]]
 
     def plot(self) -> list[Axes]:
         """Three panels: Φ_LE(d), δE(σ), and the largest eigenvalue of each part."""
@@ -136,8 +128,8 @@ class FlatnessReport:
 
 def flatness(
     model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Data,
+    targets: Tensor | None = None,
     *,
     variances: ArrayLike | None = None,
     distances: ArrayLike | None = None,
@@ -163,7 +155,7 @@ def flatness(
     model
         A classifier: outputs (P, C), C ≥ 2. It stays as it is.
     inputs, targets : (P, …), (P,)
-        On the model's device; classes from 0 to C − 1.
+        On the model's device, with classes from 0 to C − 1; or a loader of both alone.
     variances, distances, errors, sampler
         Of the local entropy. Each layer has its own default variances.
     sigmas, samples
@@ -180,24 +172,26 @@ def flatness(
     Raises ``ValueError``, before any long work, for what these functions refuse.
     """
     checked_sigmas(sigmas, samples)
+    inputs, targets = as_tensors(inputs, targets)
     if targets.ndim != 1 or targets.is_floating_point():
         raise ValueError(
             f"targets have the shape {tuple(targets.shape)} and the type {targets.dtype}; whole "
             "numbers (P,), the classes, were expected."
         )
 
+    data = inputs, targets
+
     def measure(part: nn.Module) -> Measures:
         curve = local_entropy_curve(
-            part, inputs, targets, variances=variances, distances=distances, errors=errors,
+            part, *data, variances=variances, distances=distances, errors=errors,
             sampler=sampler, seed=seed, progress=progress,
         )  # fmt: skip
-        batches = list(zip(inputs.split(BATCH), targets.split(BATCH), strict=True))
         largest = min(eigenvalues, sum(p.numel() for p in part.parameters()) - 1)
         return Measures(
             curve,
-            local_energy(part, batches, sigmas, samples, seed=seed),
-            hessian_spectrum(part, batches, largest, seed=seed),
-            hessian_trace(part, batches, trace_samples, seed=seed),
+            local_energy(part, *data, sigmas=sigmas, samples=samples, seed=seed),
+            hessian_spectrum(part, *data, k=largest, seed=seed),
+            hessian_trace(part, *data, samples=trace_samples, seed=seed),
         )
 
     owners = [n for n, module in model.named_modules() if list(module.parameters(recurse=False))]

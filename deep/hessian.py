@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from deep.checks import check
+from deep.images.minibatches import Data, as_loader
 from deep.model_state import modes_kept
+from message_passing.tools.tables import ERROR, with_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,22 +62,20 @@ class HessianSpectrum:
         import pandas as pd
 
         values = {"eigenvalue": self.eigenvalues, "residual": self.residuals}
-        return pd.DataFrame({"index": np.arange(1, len(self.eigenvalues) + 1), **values})
+        return pd.DataFrame({"index": range(1, len(self.eigenvalues) + 1), **values})
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The eigenvalues in falling order, with their residuals as bars."""
-        from matplotlib.figure import Figure
+        from deep.figures import axes
 
-        if ax is None:
-            ax = Figure(figsize=(4, 3), layout="constrained").subplots()
+        ax = axes(ax)
         index = np.arange(1, len(self.eigenvalues) + 1)
         ax.errorbar(index, self.eigenvalues, self.residuals, fmt="o", capsize=2)
-        ax.set_xlabel("index")
-        ax.set_ylabel("eigenvalue of the Hessian")
+        ax.set(xlabel="index", ylabel="eigenvalue of the Hessian")
         return ax
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HessianTrace:
     """Trace of the Hessian from random vectors.
 
@@ -91,6 +91,16 @@ class HessianTrace:
     trace: float
     standard_error: float
     samples: int
+
+    def __repr__(self) -> str:
+        value = with_error(self.trace, self.standard_error)
+        return f"<Hessian trace {value}, {self.samples} vectors>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row: trace, its standard error, samples."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(self)]).rename(columns={"standard_error": "trace" + ERROR})
 
 
 class Hessian:
@@ -158,7 +168,9 @@ class Hessian:
 
 def hessian_spectrum(
     model: nn.Module,
-    loader: Iterable[Any],
+    inputs: Data,
+    targets: Tensor | None = None,
+    *,
     k: int = 5,
     loss: Loss = cross_entropy,
     tolerance: float = 1e-3,
@@ -169,8 +181,10 @@ def hessian_spectrum(
 
     Parameters
     ----------
-    model, loader, loss
+    model, loss
         See ``Hessian``.
+    inputs, targets : (P, …), (P, …)
+        On the model's device; or a loader of both alone, the same at each iteration.
     k
         Number of eigenvalues, less than the number of parameters.
     tolerance
@@ -183,7 +197,7 @@ def hessian_spectrum(
     What does not converge is NaN, ``converged`` is False then, and a ``HessianWarning`` is given.
     Raises ``ValueError`` for k out of range and for what ``Hessian`` raises.
     """
-    operator = Hessian(model, loader, loss)
+    operator = Hessian(model, as_loader(inputs, targets), loss)
     check("k", k, 1 <= k < operator.size, f"a number from 1 to {operator.size - 1}")
     check("tolerance", tolerance, tolerance > 0, "a positive number")
     check("iterations", iterations, iterations >= 1, "at least 1")
@@ -210,7 +224,9 @@ def hessian_spectrum(
 
 def hessian_trace(
     model: nn.Module,
-    loader: Iterable[Any],
+    inputs: Data,
+    targets: Tensor | None = None,
+    *,
     samples: int = 30,
     loss: Loss = cross_entropy,
     seed: int = 0,
@@ -218,11 +234,11 @@ def hessian_trace(
     """Trace of the Hessian by Hutchinson's estimator: the mean of z·Hz over random signs z.
 
     Its variance is twice the sum of the squared off-diagonal elements, over ``samples``.
-    For the parameters see ``Hessian``; ``seed`` draws the signs. Raises ``ValueError`` for
+    For the parameters see ``hessian_spectrum``; ``seed`` draws the signs. Raises ``ValueError`` for
     fewer than two samples and for what ``Hessian`` raises.
     """
     check("samples", samples, samples >= 2, "at least 2")
-    operator = Hessian(model, loader, loss)
+    operator = Hessian(model, as_loader(inputs, targets), loss)
     rng = np.random.default_rng(seed)
     values = np.empty(samples)
     for i in range(samples):

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from deep.images.minibatches import Data, as_tensors
 from deep.measurements import BatchNormMode, Scope
 from deep.perturbed_networks import Loss, PerturbedNetworks, what_is_wrong
 from message_passing.elliptical_slices import EllipticalSlices
@@ -71,23 +72,14 @@ class NetworkLocalEntropyCurve(LocalEntropyCurve):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per point."""
-        return (
-            super()
-            .to_frame()
-            .assign(
-                allowed_errors=self.allowed_errors,
-                parameters=self.parameters,
-                scale=self.scale,
-                scope=self.scope,
-                bn=self.bn,
-            )
-        )
+        own = ("allowed_errors", "parameters", "scale", "scope", "bn")
+        return super().to_frame().assign(**{name: getattr(self, name) for name in own})
 
 
 def local_entropy_curve(
     model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Data,
+    targets: Tensor | None = None,
     *,
     scale: Scale = "layer",
     variances: ArrayLike | None = None,
@@ -108,8 +100,7 @@ def local_entropy_curve(
     Z(Δ) = P[errors(w + √Δ s∘z) ≤ ``errors``], φ = log Z / D, r = ⟨‖z‖²⟩ / D, d = rΔ/2,
     Φ_LE(d) = φ + ½ (r − 1 − log r), where D counts the perturbed parameters. Standard errors and
     ``converged`` are explained at :class:`message_passing.ladder.LadderSettings`. The statistical
-    error does not grow with D. The model is evaluated in evaluation mode, on its device and in its
-    number format; all work is done on a copy of it.
+    error does not grow with D. A copy of the model is evaluated, in evaluation mode.
 
     Parameters
     ----------
@@ -117,8 +108,9 @@ def local_entropy_curve(
         A classifier, or anything else with a ``loss_threshold``. It must be deterministic in
         evaluation mode.
     inputs, targets : (P, …), (P, …)
-        On the model's device. Outputs (P, C) with C ≥ 2 and whole targets are classified by the
-        largest output, outputs (P,) or (P, 1) with targets in {0, 1} or ±1 by their sign.
+        On the model's device; or a loader of both alone. Outputs (P, C) with C ≥ 2 and whole
+        targets are classified by the largest output, outputs (P,) or (P, 1) with targets in
+        {0, 1} or ±1 by their sign.
     scale : "layer", "filter" or number
         s. "layer": the root mean square of each parameter tensor, so that the curve does not
         change when layers of a ReLU network are rescaled. "filter": of each filter (first index)
@@ -174,7 +166,13 @@ def local_entropy_curve(
         raise ValueError(f"chains_at_once is {chains_at_once}; at least 1 was expected.")
     settings = LadderSettings(draws=4000) if sampler is None else sampler
     scales = perturbation_scales(model, scale, scope)
-    _check_inputs(model, inputs, targets)
+    inputs, targets = as_tensors(inputs, targets)
+    devices = {p.device for p in model.parameters()} | {inputs.device, targets.device}
+    if len(devices) > 1:
+        raise ValueError(
+            f"model, inputs and targets are on the devices {sorted(map(str, devices))}; one was "
+            "expected."
+        )
     model = copy.deepcopy(model).eval()
     wrong = what_is_wrong(_outputs(model, inputs), targets, loss_threshold, loss)
     networks = PerturbedNetworks(
@@ -214,13 +212,9 @@ def local_entropy_curve(
     found = _climb(slices, settings, seed, ladder, wanted, progress, folder)
     curve = legendre_transform(found, "slices", own, len(inputs), wanted, stacklevel=3)
     return NetworkLocalEntropyCurve(
-        **vars(curve),
-        allowed_errors=most,
-        parameters=networks.size,
-        scale=scale,
-        scope=scope,
+        **vars(curve), allowed_errors=most, parameters=networks.size, scale=scale, scope=scope,
         bn=bn,
-    )
+    )  # fmt: skip
 
 
 def perturbation_scales(model: nn.Module, scale: Scale, scope: Scope = "all") -> dict[str, Tensor]:
@@ -286,23 +280,6 @@ def _default_ladder(slices: EllipticalSlices, seed: int) -> NDArray[np.float64]:
     while 1e-14 < variance < 1e6 and (fraction(variance) > 0.5) == up:
         variance *= step
     return variance / step**0.5 * DEFAULT_LADDER
-
-
-def _check_inputs(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-    for name, tensor in (("inputs", inputs), ("targets", targets)):
-        if not isinstance(tensor, Tensor) or not tensor.ndim:
-            raise ValueError(f"{name} is {type(tensor).__name__}; a tensor (P, …) was expected.")
-    if not len(inputs) or len(inputs) != len(targets):
-        raise ValueError(
-            f"inputs and targets have the lengths {len(inputs)} and {len(targets)}; the same "
-            "number, at least 1, was expected."
-        )
-    devices = {p.device for p in model.parameters()} | {inputs.device, targets.device}
-    if len(devices) > 1:
-        raise ValueError(
-            f"model, inputs and targets are on the devices {sorted(map(str, devices))}; one was "
-            "expected."
-        )
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from deep.perturbed_networks import PerturbedNetworks
 from message_passing.example_machines import image_like_patterns
 from message_passing.ladder import LadderSettings
 from message_passing.tools.commands import run_command
-from message_passing.tools.files import save_figure, write_table
+from message_passing.tools.files import write_table
 from message_passing.tools.hardware import describe_hardware
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class LocalEntropyBenchmark:
     seed: int = 0
     """Of the patterns, the network and the chains."""
     out: Path = Path("results/local_entropy_benchmark")
-    """Folder for the tables and the figure."""
+    """Folder for the tables."""
 
 
 def trained_network(weights: int, images: int, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
@@ -121,24 +121,18 @@ def time_evaluations(config: LocalEntropyBenchmark, weights: int, images: int) -
                 for first in range(0, config.chains, at_once):
                     networks.errors(offsets[first : first + at_once], 0)
                 milliseconds.append(1e3 * (time.perf_counter() - start) / config.chains)
-            rows.append(
-                {
-                    "weights": networks.size,
-                    "images": images,
-                    "at_once": at_once,
-                    "early_exit": early_exit,
-                    "milliseconds": np.mean(milliseconds[1:]),
-                    "milliseconds_standard_error": np.std(milliseconds[1:], ddof=1)
-                    / np.sqrt(config.repeats),
-                }
-            )
+            times = np.array(milliseconds[1:])
+            rows.append({
+                "weights": networks.size, "images": images, "at_once": at_once,
+                "early_exit": early_exit, "milliseconds": times.mean(),
+                "milliseconds_standard_error": times.std(ddof=1) / config.repeats**0.5,
+            })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def show(config: LocalEntropyBenchmark) -> None:
-    """Measure, print, draw."""
+    """Measure, print, write."""
     import pandas as pd
-    from matplotlib.figure import Figure
 
     print(describe_hardware(), f"threads: {torch.get_num_threads()}", sep="\n")
     sizes = [(config.weights // part, config.images) for part in (4, 2, 1)]
@@ -147,24 +141,9 @@ def show(config: LocalEntropyBenchmark) -> None:
     print(evaluations.to_markdown(index=False, floatfmt=".3g"))
     curve = time_curve(config)
     print(curve.to_markdown(index=False, floatfmt=".4g"))
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    axes = figure.subplots(1, 3)
-    for ax, x, fixed in ((axes[0], "weights", "images"), (axes[1], "images", "weights")):
-        chosen = evaluations[evaluations[fixed] == evaluations[fixed].max()]
-        for (at_once, early), group in chosen.groupby(["at_once", "early_exit"]):
-            group = group.sort_values(x)
-            ax.errorbar(
-                group[x], group["milliseconds"], group["milliseconds_standard_error"], marker=".",
-                label=f"{at_once} at once{', early exit' if early else ''}",
-            )  # fmt: skip
-        ax.set(xscale="log", yscale="log", xlabel=x, ylabel="ms for each neighbour")
-        ax.legend(fontsize="small")
-    axes[2].plot(-curve["log_z"], curve["seconds"], marker=".")
-    axes[2].set(xlabel="−log Z", ylabel="seconds")
     written = [
         write_table(config.out / "evaluations.csv", evaluations),
         write_table(config.out / "curve.csv", curve),
-        *save_figure(figure, config.out / "benchmark"),
     ]
     print("Written:", ", ".join(map(str, written)))
 

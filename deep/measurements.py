@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deep.checks import check, check_numbers
-from deep.config import DATASETS, TrainingConfig, archive_hash
+from deep.config import DATASETS, archive_hash
 from message_passing.tools.run_folder import measured_once
 
 if TYPE_CHECKING:
     from deep.device import Device
-    from deep.flatness import NetworkLocalEnergyProfile
-    from deep.images.augmentation import Preprocessing
     from deep.images.datasets import ImageData
+    from deep.images.minibatches import ImageBatches
     from deep.run import Run
+    from deep.weight_noise import NetworkLocalEnergyProfile
 
 Scope = Literal["all", "weights"]
 BatchNormMode = Literal["keep", "recalibrate"]
@@ -112,10 +112,7 @@ class Images:
     """The images of the runs' data sets on the device, each loaded when it is first needed."""
 
     def __init__(
-        self,
-        device: Device,
-        data: ImageData | None = None,
-        data_dir: str | Path | None = None,
+        self, device: Device, data: ImageData | None = None, data_dir: str | Path | None = None
     ) -> None:
         self.device, self.data, self.data_dir = device, data, data_dir
         self._loaded: dict[str, ImageData] = {}
@@ -151,97 +148,68 @@ def measure_flatness(
     By default on the training images, kept in ``flatness/<name>.json``; with a ``split``
     ("train", "test") in ``flatness/<name>-<split>.json``.
     """
-    from deep.flatness import local_energy
-    from deep.images.minibatches import ImageBatches
+    from deep.weight_noise import local_energy
 
     def measure() -> dict[str, Any]:
         network = run.network(name)
-        data = images(run)
-        loader = ImageBatches(
-            data, prepared(run.config, data), split or "train", options.augment,
-            images=options.images, seed=options.seed,
-        )  # fmt: skip
         profile = local_energy(
-            network.model.to(images.device.torch), loader, options.sigmas, options.samples,
-            options.scope, options.bn, options.seed,
+            network.model.to(images.device.torch),
+            _loader(run, options, images, split=split or "train", augment=options.augment),
+            sigmas=options.sigmas, samples=options.samples, scope=options.scope, bn=options.bn,
+            seed=options.seed,
         )  # fmt: skip
         squares = (float(p.detach().double().square().sum()) for p in network.model.parameters())
+        arrays = ("sigma", "local_energy", "standard_error", "reference_error")
         return {
             "passes": network.row["passes"],
             "test_error": network.row["test_error"],
             "weight_norm": sum(squares) ** 0.5,
-            "profile": {
-                "sigma": profile.sigma.tolist(),
-                "local_energy": profile.local_energy.tolist(),
-                "standard_error": profile.standard_error.tolist(),
-                "reference_error": float(profile.reference_error),
-            },
+            "profile": {key: getattr(profile, key).tolist() for key in arrays},
         }
 
     file = run.folder / "flatness" / f"{name}{split and '-'}{split}.json"
-    return profile_of(_measured(run, name, file, asdict(options), measure), file)
+    return profile_of(_measured(run, name, file, options, measure), file)
 
 
 def measure_hessian(run: Run, name: str, options: HessianOptions, images: Images) -> dict[str, Any]:
     """Eigenvalues and trace at a network of a run: the mappings ``spectrum`` and ``trace``."""
     from deep.hessian import hessian_spectrum, hessian_trace
-    from deep.images.minibatches import ImageBatches
 
     def measure() -> dict[str, Any]:
-        data = images(run)
-        loader = ImageBatches(
-            data, prepared(run.config, data), size=options.batch_size,
-            images=options.images, seed=options.seed,
-        )  # fmt: skip
+        loader = _loader(run, options, images, size=options.batch_size)
         model = run.network(name).model.to(images.device.torch)
         spectrum = hessian_spectrum(
-            model, loader, options.eigenvalues, tolerance=options.tolerance,
+            model, loader, k=options.eigenvalues, tolerance=options.tolerance,
             iterations=options.iterations, seed=options.seed,
         )  # fmt: skip
-        trace = hessian_trace(model, loader, options.trace_samples, seed=options.seed)
-        return {
-            "spectrum": {
-                **asdict(spectrum),
-                "eigenvalues": spectrum.eigenvalues.tolist(),
-                "residuals": spectrum.residuals.tolist(),
-            },
-            "trace": asdict(trace),
-        }
+        trace = hessian_trace(model, loader, samples=options.trace_samples, seed=options.seed)
+        lists = {key: getattr(spectrum, key).tolist() for key in ("eigenvalues", "residuals")}
+        return {"spectrum": vars(spectrum) | lists, "trace": vars(trace)}
 
-    file = run.folder / "hessian" / f"{name}.json"
-    return _measured(run, name, file, asdict(options), measure)
+    return _measured(run, name, run.folder / "hessian" / f"{name}.json", options, measure)
 
 
 def measure_local_entropy(
     run: Run, name: str, options: LocalEntropyOptions, images: Images
 ) -> dict[str, Any]:
     """The local entropy curve of a network of a run: the columns of its table, as lists."""
-    import torch
-
-    from deep.images.minibatches import ImageBatches
     from deep.local_entropy import local_entropy_curve
     from message_passing.ladder import LadderSettings
 
     settings = LadderSettings(
-        draws=options.draws, chains=options.chains, steps=options.steps,
-        burn_in=options.steps // 2,
-    )  # fmt: skip
+        draws=options.draws, chains=options.chains, steps=options.steps, burn_in=options.steps // 2
+    )
 
     def measure() -> dict[str, Any]:
-        data = images(run)
-        loader = ImageBatches(
-            data, prepared(run.config, data), images=options.images, seed=options.seed
-        )
-        inputs, targets = (torch.cat(part) for part in zip(*loader, strict=True))
         curve = local_entropy_curve(
-            run.network(name).model.to(images.device.torch), inputs, targets,
+            run.network(name).model.to(images.device.torch), _loader(run, options, images),
             variances=options.variances, errors=options.errors, scope=options.scope,
             sampler=settings, seed=options.seed,
         )  # fmt: skip
         return {"curve": curve.to_frame().to_dict("list")}
 
     file = run.folder / "local_entropy" / f"{name}.json"
-    curve: dict[str, Any] = _measured(run, name, file, asdict(options), measure)["curve"]
+    curve: dict[str, Any] = _measured(run, name, file, options, measure)["curve"]
     return curve
 
 
@@ -250,36 +218,30 @@ def profile_of(stored: Mapping[str, Any], file: Path) -> NetworkLocalEnergyProfi
 
     Raises ``ValueError`` where something is missing.
     """
-    from deep.flatness import NetworkLocalEnergyProfile
+    from deep.weight_noise import NetworkLocalEnergyProfile
 
     try:
         arrays = {name: np.array(value) for name, value in stored["profile"].items()}
         options = stored["options"]
+        kind = "cropped and flipped images" if options["augment"] else "images as they are"
         return NetworkLocalEnergyProfile(
             **arrays, samples=options["samples"], scope=options["scope"], bn=options["bn"],
-            images=images_in_words(options),
+            images=kind if options["images"] is None else f"{options['images']} {kind}",
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ValueError(f"{file} holds no measured flatness ({error}). Delete it.") from error
 
 
-def images_in_words(options: Mapping[str, Any]) -> str:
-    """Which images the errors are of."""
-    kind = "cropped and flipped images" if options["augment"] else "images as they are"
-    return kind if options["images"] is None else f"{options['images']} {kind}"
+def _loader(run: Run, options: Any, images: Images, **how: Any) -> ImageBatches:
+    from deep.images.minibatches import ImageBatches
+
+    data = images(run)
+    prepare = data.preprocessing(**run.config.augmentation())
+    return ImageBatches(data, prepare, images=options.images, seed=options.seed, **how)
 
 
-def prepared(config: TrainingConfig, data: ImageData) -> Preprocessing:
-    """The preprocessing of a run, with statistics of its data."""
-    return data.preprocessing(
-        config.padding, config.flip, config.image_size, config.policy, config.cutout
-    )
-
-
-def _measured(
-    run: Run, name: str, file: Path, options: Mapping[str, Any], measure: Any
-) -> dict[str, Any]:
+def _measured(run: Run, name: str, file: Path, options: Any, measure: Any) -> dict[str, Any]:
     path = run.path(name)
     if not path.exists():
         run.network(name)  # says what is missing
-    return measured_once(file, options, path, measure)
+    return measured_once(file, asdict(options), path, measure)

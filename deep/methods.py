@@ -91,14 +91,25 @@ class Method:
         self.optimizer.load_state_dict(state)
 
 
-class Replicas(Method):
+class Elastic(Method):
+    """What Replicated-SGD and Entropy-SGD have in common: γ, perhaps with a measured γ0."""
+
+    logs_recalibrated = True
+
+    def columns(self) -> dict[str, float]:
+        return {"gamma": self.optimizer.gamma, "distance": 0.0}
+
+    def result(self) -> dict[str, Any]:
+        return {"measured_gamma0": self.optimizer.gamma0}
+
+
+class Replicas(Elastic):
     """Replicated-SGD: the centre counts.
 
     Before the first step γ0 is measured, and the stability of the coupling checked over the whole
     run.
     """
 
-    logs_recalibrated = True
     optimizer: ReplicatedSGD
 
     def __init__(
@@ -131,10 +142,7 @@ class Replicas(Method):
 
     def columns(self) -> dict[str, float]:
         distance = self.optimizer.squared_distance() / self.optimizer.replicas
-        return {"gamma": self.optimizer.gamma, "distance": distance}
-
-    def result(self) -> dict[str, Any]:
-        return {"measured_gamma0": self.optimizer.gamma0}
+        return super().columns() | {"distance": distance}
 
     def state_dict(self) -> dict[str, Any]:
         return {"replicas": self.optimizer.replica_states()}
@@ -146,10 +154,9 @@ class Replicas(Method):
         self.optimizer.load_replica_states([state["replicas"][index] for index in indices])
 
 
-class Entropic(Method):
+class Entropic(Elastic):
     """Entropy-SGD: w counts, not the w' of a running inner loop; the first one measures γ0."""
 
-    logs_recalibrated = True
     optimizer: EntropySGD
 
     def prepare(self, steps: int, loss: Callable[[nn.Module], float], first: bool) -> None:
@@ -162,12 +169,6 @@ class Entropic(Method):
     def network(self) -> Iterator[nn.Module]:
         with self.optimizer.anchor():
             yield self.models[0]
-
-    def columns(self) -> dict[str, float]:
-        return {"gamma": self.optimizer.gamma, "distance": 0.0}
-
-    def result(self) -> dict[str, Any]:
-        return {"measured_gamma0": self.optimizer.gamma0}
 
 
 class Lookahead(Method):

@@ -1,4 +1,4 @@
-"""Figures 2 to 5 of [P21]: the curves of stored runs as tables, and the commands that draw them.
+"""Figures 2 to 5 of [P21]: the curves of stored runs as tables, and the command that draws them.
 
 A curve is the mean over the seeds of an algorithm, its band the standard error of the mean; of a
 single run the local energy has the standard error over its noise vectors instead. A table has all
@@ -10,18 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
 from deep.algorithms import KINDS
-from deep.run import Run, open_runs
+from deep.run import CELL, Run, open_runs
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import ERROR, means
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NETWORKS = {
+    2: (("cifar10", "resnet18"), ("tinyimagenet", "resnet50")),
+    3: (("cifar10", "resnet18"),),
+    4: (("cifar100", "efficientnet_b0"), ("cifar100", "pyramidnet272"),
+        ("tinyimagenet", "resnet50"), ("tinyimagenet", "densenet121")),
+    5: (("cifar10", "resnet110"),),
+}  # fmt: skip
 
 
 def error_curves(runs: Sequence[Run]) -> pd.DataFrame:
@@ -34,15 +41,15 @@ def error_curves(runs: Sequence[Run]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    parts = []
-    for cell, seeds in grouped(runs).items():
-        logs = [run.log.set_index("step") for run in seeds]
-        steps = [s for s in logs[0].index if all(s in log.index for log in logs)]
-        long = pd.concat([log.loc[steps, ["test_error"]].reset_index() for log in logs])
-        table = means(long, "step", ["test_error"]).drop(columns="step")
-        table["epochs"] = seeds[0].epochs(logs[0].loc[steps, "passes"].to_numpy())
-        parts.append(_named(table, cell, f"{KINDS[cell[2]].label} (n = {len(seeds)})"))
-    return pd.concat(parts, ignore_index=True)
+    long = pd.concat(
+        [run.log.assign(**cell, epochs=run.epochs(run.log["passes"])) for run, cell in _cells(runs)]
+    )
+    table = means(long, [*CELL, "step", "epochs"], ["test_error"])
+    seeds = table.groupby(CELL)["n"].transform("max")
+    table = table[table["n"] == seeds].drop(columns="step")
+    rows = table.to_dict("records")
+    labels = [f"{KINDS[row['algorithm']].label} (n = {row['n']})" for row in rows]
+    return _named(table, labels)
 
 
 def flatness_curves(runs: Sequence[Run], along: bool = False) -> pd.DataFrame:
@@ -59,50 +66,62 @@ def flatness_curves(runs: Sequence[Run], along: bool = False) -> pd.DataFrame:
     """
     import pandas as pd
 
-    cells = grouped(runs)
-    if along and len({key[:2] for key in cells}) != 1:
-        mixed = ["-".join(names) for names in dict.fromkeys(key[:2] for key in cells)]
+    cells = _cells(runs)
+    if along and len({(cell["dataset"], cell["model"]) for _, cell in cells}) != 1:
+        mixed = list(dict.fromkeys(f"{cell['dataset']}-{cell['model']}" for _, cell in cells))
         raise ValueError(f"the runs are of {mixed}; one data set and model were expected.")
-    found: dict[tuple[float, tuple[str, str, str]], list[pd.DataFrame]] = {}
     firsts: dict[tuple[str, str], Run] = {}
-    for cell, seeds in cells.items():
-        for run in seeds:
-            for name in run.networks if along else ["final"]:
-                curve = _measured_curve(run, name, firsts.setdefault(cell[:2], run))
-                fraction = _fraction(run, name, curve["passes"].iloc[0])
-                if name == "final" or fraction < 1:  # else the final network is the same
-                    found.setdefault((fraction, cell), []).append(curve)
-    parts = []
-    for fraction, cell in sorted(found, key=lambda key: key[0]):
-        table = _mean_curve(found[fraction, cell], final=fraction == 1)
-        one = table.iloc[0]
-        errors = f"({100 * one['train_error']:.1f}, {100 * one['test_error']:.1f})"
-        label = f"{KINDS[cell[2]].label}, {one['epoch']:.3g} {errors}, n = {one['n']}"
-        where = f", {100 * fraction:g} % of training" if fraction < 1 else ", at the end"
-        parts.append(_named(table, cell, label, where if along else ""))
-    return pd.concat(parts, ignore_index=True)
+    curves = []
+    for run, cell in cells:
+        first = firsts.setdefault((cell["dataset"], cell["model"]), run)
+        for name in run.networks if along else ["final"]:
+            curve = _measured_curve(run, name, first)
+            fraction = _fraction(run, name, curve["passes"].iloc[0])
+            if name == "final" or fraction < 1:  # else the final network is the same
+                curves.append(curve.assign(**cell, fraction=fraction))
+    long = pd.concat(curves).sort_values("fraction", kind="stable")
+    long["train_loss"] = long["train_loss"].where(long["fraction"] == 1)
+    by = ["fraction", *CELL, "sigma"]
+    table = means(long, by, ["local_energy"])
+    others = long.groupby(by).agg(
+        epoch=("epoch", "first"), noise_vectors=("samples", "first"), images=("images", "first"),
+        train_error=("reference_error", "mean"), test_error=("test_error", "mean"),
+        train_loss=("train_loss", "mean"), of_noise=("local_energy" + ERROR, "first"),
+    )  # fmt: skip
+    table = table.merge(others.reset_index(), on=by)
+    of_noise = table.pop("of_noise")
+    table["local_energy" + ERROR] = table["local_energy" + ERROR].where(table["n"] > 1, of_noise)
+    labels = [
+        f"{KINDS[row['algorithm']].label}, {row['epoch']:.3g} ({100 * row['train_error']:.1f}, "
+        f"{100 * row['test_error']:.1f}), n = {row['n']}"
+        for row in table.to_dict("records")
+    ]
+    ends = [f", {100 * f:g} % of training" if f < 1 else ", at the end" for f in table["fraction"]]
+    return _named(table.drop(columns="fraction"), labels, ends if along else None)
 
 
-def grouped(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
-    """Data set, model, algorithm → seeds, in the order of the algorithms.
+def _cells(runs: Sequence[Run]) -> list[tuple[Run, dict[str, str]]]:
+    """Each run with its data set, model and algorithm, in the order of the algorithms.
 
-    Raises ``ValueError`` where such runs differ in more than the seed, or not even in it.
+    Raises ``ValueError`` where runs of one such cell differ in more than the seed, or not even in
+    it.
     """
-    cells: dict[tuple[str, str, str], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: [*KINDS].index(run.config.algorithm.name)):
-        config = run.config
-        cell = cells.setdefault((config.dataset_name, config.model, config.algorithm.name), [])
-        if any(other.config.seed == config.seed for other in cell):
-            raise ValueError(f"{run.folder} and another run have the seed {config.seed}.")
-        first = cell[0].cells() if cell else {}
-        for name, value in run.cells().items():
-            if name != "seed" and first.get(name, value) != value:
-                raise ValueError(
-                    f"runs that differ in the seed only were expected; {name} is "
-                    f"{first[name]!r} in {cell[0].folder} and {value!r} in {run.folder}."
-                )
-        cell.append(run)
-    return cells
+    import pandas as pd
+
+    runs = sorted(runs, key=lambda run: [*KINDS].index(run.config.algorithm.name))
+    table = pd.DataFrame([run.cells() for run in runs])
+    for cell, own in table.groupby(CELL):
+        names = [n for n in own if n != "seed" and own[n].nunique(dropna=False) > 1]
+        if names:
+            raise ValueError(
+                f"runs that differ in the seed only were expected; {names[0]} is "
+                f"{' and '.join(map(str, own[names[0]].unique()))} in {', '.join(map(str, cell))}."
+            )
+        if own["seed"].duplicated().any():
+            twice = [str(runs[i].folder) for i in own.index[own["seed"].duplicated(keep=False)]]
+            raise ValueError(f"{' and '.join(twice)} have the same seed; one was expected.")
+    cells: list[dict[str, Any]] = table[CELL].to_dict("records")  # type: ignore[assignment]
+    return list(zip(runs, cells, strict=True))
 
 
 def _measured_curve(run: Run, name: str, first: Run) -> pd.DataFrame:
@@ -131,97 +150,41 @@ def _measured_curve(run: Run, name: str, first: Run) -> pd.DataFrame:
 def _fraction(run: Run, name: str, passes: float) -> float:
     """The planned fraction of the run after which a network was stored; 1 in the last row."""
     steps = run.log["step"].to_numpy()
-    done = steps[np.abs(run.log["passes"].to_numpy() - passes).argmin()] / steps[-1]
-    return (
-        1.0 if name == "final" or done == 1 else max(f for f in run.config.snapshots if f <= done)
-    )
-
-
-def _mean_curve(curves: Sequence[pd.DataFrame], final: bool) -> pd.DataFrame:
-    """The mean over seeds; of one seed with the standard error over its noise vectors."""
-    import pandas as pd
-
-    table, first = means(pd.concat(curves), "sigma", ["local_energy"]), curves[0].iloc[0]
-    if len(curves) == 1:
-        table["local_energy" + ERROR] = curves[0]["local_energy" + ERROR]
-    names = ["reference_error", "test_error", "train_loss"]
-    train, test, loss = pd.DataFrame([curve.iloc[0] for curve in curves])[names].mean()
-    return table.assign(
-        epoch=first["epoch"], noise_vectors=first["samples"], images=first["images"],
-        train_error=train, test_error=test, train_loss=loss if final else np.nan,
-    )  # fmt: skip
+    done = steps[(run.log["passes"] - passes).abs().to_numpy().argmin()] / steps[-1]
+    if name == "final" or done == 1:
+        return 1.0
+    return max(f for f in run.config.snapshots if f <= done)
 
 
 def _named(
-    table: pd.DataFrame, cell: tuple[str, str, str], label: str, where: str = ""
+    table: pd.DataFrame, labels: Sequence[str], ends: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """With what it is of in the first columns."""
-    import pandas as pd
-
-    dataset, model, algorithm = cell
-    names = {"panel": f"{model}, {dataset}{where}", "dataset": dataset, "model": model}
-    names |= {"algorithm": algorithm, "label": label}
-    return pd.DataFrame(names, index=table.index).join(table)
+    """With the panel and the label of each curve beside what it is of."""
+    cells = zip(table["model"], table["dataset"], ends or [""] * len(table), strict=True)
+    table.insert(0, "panel", [f"{model}, {dataset}{end}" for model, dataset, end in cells])
+    table.insert(1 + len(CELL), "label", labels)
+    return table
 
 
 @dataclass(frozen=True)
 class FigureCommand:
-    """Options of the figures of the paper."""
+    """Figures 2 to 5 of the paper, from stored runs: means ± standard errors over the seeds.
 
-    number: ClassVar[int]
-    networks: ClassVar[tuple[tuple[str, str], ...]]
+    2: test error along training, epochs rescaled by y for rSGD and by L for eSGD. 3 and 5: local
+    energy δE(σ) along training and at the end, of ResNet-18 and ResNet-110 on CIFAR-10. 4: local
+    energy at the end, of EfficientNet-B0, PyramidNet, ResNet-50 and DenseNet. Flatness has to be
+    measured before: python -m deep flatness RUN … In the legends: epoch, train and test error in
+    percent, seeds.
+    """
 
+    number: Annotated[Literal[2, 3, 4, 5], tyro.conf.Positional]
+    """Number of the figure."""
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Folders of runs, or of the seeds of a run, of any network; none: those in --runs."""
     runs: Path = Path("runs")
     """Folder that is searched for the runs of the paper's figure."""
     out: Path = Path("figures")
     """Folder for the figure (PDF, PNG) and the numbers behind it (CSV)."""
-
-
-@dataclass(frozen=True)
-class Figure2Command(FigureCommand):
-    """Test error along training: ResNet-18 on CIFAR-10, ResNet-50 on Tiny ImageNet.
-
-    Epochs are rescaled by y for rSGD and by L for eSGD. Means ± standard errors over the seeds.
-    """
-
-    number = 2
-    networks = (("cifar10", "resnet18"), ("tinyimagenet", "resnet50"))
-
-
-@dataclass(frozen=True)
-class Figure3Command(FigureCommand):
-    """Local energy δE(σ) along training and at the end: ResNet-18 on CIFAR-10.
-
-    Flatness has to be measured before: python -m deep flatness RUN … In the legends: epoch, train
-    and test error in percent, seeds. Means ± standard errors over the seeds.
-    """
-
-    number = 3
-    networks = (("cifar10", "resnet18"),)
-
-
-@dataclass(frozen=True)
-class Figure4Command(FigureCommand):
-    """Local energy δE(σ) at the end of training: EfficientNet-B0, PyramidNet, ResNet-50, DenseNet.
-
-    Flatness has to be measured before: python -m deep flatness RUN …
-    """
-
-    number = 4
-    networks = (
-        ("cifar100", "efficientnet_b0"), ("cifar100", "pyramidnet272"),
-        ("tinyimagenet", "resnet50"), ("tinyimagenet", "densenet121"),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Figure5Command(FigureCommand):
-    """Local energy δE(σ) along training and at the end: ResNet-110 on CIFAR-10; see figure3."""
-
-    number = 5
-    networks = (("cifar10", "resnet110"),)
 
 
 def draw_figure(chosen: FigureCommand) -> None:
@@ -236,8 +199,8 @@ def draw_figure(chosen: FigureCommand) -> None:
         print(legend_note(table).replace("\n", " "))
         final = table.dropna(subset="train_loss").drop_duplicates(["panel", "algorithm"])
         losses = [
-            f"{row['model']} on {row['dataset']}, {row['algorithm']}: {row['train_loss']:.2g}"
-            for _, row in final.iterrows()
+            f"{row.model} on {row.dataset}, {row.algorithm}: {row.train_loss:.2g}"
+            for row in final.itertuples()
         ]
         print(f"Cross-entropy on the training set at the end: {'; '.join(losses)}.")
     path = chosen.out / f"figure{chosen.number}"
@@ -248,15 +211,16 @@ def draw_figure(chosen: FigureCommand) -> None:
 
 def _runs_for(chosen: FigureCommand) -> list[Run]:
     """The runs of the figure's data sets (or of archives of them) and models that have begun."""
+    networks = NETWORKS[chosen.number]
     found = [Run(path.parent) for path in sorted(chosen.runs.glob("*/*/config.json"))]
-    names = [(run.config.dataset_name.split("-")[0], run.config.model) for run in found]
     own = [
         run
-        for run, name in zip(found, names, strict=True)
-        if name in chosen.networks and run.state != "begun"
+        for run in found
+        if (run.config.dataset_name.split("-")[0], run.config.model) in networks
+        and run.state != "begun"
     ]
     if not own:
-        rows = " ".join("-".join(network) for network in chosen.networks)
+        rows = " ".join("-".join(network) for network in networks)
         raise ValueError(
             f"{chosen.runs} holds no run for this figure; `python -m deep table1 --rows {rows} "
             f"--runs {chosen.runs}` makes them. Runs of other networks can be named one by one."

@@ -6,6 +6,9 @@ outer steps, is L = 5 passes. Where the paper says nothing, its general statemen
 settings of SGD; y = 3, K = 10, measured γ0 and γ growing by 1e4 for rSGD; L = 5, ε = 1e-4,
 α = 0.75, Nesterov momentum 0.9 in both loops and γ growing by 10 for eSGD; learning rate drops at
 the same fractions of the run. rSGD×y has the settings of rSGD.
+
+The printed γ1 of eSGD, 2e-5 (SmallConvNet, DenseNet-121) and 5e-4 (ResNet-110), give the text's
+factor of 10 over the run in no common unit of time; the factor is taken.
 """
 
 from __future__ import annotations
@@ -26,29 +29,25 @@ class Row:
 
     Attributes
     ----------
-    sgd, rsgd, esgd : dict
-        Settings of SGD, and what the others have in place of them.
     published : dict
         Test errors in percent with their errors, where printed. PyramidNet has no eSGD there.
-    gflop : float
-        Forward pass of one image, in 1e9 multiply-adds, at the size that is trained on.
+    sgd, rsgd, esgd : dict
+        Settings of SGD, and what the others have in place of them.
     """
 
-    sgd: dict[str, Any]
     published: dict[str, tuple[float, float | None]]
-    gflop: float
+    sgd: dict[str, Any]
     rsgd: dict[str, Any] = field(default_factory=dict)
     esgd: dict[str, Any] = field(default_factory=dict)
 
 
-# PyramidNet's γ. Printed: γ_τ = ½ γmax cos(πτ/τtot), which would start high and turn negative;
-# taken: ½ γmax (1 − cos(πτ/τtot)), "focusing".
-COSINE = {"focusing": "cosine", "gamma": 0.1}
 # The policy found on CIFAR-10, for CIFAR-100 too.
 PYRAMIDNET = {"passes": 300, "batch_size": 64, "lr": 0.05, "lr_schedule": "cosine", "lr_drops": (),
               "weight_decay": 5e-5, "policy": "autoaugment-cifar10", "cutout": 16}  # fmt: skip
-# The paper has no eSGD here. η and η' are taken from the networks with about the same learning
-# rate (ResNet-50, DenseNet-121); γ0 is measured.
+# Printed: γ_τ = ½ γmax cos(πτ/τtot), which would start high and turn negative; taken:
+# ½ γmax (1 − cos(πτ/τtot)), "focusing".
+COSINE = {"focusing": "cosine", "gamma": 0.1}
+# The paper has no eSGD here: η, η' of the networks with about the same learning rate; measured γ0.
 PYRAMIDNET_ESGD = {"lr": 0.5, "inner_lr": 0.02}
 RESNET50 = {"passes": 270, "batch_size": 128, "lr": 0.05, "lr_drops": (90, 180, 240),
             "padding": 8, "policy": "fast-autoaugment-imagenet"}  # fmt: skip
@@ -57,87 +56,60 @@ RESNET50 = {"passes": 270, "batch_size": 128, "lr": 0.05, "lr_drops": (90, 180, 
 # are the models' default.
 TABLE: dict[tuple[str, str], Row] = {
     ("cifar10", "smallconvnet"): Row(
+        {"sgd": (16.5, 0.2), "rsgd": (15.6, 0.3), "esgd": (14.7, 0.3), "rsgd-xy": (14.9, 0.2)},
         sgd={"passes": 300, "lr": 0.01, "lr_drops": (150, 225)},
         rsgd={"lr": 0.05, "gamma": 0.001},
-        # Printed: γ1 = 2e-5. Per minibatch that is a factor 10.4 over the run, the "factor of 10"
-        # of the text; per outer step it would be 1.6.
         esgd={"passes": 60 * L, "lr": 0.5, "lr_drops": (30 * L, 45 * L), "inner_lr": 0.02,
               "gamma": 0.5},
-        published={"sgd": (16.5, 0.2), "rsgd": (15.6, 0.3), "esgd": (14.7, 0.3),
-                   "rsgd-xy": (14.9, 0.2)},
-        gflop=0.0043,
     ),
     ("cifar10", "resnet18"): Row(
+        {"sgd": (13.1, 0.3), "rsgd": (12.4, 0.3), "esgd": (12.1, 0.3), "rsgd-xy": (11.8, 0.1)},
         sgd={"passes": 160, "lr": 0.01, "lr_drops": (110,), "weight_decay": 5e-4},
         rsgd={"lr": 0.02, "coupling_period": 1},
-        # γ0 is not published: measured.
         esgd={"passes": 32 * L, "lr": 0.25, "lr_drops": (16 * L, 25 * L), "inner_lr": 0.01},
-        published={"sgd": (13.1, 0.3), "rsgd": (12.4, 0.3), "esgd": (12.1, 0.3),
-                   "rsgd-xy": (11.8, 0.1)},
-        gflop=0.037,
     ),
     ("cifar10", "resnet110"): Row(  # the baseline as in He et al. (2016)
+        {"sgd": (6.4, 0.1), "rsgd": (6.2, 0.2), "esgd": (6.2, 0.1), "rsgd-xy": (5.3, 0.1)},
         sgd={"passes": 164, "lr": 0.1, "lr_drops": (82, 124), "warmup_passes": 1,
              "warmup_lr": 0.01, "nesterov": False},
         # "The learning rate warm-up is not necessary" for the entropic algorithms.
         rsgd={"warmup_passes": 0, "gamma": 5e-4},
-        # Printed: γ1 = 5e-4, which is a factor 10 in no unit of time (per outer step it is 520);
-        # the text's factor is taken.
         esgd={"warmup_passes": 0, "passes": 32 * L, "lr": 0.9, "lr_drops": (17 * L, 25 * L),
               "inner_lr": 0.02, "gamma": 0.1},
-        published={"sgd": (6.4, 0.1), "rsgd": (6.2, 0.2), "esgd": (6.2, 0.1),
-                   "rsgd-xy": (5.3, 0.1)},
-        gflop=0.253,
     ),
     ("cifar10", "pyramidnet272"): Row(
+        {"sgd": (2.1, 0.2), "rsgd": (2.2, 0.1), "rsgd-xy": (1.8, None)},
         sgd=PYRAMIDNET,
         # On CIFAR-10 only K falls from 10 to 3, at epoch 220 of 300.
         rsgd=COSINE | {"late_coupling_period": 3, "late_coupling_from": 220},
         esgd=PYRAMIDNET_ESGD,
-        published={"sgd": (2.1, 0.2), "rsgd": (2.2, 0.1), "rsgd-xy": (1.8, None)},
-        gflop=4.49,
     ),
     ("cifar100", "pyramidnet272"): Row(
-        sgd=PYRAMIDNET,
-        rsgd=COSINE,
-        esgd=PYRAMIDNET_ESGD,
-        published={"sgd": (13.8, 0.1), "rsgd": (13.5, 0.1), "rsgd-xy": (12.7, None)},
-        gflop=4.49,
+        {"sgd": (13.8, 0.1), "rsgd": (13.5, 0.1), "rsgd-xy": (12.7, None)},
+        sgd=PYRAMIDNET, rsgd=COSINE, esgd=PYRAMIDNET_ESGD,
     ),
     ("cifar100", "efficientnet_b0"): Row(  # as Tan & Le (2019) where the paper has no others
-        # "Decays by 0.97 every 2 epochs."
+        {"sgd": (20.5, None), "rsgd": (20.6, None), "esgd": (20.1, 0.2), "rsgd-xy": (19.5, None)},
         sgd={"passes": 350, "batch_size": 64, "optimizer": "rmsprop", "lr": 0.01,
              "lr_drops": tuple(range(2, 350, 2)), "lr_factor": 0.97, "nesterov": False,
              "weight_decay": 1e-5, "image_size": 224, "padding": 32,
              "policy": "autoaugment-cifar10"},
         rsgd={"gamma": 5e-6},
-        # With η = 0.5 and "0.9 Nesterov momentum in both loops" the base can only be SGD. Nothing
-        # is said of the number of epochs (350/5) or of γ0 (measured); the decay is per epoch of
-        # eSGD.
+        # With "0.9 Nesterov momentum in both loops" the base can only be SGD. The number of epochs
+        # (350/5) and γ0 (measured) are not published; the decay is per epoch of eSGD.
         esgd={"passes": 70 * L, "lr": 0.5, "lr_drops": tuple(range(2 * L, 70 * L, 2 * L)),
               "lr_factor": 0.92, "inner_lr": 0.05},
-        published={"sgd": (20.5, None), "rsgd": (20.6, None), "esgd": (20.1, 0.2),
-                   "rsgd-xy": (19.5, None)},
-        gflop=0.385,
     ),
     ("tinyimagenet", "resnet50"): Row(
+        {"sgd": (45.2, 1.2), "rsgd": (41.5, 0.3), "esgd": (41.7, 1.0), "rsgd-xy": (39.2, 0.3)},
         sgd=RESNET50,
-        # 50 epochs, that is 250 passes beside the baseline's 270. γ0 is not published: measured.
-        esgd={"passes": 50 * L, "lr": 0.8, "lr_drops": (18 * L, 36 * L, 48 * L),
-              "inner_lr": 0.02},
-        published={"sgd": (45.2, 1.2), "rsgd": (41.5, 0.3), "esgd": (41.7, 1.0),
-                   "rsgd-xy": (39.2, 0.3)},
-        gflop=0.334,
+        esgd={"passes": 50 * L, "lr": 0.8, "lr_drops": (18 * L, 36 * L, 48 * L), "inner_lr": 0.02},
     ),
     ("tinyimagenet", "densenet121"): Row(
+        {"sgd": (41.4, 0.3), "rsgd": (39.8, 0.2), "esgd": (38.6, 0.4), "rsgd-xy": (38.9, 0.3)},
         sgd=RESNET50 | {"passes": 200, "lr_drops": (100, 150)},
-        # Printed: γ1 = 2e-5, which is a factor 1.9 over the run per outer step and 23 per
-        # minibatch; the text's factor 10 is taken.
         esgd={"passes": 40 * L, "lr": 0.5, "lr_drops": (25 * L, 30 * L), "inner_lr": 0.02,
               "gamma": 1.0},
-        published={"sgd": (41.4, 0.3), "rsgd": (39.8, 0.2), "esgd": (38.6, 0.4),
-                   "rsgd-xy": (38.9, 0.3)},
-        gflop=0.231,
     ),
 }  # fmt: skip
 
@@ -160,21 +132,19 @@ def recipe(dataset: str, model: str, algorithm: str, seed: int = 0) -> TrainingC
         settings |= {"optimizer": "sgd", "nesterov": True} | row.esgd
     elif algorithm in BASELINES:
         settings |= recommended(algorithm, row.sgd)
-    drops = settings.pop("lr_drops")  # which have to fit the passes
-    start = TrainingConfig(dataset=dataset, model=model, algorithm=own, lr_drops=(), seed=seed)
-    return start.changed(**settings).changed(lr_drops=drops)
+    start = TrainingConfig(dataset=dataset, model=model, algorithm=own, seed=seed)
+    return start.changed(**settings)
 
 
 def recommended(algorithm: str, sgd: dict[str, Any]) -> dict[str, Any]:
     """What the method of a baseline changes in SGD's settings of a row."""
     if algorithm == "swa":
-        # The authors' VGG-16, which like SmallConvNet has no BatchNorm, begins at 0.05 and goes
-        # down to 0.01 (here in one drop, at half of the run), where it stays.
+        # The authors' VGG-16, which like SmallConvNet has no BatchNorm: from 0.05 to 0.01 (here in
+        # one drop, at half of the run), where it stays.
         half = (sgd["passes"] / 2,)
         return {"lr_schedule": "drops", "lr_drops": half, "lr_factor": 0.2}
     if algorithm == "schedulefree":
-        # The README of schedule_free: learning rates 10 to 50 times as large as for SGD with
-        # momentum (here 10), a warm-up (5 % of the run), β = 0.9 and no schedule.
+        # The README of schedule_free: learning rates 10 to 50 times SGD's, no schedule, β = 0.9.
         return {
             "optimizer": "sgd", "momentum": 0.9, "nesterov": False, "lr": 10 * sgd["lr"],
             "lr_schedule": "drops", "lr_drops": (), "warmup_passes": 0,

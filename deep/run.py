@@ -19,7 +19,7 @@ import numpy as np
 
 from deep.algorithms import KINDS
 from deep.config import TrainingConfig
-from message_passing.tools.files import read_json, read_table
+from message_passing.tools.files import content_hash, read_json, read_table
 from message_passing.tools.run_folder import RunFolder
 from message_passing.tools.tables import ERROR
 
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import nn
 
-    from deep.flatness import NetworkLocalEnergyProfile
+    from deep.weight_noise import NetworkLocalEnergyProfile
 
 FILES = ("result.json", "final.pt", "log.csv", "checkpoint.pt", "snapshots")
 SHARED = [f.name for f in fields(TrainingConfig)]
 OWN = [*dict.fromkeys(f.name for kind in KINDS.values() for f in fields(kind))]
 SETTINGS = SHARED + OWN
+CELL = ["dataset", "model", "algorithm"]  # of Table 1
 SIGMAS = (0.3, 0.5)
 
 
@@ -181,8 +182,6 @@ class Run:
 
         ``kind`` is "flatness" or "hessian". Of a network that is not kept, what is stored counts.
         """
-        from message_passing.tools.files import content_hash
-
         file, network = self.folder / kind / f"{name}.json", self.path(name)
         if not file.exists():
             return None

@@ -1,21 +1,29 @@
-"""``python -m deep table1``: train what Table 1 lacks, print it beside the paper's numbers."""
+"""Table 1 of [P21]: ``python -m deep table1`` trains what is missing, and prints both tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from deep.algorithms import ALGORITHMS
+from deep.algorithms import ALGORITHMS, KINDS
 from deep.checks import check_numbers, check_seeds
-from deep.config import Hardware
-from deep.run import run_folder
-from deep.tables import ROWS, Cells, cells, costs, state_of, table1, table1_text
+from deep.config import Hardware, TrainingConfig
+from deep.recipes import TABLE, recipe
+from deep.run import CELL, Run, cell_folder, check_folder, run_folder
 from message_passing.tools.files import write_atomically, write_table
+from message_passing.tools.tables import ERROR, means, to_markdown, with_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS = tuple(f"{dataset}-{model}" for dataset, model in TABLE)
+Cells = dict[tuple[str, str, str], TrainingConfig]
+State = Literal["missing", "begun", "interrupted", "complete", "diverged", "other"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,7 @@ class Table1Command:
     budget: Annotated[float | None, tyro.conf.arg(metavar="HOURS")] = None
     """Stop after this time, at the next row of the log; None: when all is there."""
     dry_run: bool = False
-    """Train nothing: list the cells, what is there of them and what the rest costs. Hours are from
-    the speed of complete runs in --runs."""
+    """Train nothing: list the cells and what is there of them."""
     runs: Path = Path("runs")
     """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
     passes: float | None = None
@@ -60,7 +67,9 @@ def train_table1(chosen: Table1Command) -> None:
     selected = cells(chosen.rows, chosen.algorithms, chosen.passes, chosen.archives)
     runs = chosen.runs if chosen.passes is None else chosen.runs / f"passes-{chosen.passes:g}"
     if chosen.dry_run:
-        _list(selected, chosen, runs)
+        listed = states(runs, selected, chosen.seeds)
+        print(to_markdown(listed[[*CELL, "seed", "state", "done"]]))
+        print("\n".join(problem for problem in listed["problem"] if problem))
         return
     if launched():
         raise ValueError("table1 was started by torchrun; use torchrun with the train command.")
@@ -89,7 +98,11 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
         state, problem = state_of(run_folder(runs, config), config)
         if state == "other":
             raise ValueError(f"{problem} Move it away, or choose another --runs.")
-    used = _clock(chosen.budget)
+    start = monotonic()
+
+    def used() -> bool:
+        return chosen.budget is not None and monotonic() - start >= 3600 * chosen.budget
+
     for config in configs:
         folder = run_folder(runs, config)
         # Read again: another process may have trained it meanwhile.
@@ -111,17 +124,131 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
     print(f"The budget of {chosen.budget:g} h is used; the same command again resumes.")
 
 
-def _clock(budget: float | None) -> Callable[[], bool]:
-    start = monotonic()
-    return lambda: budget is not None and monotonic() - start >= 3600 * budget
+# -- what is there ----------------------------------------------------------------------
 
 
-def _list(selected: Cells, chosen: Table1Command, runs: Path) -> None:
-    """The cells with their state and cost."""
-    from message_passing.tools.tables import to_markdown
+def cells(
+    rows: Sequence[str] = ROWS,
+    algorithms: Sequence[str] = ALGORITHMS,
+    passes: float | None = None,
+    archives: Mapping[str, Path] | None = None,
+) -> Cells:
+    """The runs (of seed 0) of these rows and columns of Table 1, in its order.
 
-    table, problems = costs(runs, selected, chosen.seeds)
-    print("\n".join([to_markdown(table), "", *problems]))
-    hours = table["hours left"].sum(skipna=False)
-    speed = f"; {hours:.1f} hours at the speed of the complete runs here" if hours >= 0 else ""
-    print(f"Left: {table['PFLOP left'].sum():.4g} PFLOP{speed}.")
+    With ``passes`` every run is shortened, or stretched, to this number. ``archives`` gives
+    image-folder archives to take in place of data sets. Raises ``ValueError`` for unknown names,
+    archives that are not there, passes that are not positive.
+    """
+    archives = archives or {}
+    for kind, names, known in (
+        ("rows", rows, ROWS), ("algorithms", algorithms, ALGORITHMS),
+        ("archives", [*archives], sorted({dataset for dataset, _ in TABLE})),
+    ):  # fmt: skip
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{kind} has {name!r}; some of {[*known]} were expected.")
+    for archive in archives.values():
+        if not archive.exists():
+            raise ValueError(f"archives has {str(archive)!r}, which is not there.")
+    found = {}
+    for dataset, model in TABLE:
+        for algorithm in ALGORITHMS:
+            if f"{dataset}-{model}" in rows and algorithm in algorithms:
+                config = recipe(dataset, model, algorithm)
+                config = config if passes is None else config.stretched(passes)
+                config = replace(config, dataset=str(archives.get(dataset, dataset)))
+                found[dataset, model, algorithm] = config
+    return found
+
+
+def state_of(folder: Path, config: TrainingConfig) -> tuple[State, str]:
+    """What the folder of a run holds, and a sentence if something is wrong with it."""
+    try:
+        check_folder(folder, config.settings())
+    except ValueError as error:
+        return "other", str(error)
+    if not (folder / "config.json").exists():
+        return "missing", ""
+    state = Run(folder).state
+    return state, f"{folder} diverged; delete it to try again." if state == "diverged" else ""
+
+
+def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame:
+    """A row for each run of a cell: the seeds in ``runs``, and ``seeds``.
+
+    Columns: dataset, model, algorithm, seed, folder, state, problem (a sentence), done (a
+    fraction), test_error, seconds.
+    """
+    import pandas as pd
+
+    rows = []
+    for cell, config in chosen.items():
+        stored = [path.name[5:] for path in cell_folder(runs, config).glob("seed-*")]
+        for seed in sorted({*seeds, *(int(name) for name in stored if name.isdigit())}):
+            one = replace(config, seed=seed)
+            folder = run_folder(runs, one)
+            state, problem = state_of(folder, one)
+            run = None if state in ("missing", "other") else Run(folder)
+            result = (run.result if run else None) or {}
+            measured = [result.get("test_error"), result.get("seconds")]
+            done = run.done if run else 0.0
+            rows.append([*cell, seed, folder, state, problem, done, *measured])
+    columns = [*CELL, "seed", "folder", "state", "problem", "done", "test_error", "seconds"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({"test_error": float, "seconds": float, "done": float})
+
+
+def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each cell, of all its seeds in ``runs``; and sentences on what does not count.
+
+    Columns: dataset, model, algorithm, passes, published and its standard error (as printed, in
+    percent), data (what it was trained on), n, test_error and its standard error.
+    """
+    import pandas as pd
+
+    columns = [*CELL, "passes", "published", "published" + ERROR, "data"]
+    rows = [
+        (*cell, config.passes, *TABLE[cell[:2]].published.get(cell[2], (None, None)),
+         Path(config.dataset).name)
+        for cell, config in chosen.items()
+    ]  # fmt: skip
+    table, found = pd.DataFrame(rows, columns=columns), states(runs, chosen)
+    measured = means(found[found["state"] == "complete"], CELL, ["test_error"])
+    table = table.astype({"published": float, "published" + ERROR: float})
+    table = table.merge(measured, "left", CELL).fillna({"n": 0}).astype({"n": int})
+    left_out = found[~found["state"].isin(["complete", "missing"])]
+    far = left_out["folder"].astype(str) + [f", {100 * d:.3g} % done." for d in left_out["done"]]
+    problems = left_out["problem"].where(left_out["problem"] != "", far)
+    notes = [f"Not counted: {problem}" for problem in problems]
+    return table, notes
+
+
+def table1_text(table: pd.DataFrame, notes: Sequence[str] = (), passes: float | None = None) -> str:
+    """Table 1 in Markdown, each row above the paper's, with notes on what to know of it."""
+    import pandas as pd
+
+    lines = []
+    for (dataset, model), row in table.groupby(["dataset", "model"], sort=False):
+        here, paper = {}, {}
+        for _, cell in row.iterrows():
+            name = KINDS[str(cell["algorithm"])].label
+            own = with_error(cell["test_error"], cell["test_error" + ERROR], 2, 100)
+            here[name] = own if cell["n"] == 0 else f"{own} (n={cell['n']})"
+            paper[name] = with_error(cell["published"], cell["published" + ERROR], 1)
+        mark = " \\*" if (row["data"] != dataset).any() else ""
+        lines.append({"data set": f"{dataset}{mark}", "model": model, "": "here", **here})
+        lines.append({"data set": "", "model": "", "": "paper", **paper})
+    sentences = ["Test error in percent; here: mean ± standard error over n seeds."]
+    if passes is not None:
+        sentences.append(
+            f"Short runs for a look: {passes:g} passes over the data each, not the published "
+            "number; not to be compared with the paper."
+        )
+    for dataset, archive in table[["dataset", "data"]].drop_duplicates().to_numpy():
+        if dataset != archive:
+            sentences.append(
+                f"\\* trained and tested on the image-folder archive {archive}, the paper on the "
+                f"original {dataset}."
+            )
+    text = to_markdown(pd.DataFrame(lines).fillna("–"))
+    return "\n".join([text, "", *(f"- {note}" for note in [*sentences, *notes])]) + "\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, get_args
@@ -24,12 +24,11 @@ from deep.config import CompileMode, TrainingConfig
 from deep.device import Device
 from deep.images.datasets import ImageData, load_images
 from deep.images.minibatches import START, ImageBatches, Minibatches, evaluate, stream_seed
-from deep.measurements import prepared
 from deep.methods import build_method
 from deep.model_state import bytes_held, recalibrated
 from deep.models import build_model
 from deep.optimizers.replicas import spread
-from deep.run import Run, check_folder, claim
+from deep.run import Run, check_folder, claim, run_folder
 from message_passing.tools.commands import CommandError
 from message_passing.tools.files import write_json, write_table
 from message_passing.tools.run_folder import RunFolder
@@ -132,6 +131,18 @@ def train(
     return Run(folder)
 
 
+def train_all(configs: Iterable[TrainingConfig], runs: Path, **options: Any) -> list[Run]:
+    """Train each run in its folder below ``runs``; all folders are checked before the first.
+
+    ``options`` are those of ``train``.
+    """
+    folders = [(config, run_folder(runs, config)) for config in configs]
+    for config, folder in folders:
+        check_folder(folder, config.settings())
+    done = [train(config, folder, **options) for config, folder in folders]
+    return [run for run in done if run is not None]
+
+
 class Training:
     """The replicas of this process, their minibatches, their method and the log."""
 
@@ -150,7 +161,7 @@ class Training:
             model if compile_mode == "off" else torch.compile(model, mode=compile_mode)
             for model in self.models
         ]
-        self.prepare = prepared(config, data)
+        self.prepare = data.preprocessing(**config.augmentation())
         self.batches = [
             Minibatches(data, self.prepare, config.batch_size, config.seed, index)
             for index in self.indices

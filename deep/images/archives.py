@@ -89,17 +89,16 @@ def read_tiny_imagenet(path: Path) -> dict[str, np.ndarray]:
     images = [n for n in files if _is_image(n) and n.startswith(("train/", "val/"))]
     labels = {name: name.split("/")[1] for name in images if name.startswith("train/")}
     labels |= {f"val/images/{line[0]}": line[1] for line in lines("val/val_annotations.txt")}
-    if unlabelled := sorted(set(images) - set(labels)):
-        raise ValueError(f"{path} has {unlabelled[0]}, which val/val_annotations.txt lacks.")
-    if absent := sorted(set(labels) - set(images)):
-        raise ValueError(f"{path} has no {absent[0]}, which val/val_annotations.txt names.")
+    if differing := sorted(set(images) ^ set(labels)):
+        raise ValueError(
+            f"{path} has {differing[0]} either among its images or in val/val_annotations.txt; "
+            "both were expected."
+        )
     if unknown := sorted(set(labels.values()) - set(classes)):
         raise ValueError(f"{path} has the class {unknown[0]!r}, which wnids.txt lacks.")
-    entries = sorted((classes[labels[name]], name) for name in images)
-    splits = {
-        split: [entry for entry in entries if entry[1].startswith(start)]
-        for split, start in (("train", "train/"), ("test", "val/"))
-    }
+    splits: dict[str, list[tuple[int, str]]] = {"train": [], "test": []}
+    for entry in sorted((classes[labels[name]], name) for name in images):
+        splits["train" if entry[1].startswith("train/") else "test"].append(entry)
     return _decoded(path, files, splits, list(classes))
 
 

@@ -37,7 +37,7 @@ OFFICIAL: dict[str, tuple[Reader, PublishedFile]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageData:
     """Images (P, C, H, W) in uint8 and labels (P,) of the training and the test set."""
 
@@ -47,6 +47,13 @@ class ImageData:
     test_images: Tensor
     test_labels: Tensor
     classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.train_images.shape[1:]))
+        return (
+            f"<{self.name}: {len(self.train_labels)} training and {len(self.test_labels)} test "
+            f"images {size}, {len(self.classes)} classes>"
+        )
 
     def to(self, device: torch.device | str) -> ImageData:
         """The same data, resident on a device."""

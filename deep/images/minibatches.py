@@ -20,6 +20,8 @@ from deep.images.augmentation import Preprocessing
 from deep.images.datasets import ImageData
 from deep.model_state import modes_kept
 
+Data = Tensor | Iterable[Any]  # inputs, or a loader of (inputs, targets)
+
 ORDER, AUGMENTATION, NETWORK, START, LANGEVIN = range(5)  # what a stream is for
 
 
@@ -96,19 +98,44 @@ class ImageBatches:
         for index, chosen in enumerate(self.order.split(self.size)):
             images = self.images[chosen]
             generator.manual_seed(stream_seed(self.seed, AUGMENTATION, index))
-            prepared = (
-                self.prepare.train(images, generator)
-                if self.augment
-                else self.prepare.evaluate(images)
-            )
-            yield prepared, self.labels[chosen]
+            if self.augment:
+                yield self.prepare.train(images, generator), self.labels[chosen]
+            else:
+                yield self.prepare.evaluate(images), self.labels[chosen]
+
+
+def as_loader(inputs: Data, targets: Tensor | None, size: int = 250) -> Iterable[Any]:
+    """A loader of (inputs, targets): the given one, or the tensors in batches of ``size``.
+
+    Raises ``ValueError`` for a tensor without targets, a loader with targets, and lengths that
+    differ.
+    """
+    if not isinstance(inputs, Tensor):
+        if targets is not None:
+            raise ValueError("targets are given beside a loader; a loader alone was expected.")
+        return inputs
+    if not isinstance(targets, Tensor):
+        raise ValueError(f"targets is {type(targets).__name__}; a tensor (P, …) was expected.")
+    if not inputs.ndim or not targets.ndim or not 0 < len(inputs) == len(targets):
+        raise ValueError(
+            f"inputs and targets have the shapes {tuple(inputs.shape)} and "
+            f"{tuple(targets.shape)}; the same length, at least 1, was expected."
+        )
+    return list(zip(inputs.split(size), targets.split(size), strict=True))
+
+
+def as_tensors(inputs: Data, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """All inputs and targets as one tensor each; see ``as_loader``."""
+    batches = list(as_loader(inputs, targets))
+    if not batches:
+        raise ValueError("loader yielded no batch; at least one was expected.")
+    first, second = (torch.cat(part) for part in zip(*batches, strict=True))
+    return first, second
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,
-    batches: Iterable[Any],
-    autocast: AbstractContextManager[Any] | None = None,
+    model: nn.Module, batches: Iterable[Any], autocast: AbstractContextManager[Any] | None = None
 ) -> tuple[float, float]:
     """Mean cross-entropy and error rate in evaluation mode. The mode is restored.
 

@@ -178,28 +178,19 @@ def autoaugment_cifar10() -> Policy:
     thresholds and bits are rounded towards zero.
     """
 
-    def magnitude(operation: str, level: int) -> float:
-        match operation:
-            case "ShearX" | "ShearY":
-                return 0.3 * level / 10
-            case "TranslateX" | "TranslateY":
-                return int(10 * level / 10) / 32
-            case "Rotate":
-                return int(30 * level / 10)
-            case "Solarize":
-                return 256 - int(256 * level / 10)
-            case "Posterize":
-                return 4 - int(4 * level / 10)
-            case "Color" | "Contrast" | "Brightness" | "Sharpness":
-                return 0.1 + 1.8 * level / 10
-        return 0.0
+    def step(name: str, probability: float, level: int) -> Step:
+        factor = 0.1 + 1.8 * level / 10
+        magnitude = {
+            **dict.fromkeys(("ShearX", "ShearY"), 0.3 * level / 10),
+            **dict.fromkeys(("TranslateX", "TranslateY"), level / 32),
+            "Rotate": int(30 * level / 10),
+            "Solarize": 256 - int(256 * level / 10),
+            "Posterize": 4 - int(4 * level / 10),
+            **dict.fromkeys(("Color", "Contrast", "Brightness", "Sharpness"), factor),
+        }
+        return Step(name, probability, magnitude.get(name, 0.0))
 
-    return Policy(
-        tuple(
-            tuple(Step(name, probability, magnitude(name, level)) for name, probability, level in s)
-            for s in AUTOAUGMENT_CIFAR10
-        )
-    )
+    return Policy(tuple(tuple(step(*entry) for entry in s) for s in AUTOAUGMENT_CIFAR10))
 
 
 def _from_levels(content: Any, source: str) -> Policy:

@@ -11,7 +11,7 @@ from torch import nn
 from deep.checks import check
 from deep.models.densenet import DenseNet121
 from deep.models.efficientnet import EfficientNetB0
-from deep.models.pyramidnet import pyramidnet272
+from deep.models.pyramidnet import PyramidNet272
 from deep.models.resnet import resnet8, resnet18, resnet50, resnet110
 from deep.models.small_conv_net import SmallConvNet
 
@@ -20,7 +20,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet8": resnet8,
     "resnet18": resnet18,
     "resnet110": resnet110,
-    "pyramidnet272": pyramidnet272,
+    "pyramidnet272": PyramidNet272,
     "efficientnet_b0": EfficientNetB0,
     "resnet50": resnet50,
     "densenet121": DenseNet121,

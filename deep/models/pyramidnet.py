@@ -90,24 +90,27 @@ class PyramidBottleneck(nn.Module):
         return y + functional.pad(x, (0, 0, 0, 0, 0, self.new_channels))
 
 
-class PyramidNet(nn.Module):
+class PyramidNet272(nn.Module):
     """Three stages of bottlenecks whose width grows by the same amount in every block.
 
-    The inner width of block l = 1…L is 16 + αl/L, rounded, its outer width four times that; the
-    stem is one 3×3 convolution to 16 channels, and the second and third stage halve the image.
-    ShakeDrop's probability to pass block l on unshaken falls linearly, 1 − (1 − p_L) l/L.
-    Convolutions start Kaiming normal (fan out), the dense layer as torch's default.
+    The inner width of block l = 1…L is 16 + αl/L with α = 200, rounded, its outer width four times
+    that; the stem is one 3×3 convolution to 16 channels, and the second and third stage halve the
+    image: 32×32 pixels end as 8×8. ShakeDrop's probability to pass block l on unshaken falls
+    linearly, 1 − (1 − p_L) l/L; ``p_last`` is p_L, and 1 is without ShakeDrop. Convolutions start
+    Kaiming normal (fan out), the dense layer as torch's default. 26,210,842 parameters for 10
+    classes, 26,288,692 for 100. Raises ``ValueError`` for a ``p_last`` outside [0, 1].
     """
 
-    def __init__(self, num_classes: int, depth: int, widening: int, p_last: float) -> None:
+    def __init__(self, num_classes: int, p_last: float = 0.5) -> None:
         super().__init__()
-        per_stage = (depth - 2) // 9
+        check("p_last", p_last, 0 <= p_last <= 1, "a probability")
+        per_stage = (DEPTH - 2) // 9
         total = 3 * per_stage
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16))
         blocks: list[nn.Module] = []
         width = 16
         for block in range(total):
-            channels = 4 * round(16 + widening * (block + 1) / total)
+            channels = 4 * round(16 + WIDENING * (block + 1) / total)
             stride = 2 if block in (per_stage, 2 * per_stage) else 1
             survival = 1 - (1 - p_last) * (block + 1) / total
             blocks.append(PyramidBottleneck(width, channels, stride, survival))
@@ -122,15 +125,3 @@ class PyramidNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = torch.relu(self.last_bn(self.blocks(self.stem(images))))
         return self.classifier(x.mean((2, 3)))
-
-
-def pyramidnet272(num_classes: int, p_last: float = 0.5) -> PyramidNet:
-    """PyramidNet-272, α = 200, with ShakeDrop; 26,210,842 parameters for 10 classes and
-    26,288,692 for 100.
-
-    It is made for 32×32 images, which the last stage sees as 8×8. Any size will do; the cost grows
-    with the number of pixels. ``p_last`` is p_L; 1 is without ShakeDrop. Raises ``ValueError`` for
-    a ``p_last`` outside [0, 1].
-    """
-    check("p_last", p_last, 0 <= p_last <= 1, "a probability")
-    return PyramidNet(num_classes, DEPTH, WIDENING, p_last)

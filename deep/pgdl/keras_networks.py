@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from deep.checks import check
-from deep.pgdl.archive import required
 
 # Names, and arguments that matter for training alone.
 LEFT_OUT = (
@@ -203,7 +202,12 @@ def _keras_names(module: nn.Module) -> dict[str, Tensor]:
 
 def _stored_layers(content: bytes, name: str) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Layers with weights in the order of Keras, each with its weights by their last name."""
-    h5py = required("h5py")
+    try:
+        import h5py
+    except ImportError as error:
+        raise ValueError(
+            f'Keras\' weights need the package h5py ({error}): pip install "wide-flat-minima[pgdl]"'
+        ) from error
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             layers = []

@@ -62,7 +62,7 @@ class PgdlTask:
         if len(wanted) != 1:
             raise ValueError(
                 f"task is {task!r}; one of {sorted(found)} or its number was expected of the "
-                f"archive {archive.place}."
+                f"archive {archive.path}."
             )
         self.name, self.folder = wanted[0], found[wanted[0]]
 
@@ -81,7 +81,7 @@ class PgdlTask:
             return [self._model(f"model_{key}", entry) for key, entry in progress]
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{names[0]} of {self.archive.place}, or a model's config.json, lacks {error}; "
+                f"{names[0]} of {self.archive.path}, or a model's config.json, lacks {error}; "
                 "hyper-parameters, accuracies, layers and the shape of the inputs were expected."
             ) from error
 
@@ -107,7 +107,7 @@ class PgdlTask:
         pattern = re.escape(folder) + r"shard_\d+\.tfrecord"
         shards = sorted(name for name in self.archive.names if re.fullmatch(pattern, name))
         if not shards:
-            raise ValueError(f"{self.archive.place} has no {folder}shard_*.tfrecord.")
+            raise ValueError(f"{self.archive.path} has no {folder}shard_*.tfrecord.")
         return shards
 
     def training_data(self) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """TFRecord files of PGDL's data sets, read without TensorFlow.
 
 A file is a sequence of records: length (8 bytes, little endian), a checksum (4 bytes), the record,
-a checksum (4 bytes). The checksums are not compared: the archive has its own. A record is a
+a checksum (4 bytes). The checksums are not compared: the zip file has its own. A record is a
 protobuf message, ``tf.train.Example``. Its features "inputs" and "output" each hold one byte
 string, a ``TensorProto``: a number type, a shape, and the numbers, little endian.
 """

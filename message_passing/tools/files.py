@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -65,8 +66,11 @@ def read_npz(path: str | Path, advice: str = AGAIN) -> dict[str, np.ndarray]:
             return dict(file)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist; a .npz file was expected.") from None
-    except (ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except OSError as error:
         raise ValueError(f"{path} cannot be read ({error}). {advice}") from error
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # numpy's words are about pickles, which the reader does not use.
+        raise ValueError(f"{path} cannot be read as a .npz file. {advice}") from error
 
 
 def arrays_of(result: Any) -> dict[str, np.ndarray]:

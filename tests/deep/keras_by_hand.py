@@ -7,11 +7,10 @@ import math
 import numpy as np
 
 
-def windows(x, size, stride, padding, dilation=(1, 1)):
+def windows(x, size, stride, padding):
     """Yields (row, column, window) of TensorFlow's "valid" or "same"; NaN is outside."""
     starts, counts = [], []
-    for n, k, s, d in zip(x.shape[1:3], size, stride, dilation, strict=True):
-        reach = (k - 1) * d + 1
+    for n, reach, s in zip(x.shape[1:3], size, stride, strict=True):
         if padding == "same":
             count = math.ceil(n / s)
             missing = max((count - 1) * s + reach - n, 0)
@@ -25,15 +24,15 @@ def windows(x, size, stride, padding, dilation=(1, 1)):
             window = np.full((len(x), *size, x.shape[3]), np.nan)
             for a in range(size[0]):
                 for b in range(size[1]):
-                    row, column = top + a * dilation[0], left + b * dilation[1]
+                    row, column = top + a, left + b
                     if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
                         window[:, a, b] = x[:, row, column]
             yield i, j, window
 
 
-def gathered(x, size, stride, padding, of_window, dilation=(1, 1)):
+def gathered(x, size, stride, padding, of_window):
     """An image of what ``of_window`` makes of each window."""
-    found = {(i, j): of_window(w) for i, j, w in windows(x, size, stride, padding, dilation)}
+    found = {(i, j): of_window(w) for i, j, w in windows(x, size, stride, padding)}
     rows, columns = (max(index) + 1 for index in zip(*found, strict=True))
     return np.stack([np.stack([found[i, j] for j in range(columns)], 1) for i in range(rows)], 1)
 
@@ -64,7 +63,6 @@ def forward(layers, weights, x):
             x = gathered(
                 x, kernel.shape[:2], pair(layer.get("strides", 1)), padding,
                 lambda w, kernel=kernel: np.einsum("phwi,hwio->po", np.nan_to_num(w), kernel),
-                pair(layer.get("dilation_rate", 1)),
             ) + own.get("bias", 0)  # fmt: skip
             x = activate(x, layer.get("activation"))
         elif name == "Dense":

@@ -138,10 +138,7 @@ class Move(torch.autograd.Function):
 
 def on_gpu(value: Any) -> Any:
     """Tensors, or all tensors in a structure, marked as lying on the GPU."""
-    return tree_map(
-        lambda t: t.as_subclass(OnGpu) if type(t) is Tensor else t,
-        value,
-    )
+    return tree_map(lambda t: t.as_subclass(OnGpu) if type(t) is Tensor else t, value)
 
 
 class HostGenerator(torch.Generator):

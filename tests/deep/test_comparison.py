@@ -12,10 +12,10 @@ from deep.__main__ import main
 from deep.algorithms import BASELINES
 from deep.baselines import equal_budget
 from deep.figures import plot_baselines
-from deep.flatness import local_energy
 from deep.images.datasets import synthetic_images
 from deep.images.minibatches import ImageBatches
 from deep.run import Run, runs
+from deep.weight_noise import local_energy
 
 DATA = synthetic_images(train=140, test=40)
 ALGORITHMS = ["sgd", "sam", "swa", "rsgd"]
@@ -49,12 +49,12 @@ def test_the_table_is_what_the_runs_say_and_nothing_is_done_twice(
     # A number of the table, measured by hand.
     run = Run(tmp_path / "runs/synthetic-smallconvnet-swa/seed-1")
     batches = ImageBatches(DATA, DATA.preprocessing(), "test", images=50)
-    profile = local_energy(run.network().model, batches, (0.1, 0.5), samples=2)
+    profile = local_energy(run.network().model, batches, sigmas=(0.1, 0.5), samples=2)
     (value,) = rows.query("algorithm == 'swa' and seed == 1")["test_local_energy_0.5"]
     assert value == pytest.approx(profile.local_energy[1], rel=1e-5)
     assert (tmp_path / "out/baselines.png").exists() and (tmp_path / "out/baselines.pdf").exists()
 
-    monkeypatch.setattr("deep.flatness.local_energy", None)
+    monkeypatch.setattr("deep.weight_noise.local_energy", None)
     monkeypatch.setattr("deep.training.Training", None)
     before = (tmp_path / "out/baselines.csv").read_bytes()
     main(arguments)

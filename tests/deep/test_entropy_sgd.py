@@ -178,14 +178,9 @@ def test_frozen_and_unused_parameters_stay_where_they_are():
         p.requires_grad_(False)
     before = [p.detach().clone() for p in model[0].parameters()]
     optimizer = EntropySGD(
-        [*model.parameters(), unused],
-        MOMENTUM,
-        outer_base=MOMENTUM,
-        lr=0.5,
-        inner_lr=0.05,
-        noise=0.1,
-        gamma=1.0,
-    )
+        [*model.parameters(), unused], MOMENTUM, outer_base=MOMENTUM, lr=0.5, inner_lr=0.05,
+        noise=0.1, gamma=1.0,
+    )  # fmt: skip
     moving_before = model[3].weight.detach().clone()
     train(model, optimizer, 10)
     for p, value in zip(model[0].parameters(), before, strict=True):

@@ -3,11 +3,13 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from deep.flatness import local_energy
-from deep.flatness_report import flatness, only_layer
+import deep
+from deep import flatness, hessian_spectrum, hessian_trace, local_energy, local_entropy_curve
+from deep.flatness_report import only_layer
 from deep.hessian import Hessian
 from message_passing.ladder import LadderSettings
 from tests.deep.networks import perceptron
@@ -43,7 +45,7 @@ def test_the_report_holds_what_the_functions_return():
     sizes = [m.local_entropy.parameters for m in report.layers.values()]
     # BatchNorm's biases are zero, and stay so.
     assert sizes == [35, 5, 18] and report.network.local_entropy.parameters == 58
-    alone = local_energy(model, [(inputs, targets)], [0.1, 0.3], 3)
+    alone = local_energy(model, inputs, targets, sigmas=[0.1, 0.3], samples=3)
     np.testing.assert_array_equal(report.network.local_energy.local_energy, alone.local_energy)
     table = report.to_frame()
     assert len(table) == 4 * (2 + 2 + 2 + 1) and not table.isna().any(axis=None)
@@ -52,6 +54,20 @@ def test_the_report_holds_what_the_functions_return():
     first, second, third = report.plot()
     assert len(first.lines) >= 4 and len(second.lines) == 4 and len(third.patches) == 4
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_all_measures_take_tensors_or_a_loader():
+    model, inputs, targets = classifier()
+    few = {"variances": FEW["variances"], "sampler": FEW["sampler"], "progress": False}
+    loader = list(zip(inputs.split(9), targets.split(9), strict=True))
+    for measure, options in (
+        (local_energy, {"samples": 2}), (hessian_spectrum, {"k": 2}),
+        (hessian_trace, {"samples": 2}), (local_entropy_curve, few), (flatness, FEW),
+    ):  # fmt: skip
+        one = measure(model, inputs, targets, **options).to_frame()
+        other = measure(model, loader, **options).to_frame()
+        pd.testing.assert_frame_equal(one, other, rtol=1e-3)
+    assert deep.flatness is flatness and deep.local_energy is local_energy  # no modules
 
 
 def test_bad_input_is_refused():

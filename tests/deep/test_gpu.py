@@ -155,7 +155,7 @@ def test_flatness_on_a_gpu(gpu, bn):
         batches = ImageBatches(data, data.preprocessing(), "train", size=32)
         model = network.to(device.torch)
         before = values(model)
-        energy = local_energy(model, batches, [0.0, 0.3], samples=3, bn=bn)
+        energy = local_energy(model, batches, sigmas=[0.0, 0.3], samples=3, bn=bn)
         spectrum = hessian_spectrum(model, batches, k=2)
         trace = hessian_trace(model, batches, samples=3)
         assert torch.equal(values(model), before) and spectrum.converged

@@ -101,24 +101,27 @@ def test_products_eigenvalues_and_trace_are_those_of_the_matrix():
 
 def test_a_quadratic_loss_has_its_matrix_as_hessian():
     A = symmetric(12)
-    spectrum = hessian_spectrum(Point(12), ONE_BATCH, 3, quadratic(A), tolerance=1e-12)
+    spectrum = hessian_spectrum(Point(12), ONE_BATCH, k=3, loss=quadratic(A), tolerance=1e-12)
     np.testing.assert_allclose(spectrum.eigenvalues, np.linalg.eigvalsh(A)[::-1][:3])
     diagonal = torch.diag(torch.arange(1.0, 13.0, dtype=torch.float64))
-    exact = hessian_trace(Point(12), ONE_BATCH, 2, quadratic(diagonal))
+    exact = hessian_trace(Point(12), ONE_BATCH, samples=2, loss=quadratic(diagonal))
     assert (exact.trace, exact.standard_error, exact.samples) == (78.0, 0.0, 2)
-    linear = hessian_trace(Point(12), ONE_BATCH, 2, lambda w, labels: w.sum())
+    linear = hessian_trace(Point(12), ONE_BATCH, samples=2, loss=lambda w, labels: w.sum())
     assert linear.trace == 0
 
 
 def test_the_error_bar_covers():
     """Of 60 estimates with other signs, about two thirds lie within one standard error."""
     A = symmetric(20)
-    within = [
-        abs(estimate.trace - A.trace().item()) < estimate.standard_error
-        for seed in range(60)
-        for estimate in [hessian_trace(Point(20), ONE_BATCH, 20, quadratic(A), seed)]
-    ]
+    options = {"samples": 20, "loss": quadratic(A)}
+    estimates = [hessian_trace(Point(20), ONE_BATCH, **options, seed=seed) for seed in range(60)]
+    within = [abs(e.trace - A.trace().item()) < e.standard_error for e in estimates]
     assert 0.48 < np.mean(within) < 0.85
+    row = estimates[0].to_frame().iloc[0]
+    assert row["trace_standard_error"] == estimates[0].standard_error and row["samples"] == 20
+    assert repr(hessian_trace(Point(2), ONE_BATCH, samples=2, loss=lambda w, _: w @ w)) == (
+        "<Hessian trace 4.000, 2 vectors>"
+    )
 
 
 def test_the_model_is_left_as_it_was():
@@ -127,10 +130,12 @@ def test_the_model_is_left_as_it_was():
     model[0].weight.grad = torch.ones_like(model[0].weight)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
-    one = hessian_spectrum(model, loader, 2)
-    assert np.array_equal(one.eigenvalues, hessian_spectrum(model, loader, 2).eigenvalues)
-    assert hessian_trace(model, loader, 3) == hessian_trace(model, loader, 3)
-    assert hessian_trace(model, loader, 3) != hessian_trace(model, loader, 3, seed=1)
+    one = hessian_spectrum(model, loader, k=2)
+    assert np.array_equal(one.eigenvalues, hessian_spectrum(model, loader, k=2).eigenvalues)
+    assert hessian_trace(model, loader, samples=3) == hessian_trace(model, loader, samples=3)
+    assert hessian_trace(model, loader, samples=3) != hessian_trace(
+        model, loader, samples=3, seed=1
+    )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert modes == [module.training for module in model.modules()]
     assert torch.equal(model[0].weight.grad, torch.ones_like(model[0].weight))
@@ -156,7 +161,9 @@ def test_what_does_not_converge_is_said():
     """A spectrum so dense that one iteration cannot resolve it."""
     A = torch.diag(1 + 1e-6 * torch.arange(300, dtype=torch.float64))
     with pytest.warns(HessianWarning, match="of 6 eigenvalues converged in 1 iterations"):
-        spectrum = hessian_spectrum(Point(300), ONE_BATCH, 6, quadratic(A), 1e-14, iterations=1)
+        spectrum = hessian_spectrum(
+            Point(300), ONE_BATCH, k=6, loss=quadratic(A), tolerance=1e-14, iterations=1
+        )
     assert not spectrum.converged and np.isnan(spectrum.eigenvalues[-1])
     assert np.isnan(spectrum.residuals[-1])
 
@@ -164,16 +171,16 @@ def test_what_does_not_converge_is_said():
 def test_bad_input():
     model, loader = perceptron(), [(x.float(), y) for x, y in batches(4)]
     for call, words in [
-        (lambda: hessian_spectrum(model, loader, 0), "k is 0; a number from 1 to 52"),
-        (lambda: hessian_spectrum(model, loader, 53), "k is 53"),
+        (lambda: hessian_spectrum(model, loader, k=0), "k is 0; a number from 1 to 52"),
+        (lambda: hessian_spectrum(model, loader, k=53), "k is 53"),
         (lambda: hessian_spectrum(model, loader, tolerance=0), "tolerance is 0"),
         (lambda: hessian_spectrum(model, loader, iterations=0), "iterations is 0"),
         (lambda: hessian_spectrum(model, []), "yielded no batch"),
-        (lambda: hessian_trace(model, loader, 1), "samples is 1; at least 2"),
+        (lambda: hessian_trace(model, loader, samples=1), "samples is 1; at least 2"),
         (lambda: Hessian(model.requires_grad_(False), loader), "no parameter with requires_grad"),
         (lambda: Hessian(Point(3), loader) @ np.ones(2), r"shape \(2,\); \(3,\) was expected"),
     ]:
         with pytest.raises(ValueError, match=words):
             call()
     with pytest.raises(ValueError, match="loss is inf; a finite number"):
-        hessian_trace(Point(3), ONE_BATCH, 2, lambda w, labels: (w**2).sum() / 0)
+        hessian_trace(Point(3), ONE_BATCH, samples=2, loss=lambda w, labels: (w**2).sum() / 0)

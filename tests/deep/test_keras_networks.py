@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from deep.pgdl import build_network, load_weights
+from deep.pgdl.keras_networks import build_network, load_weights
 from tests.deep.keras_by_hand import forward
 from tests.deep.pgdl_archive import write_weights
 

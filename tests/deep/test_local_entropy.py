@@ -298,8 +298,15 @@ def test_bad_input_is_refused_before_any_work(monkeypatch):
 
     refused("errors is 0; a number from 1", errors=0)
     refused("errors is 24; a number from 1, the model's own errors, to 23", errors=24)
-    refused("lengths 0 and 0", inputs=inputs[:0], targets=targets[:0])
-    refused("lengths 24 and 23", targets=targets[1:])
+    refused(
+        r"shapes \(0, 6\) and \(0,\); the same length, at least 1",
+        inputs=inputs[:0],
+        targets=targets[:0],
+    )
+    refused(r"shapes \(24, 6\) and \(23,\)", targets=targets[1:])
+    refused("targets is NoneType; a tensor", targets=None)
+    refused("a loader alone was expected", inputs=[(inputs, targets)])
+    refused("loader yielded no batch", inputs=[], targets=None)
     refused("on the devices", inputs=inputs.to("meta"))
     refused("targets are from 0 to 5", targets=torch.where(targets == 2, 5, targets))
     refused("scope is 'biases'", scope="biases")

@@ -1,4 +1,4 @@
-"""PGDL's archive: Figure 7 on a small one, resumed, by ranges over HTTP; what is broken."""
+"""PGDL's archive: Figure 7 on a small one, resumed; what is broken."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from scipy import stats
 
 from deep import local_energy
 from deep.__main__ import main
-from deep.pgdl import PgdlTask, build_network, load_weights, open_archive
+from deep.pgdl.archive import Archive
+from deep.pgdl.keras_networks import build_network, load_weights
+from deep.pgdl.task import PgdlTask
 from tests.deep.keras_by_hand import forward
 from tests.deep.pgdl_archive import images, write_archive
-from tests.deep.range_server import range_server
 
 TASK = "public_data/input_data/task1_v4"
 REFERENCE = "public_data/reference_data/task1_v4/model_configs.json"
@@ -29,15 +30,7 @@ def official(tmp_path_factory):
     """The folder, the weights, and the zip in the manner of the official one."""
     folder = tmp_path_factory.mktemp("pgdl")
     weights = write_archive(folder)
-    archive = tmp_path_factory.mktemp("zip") / "public_data.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        # A member that nobody needs and that is larger than all the rest.
-        file.writestr(
-            "public_data/input_data/task2_v1/big", np.random.default_rng(0).bytes(500_000)
-        )
-        for path in sorted(folder.rglob("*")):
-            file.write(path, path.relative_to(folder))
-    return folder, weights, archive
+    return folder, weights, zipped(folder)
 
 
 @pytest.fixture
@@ -47,21 +40,26 @@ def damaged(official, tmp_path):
     return tmp_path
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("WIDE_FLAT_MINIMA_CACHE", str(tmp_path / "cache"))
+def zipped(folder):
+    archive = folder / "public_data.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        for path in sorted((folder / "public_data").rglob("*")):
+            file.write(path, path.relative_to(folder))
+    return archive
 
 
 def figure7(archive, output, *more):
+    if archive.is_dir():
+        archive = zipped(archive)
     main([
-        "figure7", "--archive", str(archive), "--convolutions", "2", "--filters", "4", "--dense",
-        "8", "--samples", "3", "--device", "cpu", "--out", str(output), *more,
+        "figure7", "--archive", str(archive), "--convolutions", "2", "--filters", "4",
+        "--dense", "8", "--samples", "3", "--device", "cpu", "--out", str(output), *more,
     ])  # fmt: skip
 
 
 def test_models_and_data_are_read_back(official):
-    folder, weights, _ = official
-    archive = open_archive(folder)
+    _, weights, path = official
+    archive = Archive(path)
     task = PgdlTask(archive, "1")
     assert task.name == "task1_v4" and PgdlTask(archive, "task1_v4").folder == task.folder
     assert [model.name for model in task.models] == [*weights]
@@ -80,12 +78,12 @@ def test_models_and_data_are_read_back(official):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_figure7_from_a_folder(official, tmp_path, capsys, monkeypatch):
-    folder, weights, _ = official
-    figure7(folder, tmp_path / "out")
+def test_figure7(official, tmp_path, capsys):
+    _, weights, path = official
+    figure7(path, tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out/figure7.csv").open()))
     assert [row["model"] for row in rows] == [*weights][:5]
-    archive = open_archive(folder)
+    archive = Archive(path)
     task = PgdlTask(archive)
     inputs, labels = task.training_data()
     for row, model in zip(rows, task.models, strict=False):
@@ -95,7 +93,7 @@ def test_figure7_from_a_folder(official, tmp_path, capsys, monkeypatch):
         assert float(row["test_error"]) == pytest.approx(1 - model.test_accuracy, rel=1e-5)
         network = build_network(model.layers, model.input_shape)
         load_weights(network, archive.read(task.weights_name(model)), model.name)
-        expected = local_energy(network, [(inputs, labels)], [0.5], 3)
+        expected = local_energy(network, inputs, labels, sigmas=[0.5], samples=3)
         assert float(row["local_energy"]) == pytest.approx(expected.local_energy[0], rel=1e-4)
         error = float(row["local_energy_standard_error"])
         assert error == pytest.approx(expected.standard_error[0], rel=1e-4, abs=1e-9)
@@ -116,7 +114,7 @@ def test_figure7_from_a_folder(official, tmp_path, capsys, monkeypatch):
 
 def test_what_is_measured_is_kept(official, tmp_path, monkeypatch):
     """After an interruption the missing networks are measured; other options measure anew."""
-    folder, _, archive = official
+    archive = official[2]
     measured = []
 
     def counting(*arguments, **options):
@@ -125,22 +123,21 @@ def test_what_is_measured_is_kept(official, tmp_path, monkeypatch):
         measured.append(1)
         return local_energy(*arguments, **options)
 
-    monkeypatch.setattr("deep.pgdl.measurements.local_energy", counting)
+    monkeypatch.setattr("deep.weight_noise.local_energy", counting)
     with pytest.raises(SystemExit, match="130"):
-        figure7(folder, tmp_path / "out")
+        figure7(archive, tmp_path / "out")
     assert len(list((tmp_path / "out/measurements").iterdir())) == 2
     measured[:] = [1] * 10
-    # From the zip: the same weights by their checksums.
     figure7(archive, tmp_path / "out")
     assert len(measured) == 10 + 3
-    figure7(folder, tmp_path / "whole")
+    figure7(archive, tmp_path / "whole")
     assert (tmp_path / "whole/figure7.csv").read_text() == (
         tmp_path / "out/figure7.csv"
     ).read_text()
     count = len(measured)
-    figure7(folder, tmp_path / "out")
+    figure7(archive, tmp_path / "out")
     assert len(measured) == count
-    figure7(folder, tmp_path / "out", "--sigma", "0.2")
+    figure7(archive, tmp_path / "out", "--sigma", "0.2")
     assert len(measured) == count + 5
 
 
@@ -163,54 +160,6 @@ def test_a_measurement_belongs_to_its_data(damaged, tmp_path):
     kept[0].write_text(before[0][:30])
     with pytest.raises(SystemExit, match=re.escape(f"{kept[0]} cannot be read")):
         figure7(damaged, out)
-
-
-def test_figure7_over_http_fetches_only_what_it_needs(official, tmp_path, capsys):
-    folder, _, archive = official
-    figure7(folder, tmp_path / "folder")
-    content = archive.read_bytes()
-    with range_server(content, failures=1) as server:
-        figure7(server.address, tmp_path / "web")
-        first = server.sent
-        figure7(server.address, tmp_path / "again")
-        second = server.sent - first
-    # remotezip starts with the last 64 KiB; the large member is never sent.
-    assert first < len(content) - 400_000
-    # The second time everything but the zip's directory is in the cache.
-    assert second <= 65_536
-    for output in ("web", "again"):
-        rows = (tmp_path / output / "figure7.csv").read_text()
-        assert rows == (tmp_path / "folder/figure7.csv").read_text()
-
-
-def test_a_damaged_cache_is_fetched_again(official, tmp_path):
-    _, _, archive = official
-    with range_server(archive.read_bytes()) as server:
-        opened = open_archive(server.address)
-        assert opened.json(REFERENCE)["148"]["metrics"]["train_acc"] == 1
-        kept = next((tmp_path / "cache").rglob("model_configs.json"))
-        kept.write_text("{}")
-        assert opened.json(REFERENCE)["148"]["metrics"]["train_acc"] == 1
-
-
-def test_servers_that_fail(official, monkeypatch):
-    _, _, archive = official
-    monkeypatch.setattr("deep.pgdl.archive.RETRIES", 1)
-    with (
-        range_server(archive.read_bytes(), ranges=False) as server,
-        pytest.raises(ValueError, match="doesn't support range requests"),
-    ):
-        open_archive(server.address)
-    with (
-        range_server(archive.read_bytes(), failures=100) as server,
-        pytest.raises(ValueError, match="cannot be read as a zip file"),
-    ):
-        open_archive(server.address)
-    with (
-        range_server(b"<html>no zip at all</html>" * 9) as server,
-        pytest.raises(ValueError, match="cannot be read as a zip file"),
-    ):
-        open_archive(server.address)
 
 
 def test_archives_that_lack_something(damaged, tmp_path):
@@ -257,39 +206,35 @@ def test_archives_that_lack_something(damaged, tmp_path):
     refused("lacks 'metrics'")
 
 
+def test_a_flipped_byte_is_noticed(official, tmp_path):
+    """In the images, of which no other check would see it, and in weights."""
+    whole = official[2].read_bytes()
+    names = [f"{TASK}/dataset_1/train/shard_1.tfrecord", f"{TASK}/model_20/weights.hdf5"]
+    for name in names:
+        with zipfile.ZipFile(official[2]) as file:
+            start = file.getinfo(name).header_offset + 30 + len(name)
+        spoilt = tmp_path / "spoilt.zip"
+        content = bytearray(whole)
+        content[start + 200] ^= 1
+        spoilt.write_bytes(content)
+        with pytest.raises(SystemExit, match=re.escape(f"{name} of {spoilt} cannot be read: ")):
+            figure7(spoilt, tmp_path / "out")
+
+
 def test_places_that_are_no_archive(official, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"archive is '/nowhere'; a folder, a zip file or an address"
-    ):
-        open_archive("/nowhere")
+    for place in ("/nowhere", official[0]):  # an unpacked archive has no checksums of all its files
+        with pytest.raises(ValueError, match=f"archive is '{place}', which is no file; the zip"):
+            Archive(place)
     half = tmp_path / "half.zip"
     half.write_bytes(official[2].read_bytes()[:9000])
-    with pytest.raises(ValueError, match="cannot be read as a zip file"):
-        open_archive(half)
-    spoilt = bytearray(official[2].read_bytes())
-    with zipfile.ZipFile(official[2]) as file:
-        at = file.getinfo(f"{TASK}/model_20/weights.hdf5").header_offset
-    spoilt[at + 300] ^= 0xFF
-    with zipfile.ZipFile(half, "w") as file:
-        file.writestr("../outside", "a")
-        file.writestr("inside", "b")
-    assert open_archive(half).names == {"inside"}
-    half.write_bytes(bytes(spoilt))
-    archive = open_archive(half)
-    with pytest.raises(ValueError, match=r"model_20/weights.hdf5 of .* cannot be read"):
-        archive.read(f"{TASK}/model_20/weights.hdf5")
+    with pytest.raises(ValueError, match=r"half.zip cannot be read as a zip file"):
+        Archive(half)
 
 
-@pytest.mark.parametrize("package", ["h5py", "remotezip"])
-def test_a_missing_package_is_named(official, monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    archive = open_archive(official[0])
-    task = PgdlTask(archive)
-    model = task.models[0]
+def test_a_missing_package_is_named(official, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    archive = Archive(official[2])
+    model = PgdlTask(archive).models[0]
     network = build_network(model.layers, model.input_shape)
-    use = {
-        "h5py": lambda: load_weights(network, archive.read(task.weights_name(model)), "x"),
-        "remotezip": lambda: open_archive("http://127.0.0.1:1/public_data.zip"),
-    }
-    with pytest.raises(ValueError, match=rf'{package} .*pip install "wide-flat-minima\[pgdl\]"'):
-        use[package]()
+    with pytest.raises(ValueError, match=r'h5py .*pip install "wide-flat-minima\[pgdl\]"'):
+        load_weights(network, archive.read(f"{TASK}/{model.name}/weights.hdf5"), "x")

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from deep import build_model
 from deep.algorithms import ALGORITHMS
@@ -141,16 +140,6 @@ def test_other_data_have_the_settings_of_the_model():
     assert elsewhere == replace(
         recipe("cifar10", "pyramidnet272", "rsgd"), dataset="cifar10-jpeg.tar.xz"
     )
-
-
-def test_the_stored_arithmetic_is_that_of_the_networks():
-    for (dataset, model), (classes, side, *_) in ROWS.items():
-        if model in ("smallconvnet", "resnet18", "resnet50"):
-            size = recipe(dataset, model, "sgd").image_size or side
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                build_model(model, classes).eval()(torch.zeros(1, 3, size, size))
-            expected = counter.get_total_flops() / 2e9
-            assert TABLE[dataset, model].gflop == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize(("dataset", "model"), ROWS)

@@ -30,6 +30,14 @@ def train(models, optimizer, steps, start=0):
         optimizer.step()
 
 
+def coast(models, optimizer, steps):
+    """Steps without a loss."""
+    for _ in range(steps):
+        for p in (p for model in models for p in model.parameters()):
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+
+
 def same(one, two):
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
@@ -83,11 +91,7 @@ def test_without_a_loss_the_implicit_kick_contracts_by_the_stated_factor():
     models = [perceptron(a).double() for a in range(3)]
     optimizer = ReplicatedSGD(models, lr=0.3, gamma=4.0, coupling_period=5, coupling="implicit")
     before = optimizer.squared_distance()
-    for _ in range(10):
-        for model in models:
-            for p in model.parameters():
-                p.grad = torch.zeros_like(p)
-        optimizer.step()
+    coast(models, optimizer, 10)
     factor = 1 / (1 + 0.3 * 5 * 4.0)
     assert optimizer.squared_distance() == pytest.approx(before * factor**4, rel=1e-10)
 
@@ -97,11 +101,7 @@ def test_implicit_and_explicit_kicks_agree_when_small():
     for coupling in ("explicit", "implicit"):
         models = [perceptron(a).double() for a in range(3)]
         optimizer = ReplicatedSGD(models, lr=1e-3, gamma=1.0, coupling_period=1, coupling=coupling)
-        for _ in range(500):
-            for model in models:
-                for p in model.parameters():
-                    p.grad = torch.zeros_like(p)
-            optimizer.step()
+        coast(models, optimizer, 500)
         distances.append(optimizer.squared_distance())
     assert distances[0] == pytest.approx(distances[1], rel=2e-3)
 
@@ -124,11 +124,7 @@ def test_replicas_really_grow_apart_beyond_the_limit(period, grows):
         models, base, lr=lr, gamma=kick / (lr * period), coupling_period=period
     )
     before = optimizer.squared_distance()
-    for _ in range(600 * period):
-        for model in models:
-            for p in model.parameters():
-                p.grad = torch.zeros_like(p)
-        optimizer.step()
+    coast(models, optimizer, 600 * period)
     assert (optimizer.squared_distance() > before) == (grows > 1)
 
 
@@ -265,18 +261,16 @@ def test_frozen_parameters_and_two_groups():
 
 def test_bad_input():
     model = perceptron()
-    with pytest.raises(ValueError, match="models is empty"):
-        ReplicatedSGD([], lr=0.1, gamma=0.1)
-    with pytest.raises(ValueError, match="shares parameters"):
-        ReplicatedSGD([model, model], lr=0.1, gamma=0.1)
-    with pytest.raises(ValueError, match="other parameters"):
-        ReplicatedSGD([model, nn.Linear(3, 2)], lr=0.1, gamma=0.1)
-    with pytest.raises(ValueError, match="different devices"):
-        ReplicatedSGD([model, perceptron(1).to("meta")], lr=0.1, gamma=0.1)
-    with pytest.raises(ValueError, match="coupling_period is 0"):
-        ReplicatedSGD([model], lr=0.1, gamma=0.1, coupling_period=0)
-    with pytest.raises(ValueError, match="coupling is 'both'"):
-        ReplicatedSGD([model], lr=0.1, gamma=0.1, coupling="both")
+    for models, options, words in (
+        ([], {}, "models is empty"),
+        ([model, model], {}, "shares parameters"),
+        ([model, nn.Linear(3, 2)], {}, "other parameters"),
+        ([model, perceptron(1).to("meta")], {}, "different devices"),
+        ([model], {"coupling_period": 0}, "coupling_period is 0"),
+        ([model], {"coupling": "both"}, "coupling is 'both'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ReplicatedSGD(models, lr=0.1, gamma=0.1, **options)
     one = ReplicatedSGD([model], lr=0.1, gamma=0.1)
     two = ReplicatedSGD([perceptron(1), perceptron(2)], lr=0.1, gamma=0.1)
     with pytest.raises(ValueError, match="8 parameter tensors in 2 groups, the model 4 in 1"):

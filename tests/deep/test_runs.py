@@ -67,7 +67,7 @@ def stored(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deep.images.datasets.load_images", lambda *_: data)
         main([*command, "--out", str(folder / "out")])
-        for name in ("flatness.local_energy", "hessian.hessian_spectrum"):
+        for name in ("weight_noise.local_energy", "hessian.hessian_spectrum"):
             patch.setattr(f"deep.{name}", None)
         main([*command, "--out", str(folder / "again")])
         with pytest.raises(TypeError, match="not callable"):  # measured again
@@ -139,6 +139,8 @@ def test_bad_commands(tmp_path):
 def test_help_does_without_torch():
     program = (
         "import sys; from deep.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
         "try: main(['train', '--help'])\n"
         "finally: print([m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -257,14 +260,12 @@ def test_the_coupling_period_changes_late(tmp_path, monkeypatch):
     assert config.stretched(12).algorithm.late_coupling_from == 6
     couplings = []
     pull = ReplicatedSGD._pull
-    monkeypatch.setattr(
-        ReplicatedSGD,
-        "_pull",
-        lambda self, gamma: (
-            couplings.append((self.steps_done + 1, self.coupling_period)),
-            pull(self, gamma),
-        ),
-    )
+
+    def spy(self, gamma):
+        couplings.append((self.steps_done + 1, self.coupling_period))
+        pull(self, gamma)
+
+    monkeypatch.setattr(ReplicatedSGD, "_pull", spy)
     whole = run(config, tmp_path / "whole")
     assert couplings == [(4, 4), (8, 2), (10, 2), (12, 2)]
     run(config, tmp_path / "cut", stop_after=7)
@@ -379,6 +380,35 @@ def test_a_full_disk_or_a_read_only_folder_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="file is a file; a folder was expected"):
         run(small("sgd"), tmp_path / "file")
+    read_only = tmp_path / "read-only"
+    read_only.mkdir(mode=0o500)
+    with permissions_in_force():
+        with pytest.raises(PermissionError, match=r"Permission denied: '.*/read-only/\.lock'"):
+            run(small("sgd"), read_only)
+        with pytest.raises(PermissionError, match=r"Permission denied: '.*/read-only/run'"):
+            run(small("sgd"), read_only / "run")
+    assert not [*read_only.iterdir()]
+
+
+@contextmanager
+def permissions_in_force():
+    """For root too: without the capabilities to override them."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc, header, sets = (
+        ctypes.CDLL(None),
+        (ctypes.c_uint32 * 2)(0x20080522, 0),
+        ctypes.c_uint32 * 6,
+    )
+    before, without = sets(), sets()
+    assert libc.capget(header, before) == libc.capget(header, without) == 0
+    without[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, without) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0
 
 
 def test_an_archive_is_known_by_its_content(tmp_path):

@@ -44,7 +44,7 @@ def test_agrees_with_the_exact_local_energy_of_a_committee_machine():
     labels = committee.predict(weights, patterns)
     exact = committee.local_energy(weights, patterns, labels, [0.0, 0.2, 0.5, 1.0])
     loader = [(torch.from_numpy(patterns), torch.from_numpy((labels > 0).astype(np.int64)))]
-    ours = local_energy(SignMachine(weights), loader, [0.0, 0.2, 0.5, 1.0], samples=400)
+    ours = local_energy(SignMachine(weights), loader, sigmas=[0.0, 0.2, 0.5, 1.0], samples=400)
     assert ours.local_energy[0] == exact.local_energy[0] == 0.0
     deviation = (ours.local_energy - exact.local_energy)[1:] / ours.standard_error[1:]
     assert np.abs(deviation).max() < 4
@@ -57,7 +57,7 @@ def test_the_network_is_restored_bit_for_bit(bn):
     model[2].eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
-    profile = local_energy(model, batches(), SIGMAS, samples=3, bn=bn)
+    profile = local_energy(model, batches(), sigmas=SIGMAS, samples=3, bn=bn)
     assert isinstance(profile, LocalEnergyProfile)
     assert (profile.bn, profile.scope, profile.samples) == (bn, "all", 3)
     assert profile.at(0.3) == profile.local_energy[1] and profile.local_energy[1:].max() != 0
@@ -70,7 +70,7 @@ def test_the_network_is_restored_bit_for_bit(bn):
         raise OSError("no more data")
 
     with pytest.raises(OSError, match="no more data"):
-        local_energy(model, broken(), SIGMAS, samples=3, bn=bn)
+        local_energy(model, broken(), sigmas=SIGMAS, samples=3, bn=bn)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -79,7 +79,7 @@ def test_against_a_naive_loop_over_perturbed_copies():
     model, loader = perceptron(1), batches(1, 200)
     x = loader[0][0]
     labels = model(x).argmax(1)
-    profile = local_energy(model, [(x, labels)], [0.7], samples=300)
+    profile = local_energy(model, [(x, labels)], sigmas=[0.7], samples=300)
     torch.manual_seed(9)
     naive = []
     for _ in range(300):
@@ -98,8 +98,8 @@ def test_scope_weights_leaves_biases_and_norms_alone():
     model.weight.data.zero_()
     model.bias.data = torch.tensor([1.0, 0.9])
     loader = [(torch.randn(50, 2), torch.zeros(50, dtype=torch.long))]
-    assert local_energy(model, loader, [1.0], samples=20, scope="weights").local_energy == 0
-    assert local_energy(model, loader, [1.0], samples=20, scope="all").local_energy > 0
+    assert local_energy(model, loader, sigmas=[1.0], samples=20, scope="weights").local_energy == 0
+    assert local_energy(model, loader, sigmas=[1.0], samples=20, scope="all").local_energy > 0
 
 
 def test_seeds_and_augmented_loaders_repeat():
@@ -110,7 +110,8 @@ def test_seeds_and_augmented_loaders_repeat():
     assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
     model = nn.Sequential(nn.Flatten(), nn.Linear(768, 10))
     one, two, other = (
-        local_energy(model, loader, SIGMAS, samples=2, seed=seed).local_energy for seed in (1, 1, 2)
+        local_energy(model, loader, sigmas=SIGMAS, samples=2, seed=seed).local_energy
+        for seed in (1, 1, 2)
     )
     assert np.array_equal(one, two) and not np.array_equal(one, other)
 
@@ -121,9 +122,9 @@ def test_the_memory_format_is_of_no_consequence():
     network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.AdaptiveMaxPool2d(1), nn.Flatten())
     network.double()  # so that the order of sums turns no answer
     loader = [(torch.randn(200, 3, 8, 8).double(), torch.randint(8, (200,)))]
-    plain = local_energy(network, loader, SIGMAS, samples=3)
+    plain = local_energy(network, loader, sigmas=SIGMAS, samples=3)
     network.to(memory_format=torch.channels_last)
-    other = local_energy(network, loader, SIGMAS, samples=3)
+    other = local_energy(network, loader, sigmas=SIGMAS, samples=3)
     np.testing.assert_allclose(other.local_energy, plain.local_energy, rtol=0, atol=1e-12)
     assert plain.standard_error[-1] > 0
 
@@ -136,10 +137,10 @@ def test_the_memory_format_is_of_no_consequence():
         ({"samples": 1}, "samples is 1; at least 2"),
         ({"scope": "biases"}, "scope is 'biases'"),
         ({"bn": "drop"}, "bn is 'drop'"),
-        ({"loader": []}, "yielded no batch"),
+        ({"inputs": []}, "yielded no batch"),
     ],
 )
 def test_bad_input(options, words):
-    arguments = {"loader": batches(), "sigmas": SIGMAS, "samples": 2} | options
+    arguments = {"inputs": batches(), "sigmas": SIGMAS, "samples": 2} | options
     with pytest.raises(ValueError, match=words):
         local_energy(perceptron(), **arguments)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.optim.swa_utils import update_bn
 
 from committee.flatness import LocalEnergyProfile
 from deep.checks import check_one_of
-from deep.images.minibatches import evaluate, stream_seed
+from deep.images.minibatches import Data, as_loader, evaluate, stream_seed
 from deep.measurements import BatchNormMode, Scope, checked_sigmas
 from deep.model_state import modes_kept, values_kept
 
@@ -66,7 +66,9 @@ class NetworkLocalEnergyProfile(LocalEnergyProfile):
 @torch.no_grad()
 def local_energy(
     model: nn.Module,
-    loader: Iterable[Any],
+    inputs: Data,
+    targets: Tensor | None = None,
+    *,
     sigmas: ArrayLike = DEFAULT_SIGMAS,
     samples: int = 10,
     scope: Scope = "all",
@@ -82,10 +84,9 @@ def local_energy(
     ----------
     model
         Any classifier.
-    loader
-        Yields (inputs, labels) on the model's device; it is iterated once, and once for each
-        sample and σ > 0, and has to give the same batches each time (``ImageBatches`` does, with
-        augmentation too).
+    inputs, targets : (P, …), (P,)
+        On the model's device; or a loader of (inputs, targets) alone, which has to give the same
+        batches at each iteration (``ImageBatches`` does, with augmentation too).
     sigmas : (S,)
         Noise intensities ≥ 0, strictly increasing.
     samples : int
@@ -100,11 +101,15 @@ def local_energy(
         Of the noise.
 
     Raises ``ValueError`` for unordered or negative sigmas, fewer than two samples, unknown
-    options, a loader without a batch.
+    options, data that are neither two tensors of the same length nor a loader with a batch.
     """
+    loader = as_loader(inputs, targets)
     grid = checked_sigmas(sigmas, samples)
     check_one_of("bn", bn, ("keep", "recalibrate"))
-    parameters = _in_scope(model, scope)
+    check_one_of("scope", scope, ("all", "weights"))
+    parameters: list[Tensor] = [p for p in model.parameters() if scope == "all" or p.ndim >= 2]
+    if not parameters:
+        raise ValueError(f"model has no parameters in scope {scope!r}.")
     increase = np.zeros((samples, len(grid)))  # of the error, by each noise vector
 
     with modes_kept(model), values_kept([*model.parameters(), *model.buffers()]):
@@ -130,14 +135,6 @@ def local_energy(
         scope=scope,
         bn=bn,
     )
-
-
-def _in_scope(model: nn.Module, scope: Scope) -> list[Tensor]:
-    check_one_of("scope", scope, ("all", "weights"))
-    parameters: list[Tensor] = [p for p in model.parameters() if scope == "all" or p.ndim >= 2]
-    if not parameters:
-        raise ValueError(f"model has no parameters in scope {scope!r}.")
-    return parameters
 
 
 def _perturb(

@@ -1,26 +1,30 @@
-"""Local energy and published test error of PGDL's networks, each measured once."""
+"""``python -m deep figure7``: local energy against test error of PGDL's networks ([P21] Fig. 7)."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-from torch import Tensor
-from tqdm import tqdm
+import tyro
 
 from deep.checks import check, check_numbers
-from deep.device import Device
-from deep.flatness import Scope, local_energy
-from deep.images.minibatches import ORDER, stream_seed
-from deep.pgdl.keras_networks import build_network, load_weights
-from deep.pgdl.task import PgdlModel, PgdlTask
+from deep.measurements import Scope
+from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.run_folder import measured_once
+from message_passing.tools.tables import to_markdown
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
+
+    from deep.pgdl.task import PgdlModel, PgdlTask
+
+# 12 is the number of networks of this architecture in task 1: with n = 12, r = 0.90 has p = 7e-5.
+PUBLISHED = "published for task 1, σ = 0.5: r(12) = 0.90, p = 1e-4"
+# Between the training error that is measured and the published one, where all images were used.
+LARGEST_DEVIATION = 0.01
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,74 @@ class MeasurementOptions:
         check("samples", self.samples, self.samples >= 2, "at least 2")
 
 
+@dataclass(frozen=True)
+class Figure7Command:
+    """Local energy against test error over trained networks of the PGDL competition ([P21] Fig. 7).
+
+    Networks that were measured are not measured again. Needs the extra pgdl (pip install
+    "wide-flat-minima[pgdl]"). Writes figure7.csv, figure7-correlations.csv and the figure.
+    """
+
+    archive: Path
+    """The zip file http://storage.googleapis.com/gresearch/pgdl/public_data.zip (8.8 GB)."""
+    task: str = "1"
+    """Number of the task, or the name of its folder."""
+    architecture: Annotated[Architecture, tyro.conf.arg(name="")] = field(
+        default_factory=Architecture
+    )
+    options: Annotated[MeasurementOptions, tyro.conf.arg(name="")] = field(
+        default_factory=MeasurementOptions
+    )
+    out: Path = Path("figure7")
+    """Folder for the measurements, the tables and the figure."""
+    device: str = "auto"
+    """auto, cpu, cuda."""
+
+
+def draw_figure7(chosen: Figure7Command) -> None:
+    """Measure what is missing, write the tables and the figure, print the correlations."""
+    from deep.figures import pearson_in_words, plot_figure7
+    from deep.pgdl.archive import Archive
+    from deep.pgdl.task import PgdlTask
+
+    task = PgdlTask(Archive(chosen.archive), chosen.task)
+    table = measure_task(
+        task, chosen.architecture, chosen.options, chosen.out / "measurements", chosen.device
+    )
+    if len(table) < 3:
+        raise ValueError(f"{task.name} has {len(table)} such networks; at least 3 were expected.")
+    report = report_correlations(table)
+    write_table(chosen.out / "figure7.csv", table)
+    write_table(chosen.out / "figure7-correlations.csv", report)
+    save_figure(plot_figure7(table).figure, chosen.out / "figure7")
+    print(f"{to_markdown(report)}\nlow, high: 95 % confidence limits")
+    print(pearson_in_words(table))
+    if task.name.startswith("task1_"):
+        print(PUBLISHED)
+    if chosen.options.images is None:
+        deviation = (table["train_error"] - table["published_train_error"]).abs()
+        for _, row in table[deviation > LARGEST_DEVIATION].iterrows():
+            print(
+                f"note: {row['model']} has the training error {row['train_error']:.4f}; "
+                f"{row['published_train_error']:.4f} is published."
+            )
+    print(f"Written: {chosen.out / 'figure7.csv'}")
+
+
+def report_correlations(table: pd.DataFrame) -> pd.DataFrame:
+    """Correlations of the local energy with the test error and the generalisation gap.
+
+    Hyper-parameters are the columns between "model" and "train_error" that vary.
+    """
+    from deep.correlations import correlation_report
+
+    names = [*table][1 : [*table].index("train_error")]
+    varied = [name for name in names if table[name].nunique(dropna=False) > 1]
+    return correlation_report(table, ["local_energy"], ["test_error", "gap"], varied)
+
+
 def measure_task(
-    task: PgdlTask,
-    wanted: Architecture,
-    options: MeasurementOptions,
-    folder: Path,
-    device: str = "auto",
+    task: PgdlTask, wanted: Architecture, options: MeasurementOptions, folder: Path, device: str
 ) -> pd.DataFrame:
     """One row for each model of the architecture, each measured once (``folder/<model>.json``).
 
@@ -93,6 +159,13 @@ def measure_task(
     Raises ``ValueError`` if the task has no such model, and for a damaged archive.
     """
     import pandas as pd
+    import torch
+    from tqdm import tqdm
+
+    from deep.device import Device
+    from deep.images.minibatches import ORDER, stream_seed
+    from deep.pgdl.keras_networks import build_network, load_weights
+    from deep.weight_noise import local_energy
 
     models = [model for model in task.models if wanted.has(model)]
     if not models:
@@ -119,8 +192,9 @@ def measure_task(
         weights = task.weights_name(model)
         load_weights(network, task.archive.read(weights), weights)
         profile = local_energy(
-            network, batches(), [options.sigma], options.samples, options.scope, seed=options.seed
-        )
+            network, batches(), sigmas=[options.sigma], samples=options.samples,
+            scope=options.scope, seed=options.seed,
+        )  # fmt: skip
         return {
             "train_error": float(profile.reference_error),
             "local_energy": float(profile.local_energy[0]),
@@ -131,22 +205,15 @@ def measure_task(
     del settings["batch_size"]  # of no consequence for the result
     rows = []
     for model in tqdm(models, desc=f"local energy, {task.name}", unit="model"):
-        stored = measured_once(
-            folder / f"{model.name}.json",
-            settings,
-            [model.layers, task.archive.checksum(task.weights_name(model)), data],
-            partial(measure, model),
-        )
+        content = [model.layers, task.archive.checksum(task.weights_name(model)), data]
+        file = folder / f"{model.name}.json"
+        stored = measured_once(file, settings, content, partial(measure, model))
+        energy = {name: stored[name] for name in ("local_energy", "local_energy_standard_error")}
         rows.append({
-            "model": model.name,
-            **model.hyper_parameters,
-            "train_error": stored["train_error"],
+            "model": model.name, **model.hyper_parameters, "train_error": stored["train_error"],
             "published_train_error": 1 - model.train_accuracy,
             "test_error": 1 - model.test_accuracy,
             "gap": model.train_accuracy - model.test_accuracy,
-            "local_energy": stored["local_energy"],
-            "local_energy_standard_error": stored["local_energy_standard_error"],
-            "sigma": options.sigma,
-            "samples": options.samples,
+            **energy, "sigma": options.sigma, "samples": options.samples,
         })  # fmt: skip
     return pd.DataFrame(rows)
