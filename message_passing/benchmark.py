@@ -29,6 +29,7 @@ from message_passing.networks import load_network
 from message_passing.problem import ReferenceProblem
 from message_passing.tools.files import write_table
 from message_passing.tools.hardware import describe_hardware, peak_memory
+from message_passing.tools.validation import check_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,10 +68,7 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         for name in (*self.engines, *(self.scaling_engines or ())):
             resolve_engine(name)
-        if self.repeats < 1:
-            raise ValueError(f"repeats is {self.repeats}; a positive integer was expected.")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
+        check_least(self, repeats=1, seed=0)
 
 
 @dataclass(frozen=True)

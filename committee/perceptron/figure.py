@@ -18,7 +18,7 @@ from scipy.interpolate import CubicHermiteSpline
 from committee.perceptron.experiment import DISTANCES, PerceptronConfig
 from committee.perceptron.extrapolation import KEYS
 from committee.perceptron.gardner import bayes_error, generalisation_error
-from message_passing.figures import ENGINE_STYLES
+from message_passing.figures import ENGINE_STYLES, new_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ def plot_local_entropy(
     results: Results, summary: pd.DataFrame, ax: Axes | None = None, labels: str = "random"
 ) -> Axes:
     """(a) Φ_LE(d) around the families. Hebb's rule makes errors: points by ep, where it has any."""
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     theory = results["theory"]
     for (name, fraction), (colour, marker, text) in STYLES.items():
         line = theory[_family(theory, labels, name, fraction) & (theory["kind"] == "line")]
@@ -91,7 +91,7 @@ def plot_against_margin(
     results: Results, summary: pd.DataFrame, ax: Axes | None = None, labels: str = "random"
 ) -> Axes:
     """(b) Φ_LE at fixed d against κ of typical references, up to the maximum margin."""
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     theory = results["theory"]
     points = theory[(theory["kind"] == "point") & (theory["labels"] == labels)]
     points = points[points["name"].isin(("typical", "max-margin"))]
@@ -125,7 +125,7 @@ def plot_error_against_local_entropy(
 
     Points have the local entropy at infinite N and the mean error of the largest instances.
     """
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     theory = results["theory"]
     points = theory[(theory["labels"] == "teacher") & (theory["kind"] == "point")]
     points = points[np.isclose(points["distance"], FIXED, rtol=0.05)]
@@ -168,7 +168,7 @@ def plot_error_against_local_entropy(
 
 def plot_engines(summary: pd.DataFrame, ax: Axes | None = None, labels: str = "random") -> Axes:
     """(d) Deviation from the theory against 1/N, typical references, at the largest distance."""
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     rows = summary[_family(summary, labels, "typical", 0.0)]
     rows = rows[np.isclose(rows["distance"], DISTANCES[-1], rtol=0.05)]
     for i, (engine, group) in enumerate(rows.groupby("engine")):
@@ -204,7 +204,3 @@ def _family(table: pd.DataFrame, labels: str, name: str, fraction: float) -> pd.
 def _limits(summary: pd.DataFrame, labels: str, engine: str) -> pd.DataFrame:
     here = summary[(summary["labels"] == labels) & (summary["engine"] == engine)]
     return here[here["N"] == "infinity"].dropna(subset="deviation")
-
-
-def _new_axes() -> Axes:
-    return Figure(layout="constrained").subplots()
