@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from message_passing.output_node import Majority, OutputNode, allow_errors
 from message_passing.problem import LadderResult, ReferenceProblem, Solution
+from message_passing.tools.validation import check_least
 
 #: A try that needs more iterations than this is better off with smaller steps.
 ITERATIONS_PER_TRY = 400
@@ -60,8 +61,7 @@ class BeliefPropagation:
             raise ValueError(f"damping is {self.damping}; a number in [0, 1) was expected.")
         if not self.tolerance > 0:
             raise ValueError(f"tolerance is {self.tolerance}; a positive number was expected.")
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations is {self.max_iterations}; at least 1 was expected.")
+        check_least(self, max_iterations=1)
 
     def ladder(
         self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False

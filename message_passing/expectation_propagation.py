@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from message_passing.output_node import Majority, OutputNode, allow_errors
 from message_passing.problem import LadderResult, ReferenceProblem, Solution
+from message_passing.tools.validation import check_least
 
 #: Sites with |λ|Σ_μμ below this do not enter the factorisation (they change r by less than it).
 NEGLIGIBLE_PRECISION = 1e-11
@@ -72,8 +73,7 @@ class ExpectationPropagation:
             raise ValueError(f"damping is {self.damping}; a number in [0, 1) was expected.")
         if not self.tolerance > 0:
             raise ValueError(f"tolerance is {self.tolerance}; a positive number was expected.")
-        if self.max_sweeps < 1:
-            raise ValueError(f"max_sweeps is {self.max_sweeps}; at least 1 was expected.")
+        check_least(self, max_sweeps=1)
 
     def ladder(
         self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False

@@ -27,6 +27,7 @@ from message_passing.ladder import LadderSettings, climb, generators, ladder_res
 from message_passing.one_unit import OneUnitClimb
 from message_passing.problem import LadderResult, ReferenceProblem
 from message_passing.sampler import DirectSample
+from message_passing.tools.validation import check_least
 
 #: Draws made in one product.
 DRAWS_AT_ONCE = 32
@@ -43,8 +44,7 @@ class MonteCarlo(LadderSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; at least 0 was expected.")
+        check_least(self, seed=0)
 
     def ladder(
         self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from committee import ALGORITHMS, PatternSet, error_rate, train
-from committee._random_bits import LANES
+from committee._random import LANES
 from committee.algorithms import SGD, EntropySGD
 from committee.machine import unit_rows
 from committee.rotated_patterns import RotatedPatterns
