@@ -264,14 +264,6 @@ def test_a_constant_answer_is_flagged():
     assert not train(one_label, "sgd-fast", **options).collapsed.any()
 
 
-def test_training_a_restart_twice_with_one_seed_sequence_gives_one_machine():
-    patterns = pattern_set()
-    algorithm = short("sgd-fast", 20)
-    first = train_restart(patterns, algorithm, 3, SEED)
-    second = train_restart(patterns, algorithm, 3, SEED)
-    assert np.array_equal(first.weights, second.weights)
-
-
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
