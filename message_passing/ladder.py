@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ from message_passing.chain_statistics import (
     largest_deviation,
     with_and_without,
 )
-from message_passing.problem import LadderResult
-from message_passing.sampler import Point, Sampler
+from message_passing.problem import LadderResult, Point
+from message_passing.sampler import Sampler
 from message_passing.tools.files import arrays_of, from_arrays, read_npz, write_npz
 from message_passing.tools.validation import check_least
 
@@ -123,23 +123,12 @@ def climb(
             bar.update(ladder.rung([float(v) for v in variances[len(state.points) :]]))
         if save is not None:
             state.store(save, rngs)
-    return ladder_result(variances, state.points)
+    return LadderResult.from_points(variances, state.points)
 
 
 def generators(seed: int, chains: int) -> list[np.random.Generator]:
     """A generator for each chain."""
     return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(chains)]
-
-
-def ladder_result(variances: NDArray[np.float64], points: Iterable[Any]) -> LadderResult:
-    """The rows of :class:`Point` at these Δ."""
-    columns = (np.array(column) for column in zip(*map(_typed, points), strict=True))
-    return LadderResult(np.asarray(variances, dtype=np.float64), *columns)
-
-
-def _typed(point: Any) -> Point:
-    φ, r, converged, iterations, *errors = point
-    return Point(φ, r, bool(converged), int(iterations), *errors)
 
 
 @dataclass

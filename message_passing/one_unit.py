@@ -32,8 +32,7 @@ from message_passing.chain_statistics import (
     with_and_without,
 )
 from message_passing.ladder import LadderSettings, settle
-from message_passing.problem import ReferenceProblem
-from message_passing.sampler import Point
+from message_passing.problem import Point, ReferenceProblem
 
 #: Steps of the ladder in log Δ, times √(R/2): the standard deviation of u without patterns.
 SPACING = 1.5
