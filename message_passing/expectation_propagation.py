@@ -231,10 +231,7 @@ def _evaluate(
     update = Sites(new_lam, moments.gradient / left + new_lam * c)
     scale = np.sqrt(V)
     # ν is compared at the cavity mean: there a change of λ alone moves nothing.
-    residual = max(
-        np.abs(V * (new_lam - lam)).max(),
-        np.abs(scale * (update.shift - nu)).max(),
-    )
+    residual = max(np.abs(V * (new_lam - lam)).max(), np.abs(scale * (update.shift - nu)).max())
     broadened = 1.0 + lam * V
     log_z = (
         np.sum(moments.log_evidence)

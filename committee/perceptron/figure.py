@@ -7,6 +7,7 @@ instances, extrapolated to infinite N, with standard errors.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy.interpolate import CubicHermiteSpline
 from committee.perceptron.experiment import DISTANCES, PerceptronConfig
 from committee.perceptron.extrapolation import KEYS
 from committee.perceptron.gardner import bayes_error, generalisation_error
-from message_passing.figures import ENGINE_STYLES, new_axes
+from message_passing.figures import ENGINE_STYLES, four_panels, new_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,20 +41,15 @@ FIXED = 0.1
 
 def plot_perceptron(results: Results, summary: pd.DataFrame, config: PerceptronConfig) -> Figure:
     """All four panels."""
-    figure = Figure(figsize=(11.5, 8.6), layout="constrained")
-    axes = figure.subplots(2, 2)
-    plot_local_entropy(results, summary, axes[0, 0])
-    plot_against_margin(results, summary, axes[0, 1])
-    plot_error_against_local_entropy(results, summary, config, axes[1, 0])
-    plot_engines(summary, axes[1, 1])
-    for label, ax in zip("abcd", axes.flat, strict=True):
-        ax.set_title(f"({label})", loc="left")
     counts = ", ".join(f"{config.count(N)} of N = {N}" for N in config.sizes)
-    figure.suptitle(
+    return four_panels(
         rf"Spherical perceptron, $\alpha={config.alpha:g}$: replica theory (lines) and instances "
-        f"({counts}; points, standard errors)"
+        f"({counts}; points, standard errors)",
+        partial(plot_local_entropy, results, summary),
+        partial(plot_against_margin, results, summary),
+        partial(plot_error_against_local_entropy, results, summary, config),
+        partial(plot_engines, summary),
     )
-    return figure
 
 
 def plot_local_entropy(

@@ -15,10 +15,7 @@ from committee.solution_space.typical import typical_solutions
 from committee.solution_space.white_coordinates import WhiteCoordinates
 from message_passing.problem import PatternGeometry
 from tests.committee.learnable import pattern_set, problem
-from tests.reference.perceptron_volume import (
-    overlap_with_random_labels,
-    volume_with_random_labels,
-)
+from tests.reference.perceptron_volume import overlap_with_random_labels, volume_with_random_labels
 
 
 def orthants(vectors):
