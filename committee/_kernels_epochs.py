@@ -11,7 +11,6 @@ import math
 import numpy as np
 
 from committee import entropic
-from committee._float32 import gaussians_from_bits
 from committee._kernels_minibatch import (
     descend_along_patterns,
     drop_inputs,
@@ -21,7 +20,7 @@ from committee._kernels_minibatch import (
     part,
     preactivations,
 )
-from committee._random_bits import random_bits
+from committee._random import gaussians_from_bits, random_bits
 from message_passing.tools.compiled import compiled
 
 _descend = part(entropic.descend)

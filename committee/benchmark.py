@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -19,13 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from committee.algorithms import PUBLISHED, SGD, EntropySGD, MinibatchAlgorithm, ReplicatedSGD
 from committee.patterns import PatternSet, load_patterns
 from committee.training import train, train_restart
 from message_passing.tools.files import write_table
-from message_passing.tools.hardware import describe_hardware, peak_memory
+from message_passing.tools.hardware import describe_hardware, peak_memory, product_speed, timed
 from message_passing.tools.parallel import run_tasks, usable_cores
 from message_passing.tools.tables import to_markdown
 from message_passing.tools.validation import check_least
@@ -80,7 +78,7 @@ def run(config: BenchmarkConfig) -> pd.DataFrame:
     whole = load_patterns(directory=config.data_dir) if config.whole else None
     for key, value in describe_hardware().items():
         print(f"{key:18s} {value}")
-    peak = measure_peak(config.repeats)
+    peak = product_speed(np.float32, 2048, config.repeats + 1)
     print(f"{'sgemm, one thread':18s} {peak / 1e9:.0f} GFLOP/s", flush=True)
     rows, problem = [], random_problem(500, 784)
     for name in ("sgd-fast", "rsgd-slow", "esgd"):
@@ -252,26 +250,12 @@ def random_problem(P: int, N: int, seed: int = 0) -> PatternSet:
     return PatternSet(X[:P], y[:P], X[P:], y[P:], "random", "i.i.d. patterns and labels")
 
 
-def timed(function: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 def machine_steps(algorithm: MinibatchAlgorithm, P: int) -> int:
     """Minibatch gradients of one restart in one epoch."""
     steps = -(-P // algorithm.batch_size)
     if isinstance(algorithm, ReplicatedSGD):
         return steps * algorithm.replicas
     return steps * (algorithm.inner_steps if isinstance(algorithm, EntropySGD) else 1)
-
-
-def measure_peak(repeats: int, size: int = 2048) -> float:
-    """FLOP/s of a large float32 matrix product on one thread."""
-    a = np.random.default_rng(0).random((size, size), dtype=np.float32)
-    with threadpool_limits(limits=1):
-        return max(2 * size**3 / timed(lambda: a @ a) for _ in range(repeats + 1))
 
 
 def measure_package(

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from committee._kernels_epochs import esgd_epochs, rsgd_epochs, sgd_epochs
 from committee._kernels_minibatch import draw_minibatches
-from committee._random_bits import LANES, sfc64_lanes
+from committee._random import LANES, sfc64_lanes
 from committee.algorithms import SGD, Algorithm, EntropySGD, MinibatchAlgorithm, ReplicatedSGD
 from committee.machine import error_rate, loss_per_pattern, unit_rows
 from committee.patterns import PatternSet

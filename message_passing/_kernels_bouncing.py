@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from message_passing.tools.compiled import compiled
 
@@ -27,13 +26,17 @@ MOST_BOUNCES = 200
 
 
 @compiled
-def first_hits(
-    position: NDArray[np.float64],
-    velocity: NDArray[np.float64],
-    centre: NDArray[np.float64],
-    side: NDArray[np.float64],
-    hits: NDArray[np.float64],
-) -> None:
+def rotate(position, velocity, angle):
+    """Move position and velocity along their ellipse, in place."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    for i in range(len(position)):
+        x, v = position[i], velocity[i]
+        position[i] = cosine * x + sine * v
+        velocity[i] = cosine * v - sine * x
+
+
+@compiled
+def first_hits(position, velocity, centre, side, hits):
     """tan(t/2) at which each u = centre + position cos t + velocity sin t is first zero.
 
     ``side`` is the sign of u at t = 0; infinity where there is no zero before t = π.
@@ -51,18 +54,7 @@ def first_hits(
 
 
 @compiled
-def trajectory(
-    centre: NDArray[np.float64],
-    gram: NDArray[np.float64],
-    allowed: int,
-    length: float,
-    position: NDArray[np.float64],
-    velocity: NDArray[np.float64],
-    side: NDArray[np.float64],
-    wrong: int,
-    hits: NDArray[np.float64],
-    kicks: NDArray[np.float64],
-) -> tuple[int, bool]:
+def trajectory(centre, gram, allowed, length, position, velocity, side, wrong, hits, kicks):
     """Move u = centre + position (P,) for the time ``length`` < π, in place.
 
     All are multiplied by the labels, so that u < 0 is an error. ``side`` holds the signs of u,
@@ -87,12 +79,7 @@ def trajectory(
         ends = time + step >= length
         if ends:
             step = length - time
-        cosine = math.cos(step)
-        sine = math.sin(step)
-        for mu in range(P):
-            a = position[mu]
-            position[mu] = cosine * a + sine * velocity[mu]
-            velocity[mu] = cosine * velocity[mu] - sine * a
+        rotate(position, velocity, step)
         if ends:
             return wrong, True
         time += step
@@ -114,17 +101,7 @@ def trajectory(
 
 
 @compiled
-def bouncing_steps(
-    fields: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    factor: NDArray[np.float64],
-    gram: NDArray[np.float64],
-    variance: float,
-    allowed: int,
-    white: NDArray[np.float64],
-    rng: np.random.Generator,
-    squares: NDArray[np.float64],
-) -> None:
+def bouncing_steps(fields, labels, factor, gram, variance, allowed, white, rng, squares):
     """Quarter turns of one chain, as many as ``squares`` has room for.
 
     ``factor`` is Fᵀ (R, P), ``gram`` is F Fᵀ (P, P), ``fields`` (1, P) are the reference's

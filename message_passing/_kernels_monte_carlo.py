@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from message_passing.tools.compiled import compiled
 
@@ -15,9 +14,36 @@ SWEEPS_AHEAD = 10
 
 
 @compiled
-def count_errors(
-    preactivations: NDArray[np.float64], offsets: NDArray[np.float64], scale: float, labels: NDArray
-) -> int:
+def is_right(preactivation, label):
+    return (preactivation >= 0.0) == (label > 0.0)
+
+
+@compiled
+def right_units(preactivations, labels):
+    """For each pattern, the number of units that are right, from preactivations (K, P)."""
+    right = np.zeros(preactivations.shape[1], dtype=np.int64)
+    for row in preactivations:
+        for mu in range(len(row)):
+            right[mu] += is_right(row[mu], labels[mu])
+    return right
+
+
+@compiled
+def decisive_patterns(preactivations, labels, right, K, decisive):
+    """Mark in ``decisive`` (P,) where one of K units decides; how many are lost whatever it says.
+
+    ``preactivations`` (P,) are those of this unit; ``right`` counts it too.
+    """
+    lost = 0
+    for mu in range(len(preactivations)):
+        others = right[mu] - is_right(preactivations[mu], labels[mu])
+        decisive[mu] = others == K // 2
+        lost += others < K // 2
+    return lost
+
+
+@compiled
+def count_errors(preactivations, offsets, scale, labels):
     """Patterns that the majority of signs of preactivations + scale · offsets (K, P) gets wrong."""
     K, P = preactivations.shape
     errors = 0
@@ -32,15 +58,7 @@ def count_errors(
 
 
 @compiled
-def wrong_events(
-    preactivations: NDArray[np.float64],
-    offsets: NDArray[np.float64],
-    fresh: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    decisive: NDArray[np.bool_],
-    angles: NDArray[np.float64],
-    changes: NDArray[np.int64],
-) -> tuple[int, int]:
+def wrong_events(preactivations, offsets, fresh, labels, decisive, angles, changes):
     """Where the number of errors changes on the ellipse of one unit, u(θ) with θ in [0, 2π).
 
     u = preactivations + offsets cos θ + fresh sin θ, (P,). A ``decisive`` pattern is wrong when
@@ -53,8 +71,7 @@ def wrong_events(
     for mu in range(len(preactivations)):
         if not decisive[mu]:
             continue
-        positive = labels[mu] > 0.0
-        if (preactivations[mu] + offsets[mu] >= 0.0) != positive:
+        if not is_right(preactivations[mu] + offsets[mu], labels[mu]):
             wrong += 1
         square = offsets[mu] * offsets[mu] + fresh[mu] * fresh[mu]
         if square <= preactivations[mu] * preactivations[mu]:
@@ -69,20 +86,13 @@ def wrong_events(
             if angle >= TWO_PI:
                 angle -= TWO_PI
             angles[found] = angle
-            changes[found] = -1 if (side == 0) == positive else 1
+            changes[found] = -1 if (side == 0) == (labels[mu] > 0.0) else 1
             found += 1
     return found, wrong
 
 
 @compiled
-def allowed_arcs(
-    angles: NDArray[np.float64],
-    changes: NDArray[np.int64],
-    wrong: int,
-    allowed: int,
-    starts: NDArray[np.float64],
-    stops: NDArray[np.float64],
-) -> int:
+def allowed_arcs(angles, changes, wrong, allowed, starts, stops):
     """Fill the arcs of [0, 2π) on which at most ``allowed`` patterns are wrong; their number."""
     order = np.argsort(angles)
     count = 0
@@ -103,19 +113,19 @@ def allowed_arcs(
 
 @compiled
 def slice_steps(
-    preactivations: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    factor: NDArray[np.float64],
-    variance: float,
-    allowed: int,
-    steps: int,
-    white: NDArray[np.float64],
-    scales: NDArray[np.float64],
-    rng: np.random.Generator,
-    survivals: NDArray[np.float64],
-    squares: NDArray[np.float64],
-    survivor: NDArray[np.float64],
-) -> None:
+    preactivations,
+    labels,
+    factor,
+    variance,
+    allowed,
+    steps,
+    white,
+    scales,
+    rng,
+    survivals,
+    squares,
+    survivor,
+):
     """Elliptical slice sampling with exact arcs: ``steps`` sweeps over the units of one chain.
 
     ``factor`` is Fᵀ (R, P); ``white`` (K, R) is the state (changed in place), its offsets
@@ -125,20 +135,15 @@ def slice_steps(
     scale leaves allowed, and stays as it is without one.
     """
     K, P = preactivations.shape
-    need = (K + 1) // 2
     angles = np.empty(2 * P)
     changes = np.empty(2 * P, dtype=np.int64)
     starts = np.empty(2 * P + 1)
     stops = np.empty(2 * P + 1)
     decisive = np.empty(P, dtype=np.bool_)
     proposal = np.empty(P)
-    right = np.zeros(P, dtype=np.int64)  # units that are right, for each pattern
     root = math.sqrt(variance)
     offsets = root * np.dot(white, factor)
-    for mu in range(P):
-        for k in range(K):
-            if (preactivations[k, mu] + offsets[k, mu] >= 0.0) == (labels[mu] > 0.0):
-                right[mu] += 1
+    right = right_units(preactivations + offsets, labels)
     ahead = min(SWEEPS_AHEAD, steps)
     noises = np.empty((ahead * K, white.shape[1]))
     freshes = np.empty((ahead * K, P))
@@ -150,13 +155,8 @@ def slice_steps(
         noise = noises[row : row + K]
         fresh = freshes[row : row + K]
         for k in range(K):
-            lost = 0  # wrong whatever this unit says
-            for mu in range(P):
-                is_right = (preactivations[k, mu] + offsets[k, mu] >= 0.0) == (labels[mu] > 0.0)
-                others = right[mu] - 1 if is_right else right[mu]
-                decisive[mu] = others == need - 1
-                if others < need - 1:
-                    lost += 1
+            here = preactivations[k] + offsets[k]
+            lost = decisive_patterns(here, labels, right, K, decisive)
             found, wrong = wrong_events(
                 preactivations[k], offsets[k], fresh[k], labels, decisive, angles, changes
             )
@@ -181,19 +181,15 @@ def slice_steps(
                 errors = lost
                 for mu in range(P):
                     proposal[mu] = cosine * offsets[k, mu] + sine * fresh[k, mu]
-                    if decisive[mu] and (preactivations[k, mu] + proposal[mu] >= 0.0) != (
-                        labels[mu] > 0.0
-                    ):
-                        errors += 1
+                    right_there = is_right(preactivations[k, mu] + proposal[mu], labels[mu])
+                    errors += decisive[mu] and not right_there
                 if errors > allowed:
                     continue
                 for mu in range(P):
-                    before = (preactivations[k, mu] + offsets[k, mu] >= 0.0) == (labels[mu] > 0.0)
-                    after = (preactivations[k, mu] + proposal[mu] >= 0.0) == (labels[mu] > 0.0)
-                    right[mu] += int(after) - int(before)
-                    offsets[k, mu] = proposal[mu]
-                for i in range(white.shape[1]):
-                    white[k, i] = cosine * white[k, i] + sine * noise[k, i]
+                    after = is_right(preactivations[k, mu] + proposal[mu], labels[mu])
+                    right[mu] += int(after) - int(is_right(here[mu], labels[mu]))
+                offsets[k] = proposal
+                white[k] = cosine * white[k] + sine * noise[k]
                 break
         half = 0 if step < steps - steps // 2 else 1
         for s in range(len(scales)):
@@ -207,13 +203,7 @@ def slice_steps(
 
 
 @compiled
-def direct_hits(
-    preactivations: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    draws: NDArray[np.float64],
-    roots: NDArray[np.float64],
-    allowed: int,
-) -> NDArray[np.bool_]:
+def direct_hits(preactivations, labels, draws, roots, allowed):
     """For draws (D, K, P) of offsets at Δ = 1: is each, times each root √Δ (S,), allowed?"""
     hits = np.empty((len(draws), len(roots)), dtype=np.bool_)
     for draw in range(len(draws)):

@@ -1,12 +1,10 @@
-"""Compiled kernels of the output nodes; see :mod:`message_passing.output_node` and
-:mod:`message_passing.training_errors`."""
+"""Compiled kernels of the output nodes; see :mod:`message_passing.output_node`."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from message_passing.tools.compiled import compiled
 
@@ -17,12 +15,12 @@ SMALLEST_LINEAR = 1e-150
 
 
 @compiled
-def normal_cdf(z: float) -> float:
+def normal_cdf(z):
     return 0.5 * math.erfc(-z * SQRT_HALF)
 
 
 @compiled
-def log_normal_cdf(z: float) -> float:
+def log_normal_cdf(z):
     """log Φ(z), by the continued fraction of Mills' ratio in the far left tail."""
     if z > -15.0:
         return math.log(normal_cdf(z)) if z < 0.0 else math.log1p(-normal_cdf(-z))
@@ -33,7 +31,7 @@ def log_normal_cdf(z: float) -> float:
 
 
 @compiled
-def log_add(a: float, b: float) -> float:
+def log_add(a, b):
     if a < b:
         a, b = b, a
     if b == -math.inf:
@@ -42,15 +40,7 @@ def log_add(a: float, b: float) -> float:
 
 
 @compiled
-def majority(
-    mean: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    inverse_temperature: float,
-    log_z: NDArray[np.float64],
-    g: NDArray[np.float64],
-    dg: NDArray[np.float64],
-) -> None:
+def majority(mean, variance, labels, inverse_temperature, log_z, g, dg):
     """Fill log Z_μ (P,), g and ∂g/∂ω (K, P) of the majority of signs of Gaussian preactivations."""
     K, P = mean.shape
     need = (K + 1) // 2
@@ -113,19 +103,7 @@ def majority(
         for k in range(K):
             p[k] = log_normal_cdf(z[k]) if z[k] != -math.inf else -math.inf
             q[k] = log_normal_cdf(-z[k]) if z[k] != math.inf else -math.inf
-        prefix[0, 0] = 0.0
-        for k in range(K):
-            prefix[k + 1, 0] = prefix[k, 0] + q[k]
-            for n in range(1, k + 1):
-                prefix[k + 1, n] = log_add(prefix[k, n] + q[k], prefix[k, n - 1] + p[k])
-            prefix[k + 1, k + 1] = prefix[k, k] + p[k]
-        suffix[K, 0] = 0.0
-        for k in range(K - 1, -1, -1):
-            length = K - 1 - k
-            suffix[k, 0] = suffix[k + 1, 0] + q[k]
-            for n in range(1, length + 1):
-                suffix[k, n] = log_add(suffix[k + 1, n] + q[k], suffix[k + 1, n - 1] + p[k])
-            suffix[k, length + 1] = suffix[k + 1, length] + p[k]
+        _log_counts(q, p, prefix, suffix)
         total = -math.inf
         for n in range(need, K + 1):
             total = log_add(total, prefix[K, n])
@@ -143,16 +121,7 @@ def majority(
 
 
 @compiled
-def _derivatives(
-    k: int,
-    mu: int,
-    label: float,
-    slope: float,
-    mean: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    g: NDArray[np.float64],
-    dg: NDArray[np.float64],
-) -> None:
+def _derivatives(k, mu, label, slope, mean, variance, g, dg):
     """From slope = √V ∂log Z/∂(σω): g = ∂log Z/∂ω and ∂g/∂ω."""
     if slope == 0.0:
         g[k, mu] = 0.0
@@ -163,21 +132,16 @@ def _derivatives(
 
 
 @compiled
-def at_most(log_right: NDArray[np.float64], errors: int) -> tuple[float, NDArray[np.float64]]:
+def at_most(log_right, errors):
     """log P[n ≤ errors], and log P[n without μ = errors] (P,), of independent wrong patterns."""
     P = len(log_right)
     log_wrong = np.empty(P)
     for mu in range(P):
         wrong = -math.expm1(log_right[mu])
         log_wrong[mu] = math.log(wrong) if wrong > 0.0 else -math.inf
-    # Distributions of the number of wrong ones, up to errors, among the first μ and the last P − μ.
-    prefix = np.full((P + 1, errors + 1), -math.inf)
-    suffix = np.full((P + 1, errors + 1), -math.inf)
-    prefix[0, 0] = suffix[P, 0] = 0.0
-    for mu in range(P):
-        _one_more(prefix[mu], log_right[mu], log_wrong[mu], prefix[mu + 1])
-    for mu in range(P - 1, -1, -1):
-        _one_more(suffix[mu + 1], log_right[mu], log_wrong[mu], suffix[mu])
+    prefix = np.empty((P + 1, errors + 1))
+    suffix = np.empty((P + 1, errors + 1))
+    _log_counts(log_right, log_wrong, prefix, suffix)
     total = -math.inf
     for n in range(errors + 1):
         total = log_add(total, prefix[P, n])
@@ -189,10 +153,22 @@ def at_most(log_right: NDArray[np.float64], errors: int) -> tuple[float, NDArray
 
 
 @compiled
-def _one_more(
-    before: NDArray[np.float64], log_right: float, log_wrong: float, after: NDArray[np.float64]
-) -> None:
-    """Distribution of a count after one more independent pattern."""
-    after[0] = before[0] + log_right
+def _log_counts(log_no, log_yes, prefix, suffix):
+    """How many of independent events occur, among the first i and among all from i on.
+
+    log P[n] goes to ``prefix[i, n]`` and to ``suffix[i, n]``, up to the width of the arrays.
+    """
+    M = len(log_no)
+    prefix[0] = suffix[M] = -math.inf
+    prefix[0, 0] = suffix[M, 0] = 0.0
+    for i in range(M):
+        _one_more(prefix[i], log_no[i], log_yes[i], prefix[i + 1])
+    for i in range(M - 1, -1, -1):
+        _one_more(suffix[i + 1], log_no[i], log_yes[i], suffix[i])
+
+
+@compiled
+def _one_more(before, log_no, log_yes, after):
+    after[0] = before[0] + log_no
     for n in range(1, len(before)):
-        after[n] = log_add(before[n] + log_right, before[n - 1] + log_wrong)
+        after[n] = log_add(before[n] + log_no, before[n - 1] + log_yes)

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from message_passing.output_node import Majority, OutputNode, allow_errors
-from message_passing.problem import LadderResult, ReferenceProblem, Solution
+from message_passing.problem import LadderResult, Point, ReferenceProblem
+from message_passing.tools.validation import check_least
 
 #: A try that needs more iterations than this is better off with smaller steps.
 ITERATIONS_PER_TRY = 400
@@ -60,8 +61,7 @@ class BeliefPropagation:
             raise ValueError(f"damping is {self.damping}; a number in [0, 1) was expected.")
         if not self.tolerance > 0:
             raise ValueError(f"tolerance is {self.tolerance}; a positive number was expected.")
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations is {self.max_iterations}; at least 1 was expected.")
+        check_least(self, max_iterations=1)
 
     def ladder(
         self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False
@@ -69,13 +69,13 @@ class BeliefPropagation:
         """Solve for increasing Δ, each point starting from the one before."""
         problem = problem.without_contradictions()
         if not problem.labels.size:
-            return LadderResult.without_patterns(variances)
+            return LadderResult.from_points(variances, [Point()] * len(variances))
         messages = self.initial_messages(problem)
         solutions = []
         for variance in tqdm(map(float, variances), "bp", len(variances), disable=not progress):
             messages, solution = self.solve(problem, variance, messages)
             solutions.append(solution)
-        return LadderResult.from_solutions(variances, solutions)
+        return LadderResult.from_points(variances, solutions)
 
     def initial_messages(self, problem: ReferenceProblem) -> Messages:
         """Those of Δ → 0: no pattern pulls."""
@@ -85,7 +85,7 @@ class BeliefPropagation:
 
     def solve(
         self, problem: ReferenceProblem, variance: float, start: Messages
-    ) -> tuple[Messages, Solution]:
+    ) -> tuple[Messages, Point]:
         """Messages at Δ (the best ones met, if it does not converge), and what they say."""
         node = allow_errors(self.node, problem.training_errors)
         best, best_residual = start, np.inf
@@ -182,7 +182,7 @@ def _solution(
     converged: bool,
     iterations: int,
     residual: float,
-) -> Solution:
+) -> Point:
     """φ and r of messages."""
     g, precision = messages.gradient, messages.precision
     V = _field_variance(problem, variance, precision)
@@ -197,11 +197,5 @@ def _solution(
         + np.sum(moments.log_evidence)
         + 0.5 * np.sum(V * g**2)
     )
-    displacement = float(weight * np.sum(shrink) + shift) / problem.size
-    return Solution(
-        float(log_z) / problem.size,
-        displacement,
-        converged,
-        iterations,
-        residual,
-    )
+    r = float(weight * np.sum(shrink) + shift) / problem.size
+    return Point(float(log_z) / problem.size, r, converged, iterations, residual)

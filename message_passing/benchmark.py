@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from scipy.linalg import cholesky
 from threadpoolctl import threadpool_limits
 
 from message_passing.example_machines import flat_machine, image_like_patterns, sharp_machine
@@ -28,7 +26,9 @@ from message_passing.local_entropy import ENGINES, local_entropy_curve, resolve_
 from message_passing.networks import load_network
 from message_passing.problem import ReferenceProblem
 from message_passing.tools.files import write_table
-from message_passing.tools.hardware import describe_hardware, peak_memory
+from message_passing.tools.hardware import describe_hardware, peak_memory, product_speed
+from message_passing.tools.tables import to_markdown
+from message_passing.tools.validation import check_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 BASE = {"K": 9, "N": 784, "P": 500}
 GRID = {"P": (125, 250, 500, 1000, 2000), "N": (196, 784, 3136), "K": (3, 9, 21)}
 DISTANCE = 0.3
+#: Columns that are printed.
+SHOWN = [
+    "machine", "engine", "K", "N", "P", "seconds", "seconds_min", "seconds_max", "iterations",
+    "distance", "local_entropy", "relative_error", "not_converged", "peak_memory_mib",
+]  # fmt: skip
 MAKERS = {"sharp": sharp_machine, "flat": flat_machine}
 
 Row = dict[str, Any]
@@ -67,10 +72,7 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         for name in (*self.engines, *(self.scaling_engines or ())):
             resolve_engine(name)
-        if self.repeats < 1:
-            raise ValueError(f"repeats is {self.repeats}; a positive integer was expected.")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
+        check_least(self, repeats=1, seed=0)
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,7 @@ def run(config: BenchmarkConfig) -> pd.DataFrame:
     machines = _machines(config)
     for key, value in describe_hardware().items():
         print(f"{key:18s} {value}")
-    gemm, factorisation = measure_arithmetic()
-    print(f"{'dgemm, one thread':18s} {gemm / 1e9:.0f} GFLOP/s")
-    print(f"{'Cholesky 500×500':18s} {1e3 * factorisation:.2f} ms\n")
+    print(f"{'dgemm, one thread':18s} {product_speed(np.float64, 1024, 5) / 1e9:.0f} GFLOP/s\n")
     sizes = ", ".join(f"{name}={value}" for name, value in machines[0].size.items())
     print(f"One core, one local entropy curve (sixteen points), {sizes}.")
     if config.weights is None:
@@ -109,12 +109,12 @@ def run(config: BenchmarkConfig) -> pd.DataFrame:
             "the local entropy of fast SGD on images), flat (of Replicated-SGD)."
         )
     print(f"Median (range) of {config.repeats}. MiB: peak memory of the whole process.\n")
-    print(_HEADER)
-    rows = []
-    for machine in machines:
-        for engine in config.engines:
-            rows.append(measure_alone(machine, engine, config.repeats, config.seed))
-            print(_line(rows[-1]), flush=True)
+    rows = [
+        measure_alone(machine, engine, config.repeats, config.seed)
+        for machine in machines
+        for engine in config.engines
+    ]
+    _print(rows)
     print(f"Before its first curve a process has needed {rows[0]['idle_memory_mib']:.0f} MiB.")
     if config.scaling:
         rows += _measure_scaling(config)
@@ -171,16 +171,6 @@ def measure_engine(machine: Machine, engine: str, repeats: int, seed: int) -> Ro
     }
 
 
-def measure_arithmetic(size: int = 1024, repeats: int = 5) -> tuple[float, float]:
-    """FLOP/s of a matrix product, and seconds of a 500×500 Cholesky factor; one thread."""
-    a = np.random.default_rng(0).random((size, size))
-    b = a[:500] @ a[:500].T
-    with threadpool_limits(limits=1):
-        product = min(_timed(lambda: a @ a) for _ in range(repeats))
-        factor = min(_timed(lambda: cholesky(b, lower=True)) for _ in range(repeats))
-    return 2 * size**3 / product, factor
-
-
 def _machines(config: BenchmarkConfig) -> list[Machine]:
     if config.weights is None:
         return [Machine(name, BASE, config.seed) for name in MAKERS]
@@ -199,13 +189,12 @@ def _measure_scaling(config: BenchmarkConfig) -> list[Row]:
     print("\nGrowth with one size at a time, sharp machine, one curve each")
     rows = []
     for name, values in GRID.items():
-        print(f"\n{_HEADER}")
         for engine in config.scaling_engines or config.engines:
             for value in values:
                 machine = Machine("sharp", {**BASE, name: value}, config.seed)
                 row = measure_alone(machine, engine, 1, config.seed)
                 rows.append({**row, "machine": f"sharp, growing {name}"})
-                print(_line(row), flush=True)
+            _print(rows[-len(values) :])
             print(f"   {engine}: {growth(rows, engine, name)}")
     return rows
 
@@ -222,30 +211,8 @@ def growth(rows: list[Row], engine: str, name: str) -> str:
     )
 
 
-_HEADER = (
-    f"{'machine':8s} {'engine':6s} {'K':>3s} {'N':>5s} {'P':>5s} {'s a curve (range)':>25s} "
-    f"{'s a point':>9s} {'iterations':>10s} {'Φ_LE(d)':>10s} {'at d':>5s} "
-    f"{'rel. error (range)':>21s} {'missed':>6s} {'MiB':>6s}"
-)
+def _print(rows: list[Row]) -> None:
+    """Some rows, in Markdown."""
+    import pandas as pd
 
-
-def _line(row: Row) -> str:
-    spread = f"{row['seconds']:.2f} ({row['seconds_min']:.2f} to {row['seconds_max']:.2f})"
-    errors = "-"
-    if row["relative_error_max"] > 0:
-        errors = (
-            f"{row['relative_error']:.1%} ({row['relative_error_min']:.1%} to "
-            f"{row['relative_error_max']:.1%})"
-        )
-    return (
-        f"{row['machine'][:8]:8s} {row['engine']:6s} {row['K']:3d} {row['N']:5d} {row['P']:5d} "
-        f"{spread:>25s} {row['seconds_per_point']:9.3f} {row['iterations']:10d} "
-        f"{row['local_entropy']:10.2e} {row['distance']:5.2f} {errors:>21s} "
-        f"{row['not_converged']:6d} {row['peak_memory_mib']:6.0f}"
-    )
-
-
-def _timed(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    print(to_markdown(pd.DataFrame(rows)[SHOWN]), flush=True)

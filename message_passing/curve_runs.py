@@ -31,9 +31,9 @@ from message_passing.local_entropy import (
 from message_passing.networks import Network, load_network
 from message_passing.problem import PatternGeometry, ReferenceProblem
 from message_passing.tools.files import arrays_of, content_hash, from_arrays, read_npz, write_npz
-from message_passing.tools.parallel import run_tasks
-from message_passing.tools.run_folder import RunFolder, as_json
+from message_passing.tools.run_folder import RunFolder, as_json, make_missing
 from message_passing.tools.tables import to_markdown
+from message_passing.tools.validation import check_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,10 +77,7 @@ class CurveConfig:
         for name in ("variances", "distances"):
             if (ladder := getattr(self, name)) is not None:
                 check_ladder(ladder, name)
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; an integer ≥ 0 was expected.")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers is {self.workers}; a positive integer was expected.")
+        check_least(self, seed=0, workers=1)
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -137,9 +134,29 @@ class CurveRun:
 
         Raises ``ValueError`` if there is no curve at all.
         """
-        refused: list[str] = []
-        for engine in self.config.engines:
-            self._measure(engine, progress, refused)
+        alone, refused = len(self.network.weights) == 1, []
+
+        def store(path: Path, result: dict[str, np.ndarray] | str) -> None:
+            if isinstance(result, dict):
+                write_npz(path, **result)
+                return
+            machine, engine, _ = path.name.split(".")
+            refused.append(f"Machine {int(machine)} has no curve by {engine}: {result}")
+
+        c, data = self.config, (self.network.patterns, self.network.labels)
+        for engine in c.engines:
+            make_missing(
+                measure,
+                {
+                    self._path(i, engine): (weights, engine, _machine_seed(c.seed, i))
+                    for i, weights in enumerate(self.network.weights)
+                },
+                store,
+                progress and not alone,
+                common=(*data, c.variances, c.distances, progress and alone),
+                workers=c.workers,
+                description=f"local entropy by {engine}",
+            )
         curves = {
             engine: {
                 machine: from_arrays(LocalEntropyCurve, read_npz(path))
@@ -150,35 +167,8 @@ class CurveRun:
         }
         curves = {engine: found for engine, found in curves.items() if found}
         if not curves:
-            raise ValueError(f"there is no curve. {' '.join(refused)}")
-        return curves, refused
-
-    def _measure(self, engine: str, progress: bool, refused: list[str]) -> None:
-        machines = range(len(self.network.weights))
-        missing = [i for i in machines if not self._path(i, engine).exists()]
-        tasks = [
-            (self.network.weights[i], engine, _machine_seed(self.config.seed, i)) for i in missing
-        ]
-        completed = run_tasks(
-            measure,
-            tasks,
-            common=(
-                self.network.patterns,
-                self.network.labels,
-                self.config.variances,
-                self.config.distances,
-                progress and len(tasks) == 1,
-            ),
-            workers=self.config.workers,
-            progress=progress and len(tasks) > 1,
-            description=f"local entropy by {engine}",
-        )
-        for index, result in completed:
-            if isinstance(result, str):
-                refused.append(f"Machine {missing[index]} has no curve by {engine}: {result}")
-            else:
-                write_npz(self._path(missing[index], engine), **result)
-        refused.sort()
+            raise ValueError(f"there is no curve. {' '.join(sorted(refused))}")
+        return curves, sorted(refused)
 
     def _path(self, machine: int, engine: str) -> Path:
         return self.folder.path / "curves" / f"{machine:03d}.{engine}.npz"

@@ -32,7 +32,8 @@ from scipy.linalg.lapack import dpotrf, dpotri
 from tqdm import tqdm
 
 from message_passing.output_node import Majority, OutputNode, allow_errors
-from message_passing.problem import LadderResult, ReferenceProblem, Solution
+from message_passing.problem import LadderResult, Point, ReferenceProblem
+from message_passing.tools.validation import check_least
 
 #: Sites with |λ|Σ_μμ below this do not enter the factorisation (they change r by less than it).
 NEGLIGIBLE_PRECISION = 1e-11
@@ -72,8 +73,7 @@ class ExpectationPropagation:
             raise ValueError(f"damping is {self.damping}; a number in [0, 1) was expected.")
         if not self.tolerance > 0:
             raise ValueError(f"tolerance is {self.tolerance}; a positive number was expected.")
-        if self.max_sweeps < 1:
-            raise ValueError(f"max_sweeps is {self.max_sweeps}; at least 1 was expected.")
+        check_least(self, max_sweeps=1)
 
     def ladder(
         self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False
@@ -81,7 +81,7 @@ class ExpectationPropagation:
         """Solve for increasing Δ, each point starting from the two before it."""
         problem = problem.without_contradictions()
         if not problem.labels.size:
-            return LadderResult.without_patterns(variances)
+            return LadderResult.from_points(variances, [Point()] * len(variances))
         solved: list[tuple[float, Sites]] = []
         solutions = []
         for variance in tqdm(map(float, variances), "ep", len(variances), disable=not progress):
@@ -94,15 +94,15 @@ class ExpectationPropagation:
             sites, solution = self.solve(problem, variance, starts)
             solved.append((variance, sites))
             solutions.append(solution)
-        return LadderResult.from_solutions(variances, solutions)
+        return LadderResult.from_points(variances, solutions)
 
     def solve(
         self, problem: ReferenceProblem, variance: float, starts: list[Sites]
-    ) -> tuple[Sites, Solution]:
+    ) -> tuple[Sites, Point]:
         """Sites at Δ (the best ones met), from the first valid start, and what they say."""
         node = allow_errors(self.node, problem.training_errors)
         sites, state, sweeps = self.fixed_point(node, problem, variance, starts)
-        return sites, Solution(
+        return sites, Point(
             state.log_z / problem.size,
             1 + state.displacement / problem.size,
             state.residual < self.tolerance,
@@ -231,10 +231,7 @@ def _evaluate(
     update = Sites(new_lam, moments.gradient / left + new_lam * c)
     scale = np.sqrt(V)
     # ν is compared at the cavity mean: there a change of λ alone moves nothing.
-    residual = max(
-        np.abs(V * (new_lam - lam)).max(),
-        np.abs(scale * (update.shift - nu)).max(),
-    )
+    residual = max(np.abs(V * (new_lam - lam)).max(), np.abs(scale * (update.shift - nu)).max())
     broadened = 1.0 + lam * V
     log_z = (
         np.sum(moments.log_evidence)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
@@ -15,11 +16,7 @@ from message_passing.local_entropy import LocalEntropyCurve
 if TYPE_CHECKING:
     import pandas as pd
 
-ENGINE_NAMES = {
-    "mc": "Monte Carlo",
-    "ep": "expectation propagation",
-    "bp": "belief propagation",
-}
+ENGINE_NAMES = {"mc": "Monte Carlo", "ep": "expectation propagation", "bp": "belief propagation"}
 ENGINE_STYLES: dict[str, dict[str, Any]] = {
     "mc": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     "ep": {"color": "#009E73", "linestyle": "-", "marker": "^"},
@@ -109,6 +106,16 @@ def new_axes() -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.subplots(layout="constrained")[1]
+
+
+def four_panels(title: str, *plots: Callable[[Axes], object]) -> Figure:
+    """A figure of four panels, (a) to (d), each drawn by its function."""
+    figure = Figure(figsize=(11.5, 8.6), layout="constrained")
+    for label, plot, ax in zip("abcd", plots, figure.subplots(2, 2).flat, strict=True):
+        plot(ax)
+        ax.set_title(f"({label})", loc="left")
+    figure.suptitle(title)
+    return figure
 
 
 def _plot_mean(

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,10 @@ from message_passing.chain_statistics import (
     largest_deviation,
     with_and_without,
 )
-from message_passing.problem import LadderResult
-from message_passing.sampler import Point, Sampler
+from message_passing.problem import LadderResult, Point
+from message_passing.sampler import Sampler
 from message_passing.tools.files import arrays_of, from_arrays, read_npz, write_npz
+from message_passing.tools.validation import check_least
 
 #: How often Δ is divided by four in search of allowed draws.
 MOST_DIVISIONS = 40
@@ -87,9 +88,7 @@ class LadderSettings:
     longest_burn_in: int = 1280
 
     def __post_init__(self) -> None:
-        for name, least in (("chains", 4), ("steps", 2), ("burn_in", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least {least} was expected.")
+        check_least(self, chains=4, steps=2, burn_in=2)
         if self.draws < 4 * self.chains:
             raise ValueError(
                 f"draws is {self.draws}; at least {4 * self.chains}, four per chain, was expected."
@@ -124,23 +123,12 @@ def climb(
             bar.update(ladder.rung([float(v) for v in variances[len(state.points) :]]))
         if save is not None:
             state.store(save, rngs)
-    return ladder_result(variances, state.points)
+    return LadderResult.from_points(variances, state.points)
 
 
 def generators(seed: int, chains: int) -> list[np.random.Generator]:
     """A generator for each chain."""
     return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(chains)]
-
-
-def ladder_result(variances: NDArray[np.float64], points: Iterable[Any]) -> LadderResult:
-    """The rows of :class:`Point` at these Δ."""
-    columns = (np.array(column) for column in zip(*map(_typed, points), strict=True))
-    return LadderResult(np.asarray(variances, dtype=np.float64), *columns)
-
-
-def _typed(point: Any) -> Point:
-    φ, r, converged, iterations, *errors = point
-    return Point(φ, r, bool(converged), int(iterations), *errors)
 
 
 @dataclass
@@ -217,6 +205,24 @@ def start(
     )
 
 
+def settle(
+    settings: LadderSettings, length: int, run: Callable[[int], NDArray[np.float64]]
+) -> tuple[int, int, bool]:
+    """Burn in, from half of the last ``length`` on, twice as long until half of it suffices.
+
+    ``run`` makes steps of every chain and returns the moments of :func:`independent_states`.
+    Returns the length, the steps made in all, and whether the last length sufficed.
+    """
+    length, made = max(settings.burn_in, length // 2), 0
+    while True:
+        moments = run(length)
+        made += length
+        enough = independent_states(moments) >= FEWEST_INDEPENDENT
+        if enough or length >= settings.longest_burn_in:
+            return length, made, enough
+        length = min(2 * length, settings.longest_burn_in)
+
+
 class _Ladder:
     """Chains on their way up."""
 
@@ -275,17 +281,17 @@ class _Ladder:
         if goal is not None:
             parts = np.arange(1, CANDIDATES + 1) / CANDIDATES
             candidates = np.append(variance * (goal / variance) ** parts[:-1], goal)
-        state.length = max(self.settings.burn_in, state.length // 2)
         unused = np.empty_like(state.white)
-        while True:
-            survivals, squares = self._run(state.length, candidates, unused)
-            state.steps += state.length * len(self.rngs)
-            if independent_states(squares) >= FEWEST_INDEPENDENT:
-                break
-            if state.length >= self.settings.longest_burn_in:
-                state.settled = False
-                break
-            state.length = min(2 * state.length, self.settings.longest_burn_in)
+        survivals = np.empty(0)
+
+        def run(steps: int) -> NDArray[np.float64]:
+            nonlocal survivals
+            survivals, squares = self._run(steps, candidates, unused)
+            return squares
+
+        state.length, made, settled = settle(self.settings, state.length, run)
+        state.steps += made * len(self.rngs)
+        state.settled &= settled
         good = np.flatnonzero(survivals[:, 1].mean(axis=0) >= SMALLEST_SURVIVAL)
         if len(good):
             return float(candidates[good[-1]])

@@ -46,11 +46,7 @@ class Engine(Protocol):
     ) -> LadderResult: ...
 
 
-ENGINES: dict[str, type] = {
-    "bp": BeliefPropagation,
-    "ep": ExpectationPropagation,
-    "mc": MonteCarlo,
-}
+ENGINES: dict[str, type] = {"bp": BeliefPropagation, "ep": ExpectationPropagation, "mc": MonteCarlo}
 
 
 @dataclass(frozen=True, repr=False)
@@ -195,20 +191,11 @@ def local_entropy_curve(
         Increasing d > 0 in place of ``variances``: the points of the curve have these distances.
         Δ is found by repeating the ladder (for "mc" by "ep"). A tangent,
         dΦ_LE/dd = (1 − 1/r)/Δ, covers the rest: a per mille (for "mc" what "ep" misses of r).
-    progress : bool
-        Show a bar with one step per point of the ladder.
 
-    Returns
-    -------
-    LocalEntropyCurve
-        With ``converged``, ``iterations``, ``residual`` for each point. A ``UserWarning`` names
-        points that did not converge, and references that make errors on half of the patterns.
-
-    Raises
-    ------
-    ValueError
-        Even K, shapes that do not fit, NaN, labels other than ±1, an unknown engine, variances
-        that are not positive and increasing, variances and distances at once.
+    A ``UserWarning`` names points that did not converge, and references that make errors on half
+    of the patterns. Raises ``ValueError`` for even K, shapes that do not fit, NaN, labels other
+    than ±1, an unknown engine, variances that are not positive and increasing, variances and
+    distances at once.
     """
     if variances is not None and distances is not None:
         raise ValueError("variances and distances are both given; one of them was expected.")

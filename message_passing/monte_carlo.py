@@ -17,16 +17,18 @@ Configurations with at most the reference's training errors count.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from message_passing import _kernels_monte_carlo as kernels
-from message_passing.ladder import LadderSettings, climb, generators, ladder_result, start
+from message_passing.ladder import LadderSettings, climb, generators, start
 from message_passing.one_unit import OneUnitClimb
 from message_passing.problem import LadderResult, ReferenceProblem
 from message_passing.sampler import DirectSample
+from message_passing.tools.validation import check_least
 
 #: Draws made in one product.
 DRAWS_AT_ONCE = 32
@@ -43,8 +45,7 @@ class MonteCarlo(LadderSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; at least 0 was expected.")
+        check_least(self, seed=0)
 
     def ladder(
         self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False
@@ -54,12 +55,12 @@ class MonteCarlo(LadderSettings):
             return climb(ExactArcs(problem), self, self.seed, variances, "mc", progress)
         rngs = generators(self.seed, self.chains)
         state = start(ExactArcs(problem), self, variances, rngs)
-        points = [tuple(point) for point in state.points]
+        points: list[Any] = list(state.points)
         missing = [float(variance) for variance in variances[len(points) :]]
         if missing:
             unit = OneUnitClimb(self, problem, rngs, state.variance, state.white, state.log_z)
             points += tqdm(unit.through(missing), "mc", len(missing), disable=not progress)
-        return ladder_result(variances, points)
+        return LadderResult.from_points(variances, points)
 
 
 class ExactArcs:

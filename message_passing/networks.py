@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,14 +62,14 @@ def load_network(weights: str | Path, patterns: str | Path | None = None) -> Net
     """
     weights_path, patterns_path = Path(weights), Path(patterns or weights)
     array = _the_weights(_read(weights_path), weights_path)
-    with _Named(weights_path):
+    with _named(weights_path):
         array = check_weights(array)
         if array.ndim == 2:
             array = array[None]
         if array.ndim != 3 or not len(array):
             raise ValueError(f"weights has shape {array.shape}; (K, N) or (R, K, N) was expected.")
     X, y = _the_patterns(_read(patterns_path), patterns_path, given=patterns is not None)
-    with _Named(patterns_path):
+    with _named(patterns_path):
         X = check_patterns(X, inputs=array.shape[2])
         y = check_labels(y, len(X))
     return Network(array, X, y)
@@ -116,15 +118,10 @@ def _names(arrays: dict[str, NDArray[Any]]) -> str:
     return "[" + ", ".join(name or "(unnamed)" for name in arrays) + "]"
 
 
-class _Named:
-    """Puts the name of a file in front of an error about its content."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValueError | TypeError):
-            raise ValueError(f"{self.path}: {error}") from error
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the name of a file in front of an error about its content."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,29 +25,17 @@ from scipy.special import expit
 
 from message_passing._kernels_bouncing import bouncing_steps
 from message_passing.chain_statistics import (
-    FEWEST_INDEPENDENT,
     deviation,
     drift,
-    independent_states,
     jackknife,
     largest_deviation,
     with_and_without,
 )
-from message_passing.problem import ReferenceProblem
+from message_passing.ladder import LadderSettings, settle
+from message_passing.problem import Point, ReferenceProblem
 
 #: Steps of the ladder in log Δ, times √(R/2): the standard deviation of u without patterns.
 SPACING = 1.5
-
-
-class Settings(Protocol):
-    """What of the engine's configuration the chains need."""
-
-    @property
-    def steps(self) -> int: ...
-    @property
-    def burn_in(self) -> int: ...
-    @property
-    def longest_burn_in(self) -> int: ...
 
 
 class OneUnitClimb:
@@ -66,7 +53,7 @@ class OneUnitClimb:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: LadderSettings,
         problem: ReferenceProblem,
         rngs: list[np.random.Generator],
         variance: float,
@@ -83,10 +70,8 @@ class OneUnitClimb:
         self.climbed = np.zeros_like(log_z)  # since the first rung, ...
         self.integral = np.zeros_like(log_z)  # ... and by the trapezoid rule from ⟨|z|²⟩
 
-    def through(
-        self, targets: list[float]
-    ) -> Iterator[tuple[float, float, bool, int, float, float, float]]:
-        """At each Δ of ``targets``: φ, r, converged, steps, residual, errors of φ and of r."""
+    def through(self, targets: list[float]) -> Iterator[Point]:
+        """The point at each Δ of ``targets``."""
         size, dimensions = self.problem.inputs, len(self.factor)
         before, steps = self._sample(self.variance)
         for target in targets:
@@ -104,31 +89,26 @@ class OneUnitClimb:
             r = 1.0 + (means.mean() - dimensions) / size
             r_error = means.std(ddof=1) / math.sqrt(len(means)) / size
             settled = self.settled and self.deviation < largest_deviation(self.tests)
-            yield (
+            yield Point(
                 min(log_z, 0.0) / size, r, settled, steps, self.deviation, error / size, r_error
             )  # fmt: skip
             steps = 0
 
     def _sample(self, variance: float) -> tuple[NDArray[np.float64], int]:
         """|z|² of settled chains (chains, steps) at Δ, and the number of steps made."""
-        self.length = max(self.settings.burn_in, self.length // 2)
-        made = 0
-        while True:
-            squares = self._run(variance, self.length)
-            made += squares.size
-            parts = np.array_split(squares, 2, axis=1)
+
+        def run(steps: int) -> NDArray[np.float64]:
+            parts = np.array_split(self._run(variance, steps), 2, axis=1)
             moments = np.array([[p.mean(axis=1), (p**2).mean(axis=1)] for p in parts])
-            if independent_states(np.moveaxis(moments, 2, 0)) >= FEWEST_INDEPENDENT:
-                break
-            if self.length >= self.settings.longest_burn_in:
-                self.settled = False
-                break
-            self.length = min(2 * self.length, self.settings.longest_burn_in)
+            return np.moveaxis(moments, 2, 0)
+
+        self.length, made, settled = settle(self.settings, self.length, run)
+        self.settled &= settled
         squares = self._run(variance, max(self.settings.steps, self.length))
         halves = np.array([p.mean(axis=1) for p in np.array_split(squares, 2, axis=1)]).T
         self.tests += 1
         self.deviation = max(self.deviation, drift(halves))
-        return squares, made + squares.size
+        return squares, made * len(self.rngs) + squares.size
 
     def _run(self, variance: float, steps: int) -> NDArray[np.float64]:
         squares = np.empty((len(self.rngs), steps))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -180,31 +180,23 @@ class LadderResult:
     displacement_error: NDArray[np.float64]
 
     @classmethod
-    def without_patterns(cls, variances: NDArray[np.float64]) -> LadderResult:
-        """What holds without any pattern: Z = 1 and r = 1."""
-        return cls.from_solutions(variances, [Solution(0.0, 1.0, True, 0, 0.0)] * len(variances))
-
-    @classmethod
-    def from_solutions(cls, variances: ArrayLike, solutions: Sequence[Solution]) -> LadderResult:
-        """Of a deterministic engine: no statistical error."""
-        columns = {
-            name: np.array(column)
-            for name, column in zip(Solution._fields, zip(*solutions, strict=True), strict=True)
-        }
-        zero = np.zeros(len(solutions))
-        return cls(
-            variance=np.asarray(variances, dtype=np.float64),
-            free_entropy_error=zero,
-            displacement_error=zero,
-            **columns,
-        )
+    def from_points(cls, variances: ArrayLike, points: Iterable[Sequence[Any]]) -> LadderResult:
+        """The rows of :class:`Point`, at these Δ."""
+        φ, r, converged, iterations, *rest = (np.array(c) for c in zip(*points, strict=True))
+        variance = np.asarray(variances, dtype=np.float64)
+        return cls(variance, φ, r, converged.astype(bool), iterations.astype(np.int64), *rest)
 
 
-class Solution(NamedTuple):
-    """What a deterministic engine found at one Δ, as in :class:`LadderResult`."""
+class Point(NamedTuple):
+    """One point of a ladder, in the order of LadderResult's fields after the variance.
 
-    free_entropy: float
-    displacement: float
-    converged: bool
-    iterations: int
-    residual: float
+    By default what holds without any pattern.
+    """
+
+    free_entropy: float = 0.0
+    displacement: float = 1.0
+    converged: bool = True
+    iterations: int = 0
+    residual: float = 0.0
+    free_entropy_error: float = 0.0
+    displacement_error: float = 0.0

@@ -8,27 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from message_passing.chain_statistics import jackknife, with_and_without
+from message_passing.problem import Point
 
 #: Where fewer draws than this fraction are allowed, chains take over from direct sampling.
 SMALLEST_DIRECT = 0.015
-
-
-class Point(NamedTuple):
-    """One point of the result, in the order of LadderResult's fields after the variance."""
-
-    free_entropy: float
-    displacement: float
-    converged: bool
-    iterations: int
-    residual: float
-    free_entropy_error: float
-    displacement_error: float
 
 
 @dataclass(frozen=True)

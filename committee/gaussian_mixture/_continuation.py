@@ -21,10 +21,7 @@ class Equations:
     """
 
     def __init__(
-        self,
-        mixture: ReplicaSymmetricState,
-        bias: float | Literal["train"] | None,
-        noise: float,
+        self, mixture: ReplicaSymmetricState, bias: float | Literal["train"] | None, noise: float
     ) -> None:
         self.mixture, self.noise = mixture, noise
         self.trained = bias == "train" and mixture.rho != 0.5

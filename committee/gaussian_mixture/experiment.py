@@ -45,8 +45,7 @@ from committee.gaussian_mixture import (
 from committee.gaussian_mixture.losses import LOSSES
 from committee.gaussian_mixture.samples import check_parameters
 from message_passing.tools.files import AGAIN, read_records, write_records, write_table
-from message_passing.tools.parallel import run_tasks
-from message_passing.tools.run_folder import RunFolder
+from message_passing.tools.run_folder import RunFolder, make_missing
 from message_passing.tools.tables import means
 from message_passing.tools.validation import check_least
 
@@ -153,17 +152,15 @@ def compute(config: GaussianMixtureConfig, progress: bool = False) -> GaussianMi
     folder.check(settings)
     folder.store_config("Gaussian mixture", settings)
     seeds = np.random.SeedSequence(config.seed).spawn(config.samples)
-    missing = [i for i in range(config.samples) if not _sample_file(config.out, i).exists()]
-    completed = run_tasks(
+    make_missing(
         measure,
-        [seeds[i] for i in missing],
+        {config.out / "samples" / f"{i:04d}.json": seed for i, seed in enumerate(seeds)},
+        write_records,
+        progress,
         common=(config,),
         workers=config.workers,
-        progress=progress and bool(missing),
         description="samples",
     )
-    for index, rows in completed:
-        write_records(_sample_file(config.out, missing[index]), rows)
     if not (config.out / "theory.json").exists():
         write_records(config.out / "theory.json", predict(config))
     results = load(config.out, config.samples)
@@ -294,7 +291,3 @@ def best_error(overlap: ArrayLike, config: GaussianMixtureConfig) -> NDArray | n
     """Error at the best bias for this overlap."""
     bias = 0.0 if config.rho == 0.5 else best_bias(overlap, config.delta, config.rho)
     return overlap_error(overlap, config.delta, bias, config.rho)
-
-
-def _sample_file(folder: Path, i: int) -> Path:
-    return folder / "samples" / f"{i:04d}.json"

@@ -6,6 +6,7 @@ Each plot function takes results and optionally ``ax``, and returns the axes. Li
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from committee.gaussian_mixture.experiment import (
     GaussianMixtureResults,
     best_error,
 )
-from message_passing.figures import new_axes
+from message_passing.figures import four_panels, new_axes
 from message_passing.tools.tables import ERROR, means
 
 # Okabe and Ito's colours; markers for readers in grey.
@@ -45,21 +46,17 @@ PROFILES = (
 
 def plot_gaussian_mixture(results: GaussianMixtureResults) -> Figure:
     """All four panels."""
-    figure = Figure(figsize=(11.5, 8.6), layout="constrained")
-    axes = figure.subplots(2, 2)
-    plot_error_against_ridge(results, axes[0, 0])
-    plot_error_under_noise(results, axes[0, 1])
-    plot_overlap_against_noise(results, axes[1, 0])
-    plot_error_against_margin(results, axes[1, 1])
-    for label, ax in zip("abcd", axes.flat, strict=True):
-        ax.set_title(f"({label})", loc="left")
     config = results.config
-    figure.suptitle(
+    title = (
         rf"Gaussian mixture, $\alpha={config.alpha:g}$, $\Delta={config.delta:g}$, "
         rf"$\rho={config.rho:g}$: theory (lines) and {config.samples} samples "
         f"(points, standard errors) of $N={config.inputs}$"
     )
-    return figure
+    plots = (
+        plot_error_against_ridge, plot_error_under_noise, plot_overlap_against_noise,
+        plot_error_against_margin,
+    )  # fmt: skip
+    return four_panels(title, *(partial(plot, results) for plot in plots))
 
 
 def plot_error_against_ridge(results: GaussianMixtureResults, ax: Axes | None = None) -> Axes:

@@ -33,45 +33,86 @@ near it there are fewer solutions than near a minimiser of the hinge loss that m
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import root
 from scipy.special import log_ndtr
 
 from committee.gaussian_mixture.margins import TrainingMargins
+from committee.gaussian_mixture.quadrature import hermite_nodes
 from committee.gaussian_mixture.state import TOLERANCE, ConvergenceWarning, ReplicaSymmetricState
+from message_passing.local_entropy import check_ladder
 
-_Z, _ZW = np.polynomial.hermite_e.hermegauss(64)
-_ZW = _ZW / _ZW.sum()
+_Z, _ZW = hermite_nodes(64)
 
 
 @dataclass(frozen=True)
 class FranzParisiCurve:
-    """Φ_LE around a typical reference; arrays with one entry per variance.
+    """Φ_LE around a typical reference at N → ∞; arrays with one entry per variance.
 
     Attributes
     ----------
-    reference : the state of the reference.
-    variance : τ of the Gaussian around the reference.
+    reference : what it is around.
+    variance : τ (here), Δ (elsewhere) of the Gaussian around the reference.
     distance : d = rτ/2.
     local_entropy : Φ_LE(d), per weight.
     free_entropy : φ.
     displacement : r.
-    overlap_with_centre : ⟨w⟩·v*/N over the root of ⟨w⟩²/N: the mean of the solutions.
-    converged, residual : of the five equations.
+    overlap : on a mixture, of the mean of the solutions with the centre; for a perceptron, of one
+        solution with the teacher (0 without a teacher).
+    converged, residual : of the equations, the reference's included.
     """
 
-    reference: ReplicaSymmetricState
+    reference: Any
     variance: NDArray[np.float64]
     distance: NDArray[np.float64]
     local_entropy: NDArray[np.float64]
     free_entropy: NDArray[np.float64]
     displacement: NDArray[np.float64]
-    overlap_with_centre: NDArray[np.float64]
+    overlap: NDArray[np.float64]
     converged: NDArray[np.bool_]
     residual: NDArray[np.float64]
+
+    @classmethod
+    def from_rows(
+        cls, reference: Any, rows: Sequence[tuple[float, ...]], tolerance: float
+    ) -> FranzParisiCurve:
+        """From τ, φ, r, overlap and residual of each point; a warning where some is too large."""
+        variance, phi, r, overlap, residual = np.array(rows).T
+        converged = (residual < tolerance) & reference.converged
+        if not converged.all():
+            warnings.warn(
+                f"Franz–Parisi: no convergence at {np.sum(~converged)} of {len(rows)} variances "
+                f"(residual {residual.max():.2g}).",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        distance, local_entropy = 0.5 * r * variance, phi + 0.5 * (r - 1.0 - np.log(r))
+        return cls(
+            reference, variance, distance, local_entropy, phi, r, overlap, converged, residual
+        )
+
+    def at(self, distance: ArrayLike) -> NDArray[np.float64]:
+        """Φ_LE at other distances: cubic Hermite interpolation with dΦ_LE/dd = (1 − 1/r)/τ.
+
+        Raises ``ValueError`` outside the points of the curve (nothing is extrapolated).
+        """
+        wanted = np.asarray(distance, dtype=np.float64)
+        first, last = self.distance[[0, -1]]
+        if not np.all((wanted >= first * (1 - 1e-9)) & (wanted <= last * (1 + 1e-9))):
+            raise ValueError(
+                f"distance is {wanted}; numbers from {first:.4g} to {last:.4g} were expected."
+            )
+        x = np.sqrt(self.distance)
+        slope = 2.0 * x * (1.0 - 1.0 / self.displacement) / self.variance
+        curve = CubicHermiteSpline(x, self.local_entropy, slope)
+        values: NDArray[np.float64] = curve(np.clip(np.sqrt(wanted), x[0], x[-1]))
+        return values
 
 
 def franz_parisi(reference: ReplicaSymmetricState, variances: ArrayLike) -> FranzParisiCurve:
@@ -92,10 +133,7 @@ def franz_parisi(reference: ReplicaSymmetricState, variances: ArrayLike) -> Fran
             f"reference has converged = {reference.converged}, bias = {reference.bias:g}; "
             "a converged one without bias was expected."
         )
-    ladder = np.atleast_1d(np.asarray(variances, dtype=float))
-    if np.any(~(ladder > 0)) or np.any(np.diff(ladder) <= 0):
-        raise ValueError(f"variances is {ladder}; positive, increasing numbers were expected.")
-
+    ladder = check_ladder(variances, "variances")
     first = min(1e-3, ladder[0])
     path = np.unique(np.concatenate([np.geomspace(first, ladder[-1], 12), ladder]))
     x, rows = np.zeros(5), []
@@ -108,20 +146,8 @@ def franz_parisi(reference: ReplicaSymmetricState, variances: ArrayLike) -> Fran
         if worst < 1e-6:
             x = found.x
         if tau in ladder:
-            phi, r, overlap = system.observe(found.x)
-            rows.append((tau, phi, r, overlap, worst))
-    tau, phi, r, overlap, worst = np.array(rows).T
-    if np.any(worst > TOLERANCE):
-        warnings.warn(
-            f"Franz–Parisi: no convergence at {np.sum(worst > TOLERANCE)} of {len(tau)} variances "
-            f"(residual {worst.max():.2g}).",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    local_entropy = phi + 0.5 * (r - 1.0 - np.log(r))
-    return FranzParisiCurve(
-        reference, tau, 0.5 * r * tau, local_entropy, phi, r, overlap, worst < TOLERANCE, worst
-    )
+            rows.append((tau, *system.observe(found.x), worst))
+    return FranzParisiCurve.from_rows(reference, rows, TOLERANCE)
 
 
 class _Cavity:
@@ -131,15 +157,8 @@ class _Cavity:
         self.ref, self.tau = reference, tau
         margin = np.sqrt(reference.delta * tau * reference.q)
         self.margins: TrainingMargins = reference.margins(margin * np.arange(-5.0, 5.5, 1.0))
-        self.scale = np.array(
-            [
-                1.0,
-                np.sqrt(reference.q),
-                1.0 / np.sqrt(tau),
-                1.0 / np.sqrt(reference.q * tau),
-                1 / tau,
-            ]
-        )
+        q = reference.q
+        self.scale = np.array([1.0, np.sqrt(q), 1 / np.sqrt(tau), 1 / np.sqrt(q * tau), 1 / tau])
 
     def unpack(self, x: NDArray) -> tuple[float, float, float, float, float]:
         _, a, mu, s, D = x / self.scale

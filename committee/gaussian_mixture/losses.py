@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, ndtr
 
+from committee.gaussian_mixture.quadrature import density
+
 LossName = Literal["square", "logistic", "hinge"]
 
 
@@ -204,8 +206,3 @@ def averaged_over_noise(loss: Loss, width: ArrayLike) -> Loss:
     if not np.any(width) or loss.name == "square":
         return loss
     return NoisyHinge(width) if loss.name == "hinge" else NoisyLogistic(width)
-
-
-def density(z: NDArray) -> NDArray[np.float64]:
-    """Standard normal density."""
-    return np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from committee.gaussian_mixture.losses import Loss
+from committee.gaussian_mixture.quadrature import panels
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 _LEVELS = np.linspace(-9.0, 9.0, 13)  # panels of 1.5 standard deviations of h
 
 
@@ -76,7 +76,7 @@ def _nodes(
     inside = np.concatenate([loss.knots, [kink[0] for kink in loss.kinks], list(borders)])
     inside = inside[(inside > v_levels[0]) & (inside < v_levels[-1])]
 
-    v, weight = _panels(np.concatenate([v_levels, inside]))  # where v rises with h
+    v, weight = panels(np.concatenate([v_levels, inside]))  # where v rises with h
     stretch = 1.0 + D * loss.curvature(v)
     f = -loss.slope(v)
     h = v - D * f
@@ -85,7 +85,7 @@ def _nodes(
 
     for position, left, right in loss.kinks:  # where v stays at the kink
         start, end = position + D * left, position + D * right
-        flat, flat_weight = _panels(np.clip(np.append(levels, [start, end]), start, end))
+        flat, flat_weight = panels(np.clip(np.append(levels, [start, end]), start, end))
         h, v = np.append(h, flat), np.append(v, np.full_like(flat, position))
         f = np.append(f, (position - flat) / D)
         response = np.append(response, np.full_like(flat, -1.0 / D))
@@ -93,11 +93,3 @@ def _nodes(
 
     t = (h - mean) / width
     return h, v, f, response, weight * np.exp(-0.5 * t * t) / (width * np.sqrt(2.0 * np.pi))
-
-
-def _panels(borders: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gauss–Legendre nodes and weights on the panels between the borders, sorted."""
-    borders = np.unique(borders)
-    half = 0.5 * np.diff(borders)[:, None]
-    middle = 0.5 * (borders[1:] + borders[:-1])[:, None]
-    return (middle + half * _NODES).ravel(), (half * _WEIGHTS).ravel()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
-from committee.gaussian_mixture.losses import density
+from committee.gaussian_mixture.quadrature import density
 from committee.gaussian_mixture.samples import check_parameters
 
 

@@ -4,7 +4,7 @@
 of two of them and of one with a teacher; Δ, d, Φ_LE as in ``message_passing``.
 """
 
-from committee.perceptron.franz_parisi import PerceptronCurve, franz_parisi
+from committee.perceptron.franz_parisi import franz_parisi
 from committee.perceptron.gardner import (
     bayes_error,
     gardner_volume,
@@ -22,7 +22,6 @@ from committee.perceptron.references import Reference, make_reference
 
 __all__ = [
     "Instance",
-    "PerceptronCurve",
     "Reference",
     "bayes_error",
     "franz_parisi",

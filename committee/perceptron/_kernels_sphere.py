@@ -10,21 +10,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from message_passing._kernels_bouncing import MOST_BOUNCES, first_hits
+from message_passing._kernels_bouncing import MOST_BOUNCES, first_hits, rotate
 from message_passing.tools.compiled import compiled
 
 
 @compiled
-def billiard_steps(
-    signed: NDArray[np.float64],
-    gram: NDArray[np.float64],
-    kappa: float,
-    steps: int,
-    weights: NDArray[np.float64],
-    rng: np.random.Generator,
-) -> int:
+def billiard_steps(signed, gram, kappa, steps, weights, rng):
     """Quarter turns from solutions ``weights`` (N,), in place; the number that arrived.
 
     ``signed`` (P, N) are σx/√N, ``gram`` (P, P) their products. A trajectory that rounding keeps
@@ -51,16 +43,8 @@ def billiard_steps(
             wall = int(np.argmin(hits))
             step = min(2.0 * math.atan(hits[wall]), left)
             ends = step == left
-            cosine = math.cos(step)
-            sine = math.sin(step)
-            for i in range(N):
-                a = w[i]
-                w[i] = cosine * a + sine * p[i]
-                p[i] = cosine * p[i] - sine * a
-            for mu in range(P):
-                a = u[mu]
-                u[mu] = cosine * a + sine * v[mu]
-                v[mu] = cosine * v[mu] - sine * a
+            rotate(w, p, step)
+            rotate(u, v, step)
             if ends:
                 weights[:] = w * math.sqrt(N / np.dot(w, w))
                 arrived += 1

@@ -5,14 +5,13 @@ from __future__ import annotations
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from committee.perceptron.controls import NAMES, expected, observed
-from committee.perceptron.franz_parisi import PerceptronCurve, franz_parisi
+from committee.perceptron.franz_parisi import franz_parisi
 from committee.perceptron.gardner import check_alpha, generalisation_error, maximum_margin
 from committee.perceptron.instances import Instance
 from committee.perceptron.references import ReferenceName, make_reference
@@ -23,8 +22,8 @@ from message_passing.monte_carlo import MonteCarlo
 from message_passing.output_node import Majority
 from message_passing.problem import PatternGeometry
 from message_passing.tools.files import read_records, write_records
-from message_passing.tools.parallel import run_tasks
-from message_passing.tools.run_folder import RunFolder, as_json
+from message_passing.tools.run_folder import RunFolder, as_json, make_missing
+from message_passing.tools.validation import check_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +35,6 @@ FRACTIONS = {"random": (0.0, 0.25, 0.5, 0.75, 0.9), "teacher": (0.0, 0.5, 0.8)}
 MEASURED_FRACTIONS = (0.0, 0.5)
 #: So cold that no error is allowed, whatever the reference makes.
 NO_ERRORS = Majority(inverse_temperature=1e3)
-
-Row = dict[Any, Any]
 
 
 class Family(NamedTuple):
@@ -89,10 +86,7 @@ class PerceptronConfig:
         check_alpha(self.alpha)
         if not self.alpha < 2:
             raise ValueError(f"alpha is {self.alpha}; a number below 2 was expected.")
-        least_values = {"instances": 3, "more": 0, "steps": 2, "chains": 4, "workers": 1}
-        for name, least in least_values.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least {least} was expected.")
+        check_least(self, instances=3, more=0, steps=2, chains=4, workers=1)
         if len(set(self.sizes)) < 2 or min(self.sizes) < 20:
             raise ValueError(f"sizes is {self.sizes}; two or more N ≥ 20 were expected.")
         for N in self.sizes:
@@ -116,21 +110,27 @@ def compute(config: PerceptronConfig, progress: bool = False) -> dict[str, pd.Da
     ValueError
         The folder holds the results of another configuration.
     """
-    science = {k: v for k, v in asdict(config).items() if k not in ("out", "workers")}
-    settings = as_json(science)
+    settings = as_json({k: v for k, v in asdict(config).items() if k not in ("out", "workers")})
     folder = RunFolder(config.out, units=("theory", "instances"))
     folder.check(settings)
     folder.store_config("Perceptron: theory beside instances", settings)
-    tasks = [(config, "theory", i, 0) for i in range(len(FAMILIES))]
-    _finish(tasks, config, progress, "theory")
+    families = {(i, 0): family for i, family in enumerate(FAMILIES)}
     # The largest ones first, so that no process ends alone.
-    sizes = sorted(config.sizes, reverse=True)
-    tasks = [
-        (config, "instances", N, i)
-        for N in sizes
+    instances = {
+        (N, i): (N, i)
+        for N in sorted(config.sizes, reverse=True)
         for i in range(config.count(N) * (1 + config.more))
-    ]
-    _finish(tasks, config, progress, "instances")
+    }
+    for make, kind, units in ((predict, "theory", families), (measure, "instances", instances)):
+        make_missing(
+            make,
+            {_file(config, kind, *key): unit for key, unit in units.items()},
+            write_records,
+            progress,
+            common=(config,),
+            workers=config.workers,
+            description=kind,
+        )
     return load(config.out)
 
 
@@ -138,52 +138,56 @@ def load(folder: str | Path) -> dict[str, pd.DataFrame]:
     """Read what :func:`compute` stored."""
     import pandas as pd
 
-    return {
-        kind: pd.concat(
-            [read_records(file) for file in sorted((Path(folder) / kind).glob("*.json"))],
-            ignore_index=True,
-        )
-        for kind in ("theory", "instances")
-    }
+    files = {kind: sorted(Path(folder, kind).glob("*.json")) for kind in ("theory", "instances")}
+    return {k: pd.concat(map(read_records, paths), ignore_index=True) for k, paths in files.items()}
 
 
-def predict(config: PerceptronConfig, family: Family) -> list[Row]:
-    """Lines and points of one family: Φ_LE, and the controls at N → ∞."""
+def predict(config: PerceptronConfig, family: Family) -> pd.DataFrame:
+    """Unit of work: lines and points of one family, Φ_LE, and the controls at N → ∞."""
+    import pandas as pd
+
+    kappa = config.kappa(family)
     reference = make_reference(
-        family.name, config.alpha, config.kappa(family), config.ridge, family.labels == "teacher"
+        family.name, config.alpha, kappa, config.ridge, family.labels == "teacher"
     )
     line = franz_parisi(config.alpha, np.geomspace(4e-3, 4.0, 10), reference)
-    points = franz_parisi(config.alpha, _variances(line), reference)
-    rows = []
-    for kind, curve in (("line", line), ("point", points)):
-        for i, variance in enumerate(map(float, curve.variance)):
-            row = {
+    # Δ of the wanted distances; around references with errors, of those that are there.
+    to_variance = PchipInterpolator(np.log(line.distance), np.log(line.variance))
+    wanted = np.log([d for d in DISTANCES if d > line.distance[0]])
+    points = franz_parisi(config.alpha, np.exp(to_variance(wanted)), reference)
+    tables = [
+        pd.DataFrame(
+            {
                 **family._asdict(),
-                "kappa": config.kappa(family),
+                "kappa": kappa,
                 "kind": kind,
-                "variance": variance,
-                "distance": float(curve.distance[i]),
-                "local_entropy": float(curve.local_entropy[i]),
-                "displacement": float(curve.displacement[i]),
+                "variance": curve.variance,
+                "distance": curve.distance,
+                "local_entropy": curve.local_entropy,
+                "displacement": curve.displacement,
                 "error": float(generalisation_error(reference.R)),
                 "training_error": reference.training_error,
-                "converged": bool(curve.converged[i]),
+                "converged": curve.converged,
             }
-            if kind == "point":
-                row |= dict(zip(NAMES, map(float, expected(reference, variance)), strict=True))
-            rows.append(row)
-    return rows
+        )
+        for kind, curve in (("line", line), ("point", points))
+    ]
+    controls = [expected(reference, variance) for variance in points.variance]
+    tables[1] = tables[1].join(pd.DataFrame(controls, columns=list(NAMES)))
+    return pd.concat(tables, ignore_index=True)
 
 
-def measure(config: PerceptronConfig, N: int, index: int) -> list[Row]:
-    """All families on one instance of each kind of labels, by all engines.
+def measure(config: PerceptronConfig, unit: tuple[int, int]) -> pd.DataFrame:
+    """Unit of work: all families on one instance of each kind of labels, by all engines.
 
     A family is left out where the instance has no such reference (no solution of its margin), and
     where the reference makes training errors, which the theory does not count. Hebb's rule is
     measured without errors, by the engines that can.
     """
-    theory = load_points(config)
-    rows: list[Row] = []
+    import pandas as pd
+
+    N, index = unit
+    tables = []
     for labels in ("random", "teacher"):
         seed = np.random.SeedSequence((config.seed, N, index, labels == "teacher"))
         rng = np.random.default_rng(seed)
@@ -200,7 +204,7 @@ def measure(config: PerceptronConfig, N: int, index: int) -> list[Row]:
                 seed=int(rng.integers(2**31)),
             ),
         }
-        for family, points in theory.items():
+        for i, family in enumerate(FAMILIES):
             if family.labels != labels or family.fraction not in MEASURED_FRACTIONS:
                 continue
             try:
@@ -210,8 +214,10 @@ def measure(config: PerceptronConfig, N: int, index: int) -> list[Row]:
             errors = int(np.sum(instance.stabilities(w) < 0))
             if errors and family.name != "hebb":
                 continue
-            variances = np.array([point["variance"] for point in points])
-            controls = [observed(instance, w, variance) for variance in variances]
+            theory = read_records(_file(config, "theory", i, 0))
+            theory = theory[theory["kind"] == "point"]
+            variances, wanted = theory["variance"].to_numpy(), theory["distance"].to_numpy()
+            controls = np.transpose([observed(instance, w, variance) for variance in variances])
             for engine, solver in engines.items():
                 if engine == "mc" and (errors or index >= config.count(N)):
                     continue
@@ -220,70 +226,23 @@ def measure(config: PerceptronConfig, N: int, index: int) -> list[Row]:
                     curve = local_entropy_curve(
                         w[None], geometry, instance.labels, engine=solver, variances=variances
                     )
-                r = curve.displacement
-                wanted = np.array([point["distance"] for point in points])
-                slope = (1.0 - 1.0 / r) / curve.variance
-                moved = curve.local_entropy + slope * (wanted - curve.distance)
-                for i, variance in enumerate(map(float, variances)):
-                    rows.append(
-                        {
-                            **family._asdict(),
-                            "N": N,
-                            "instance": index,
-                            "engine": engine,
-                            "variance": variance,
-                            "distance": float(wanted[i]),
-                            "local_entropy": float(moved[i]),
-                            "standard_error": float(curve.standard_error[i]),
-                            "converged": bool(curve.converged[i]),
-                            "training_errors": errors,
-                            **dict(zip(NAMES, map(float, controls[i]), strict=True)),
-                        }
-                    )
-    return rows
-
-
-def load_points(config: PerceptronConfig) -> dict[Family, list[Row]]:
-    """The points of the theory, by family."""
-    return {
-        family: [
-            row
-            for row in read_records(_file(config, "theory", i, 0)).to_dict("records")
-            if row["kind"] == "point"
-        ]
-        for i, family in enumerate(FAMILIES)
-    }
-
-
-def _variances(line: PerceptronCurve) -> NDArray[np.float64]:
-    """Δ of the wanted distances; around references with errors, of those that are there."""
-    to_variance = PchipInterpolator(np.log(line.distance), np.log(line.variance))
-    wanted = np.log([d for d in DISTANCES if d > line.distance[0]])
-    return np.exp(to_variance(wanted))
-
-
-def _finish(
-    tasks: list[tuple[PerceptronConfig, str, int, int]],
-    config: PerceptronConfig,
-    progress: bool,
-    description: str,
-) -> None:
-    todo = [task for task in tasks if not _file(*task).exists()]
-    if todo:
-        done = run_tasks(
-            _make, todo, workers=config.workers, progress=progress, description=description
-        )
-        for _ in done:  # each stores its own file
-            pass
+                slope = (1.0 - 1.0 / curve.displacement) / curve.variance
+                row = {
+                    **family._asdict(),
+                    "N": N,
+                    "instance": index,
+                    "engine": engine,
+                    "variance": variances,
+                    "distance": wanted,
+                    "local_entropy": curve.local_entropy + slope * (wanted - curve.distance),
+                    "standard_error": curve.standard_error,
+                    "converged": curve.converged,
+                    "training_errors": errors,
+                    **dict(zip(NAMES, controls, strict=True)),
+                }
+                tables.append(pd.DataFrame(row))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _file(config: PerceptronConfig, kind: str, first: int, second: int) -> Path:
     return config.out / kind / f"{first:02d}-{second:04d}.json"
-
-
-def _make(task: tuple[PerceptronConfig, str, int, int]) -> None:
-    import pandas as pd
-
-    config, kind, first, second = task
-    rows = predict(config, FAMILIES[first]) if kind == "theory" else measure(config, first, second)
-    write_records(_file(*task), pd.DataFrame(rows))

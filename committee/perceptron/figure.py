@@ -7,6 +7,7 @@ instances, extrapolated to infinite N, with standard errors.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy.interpolate import CubicHermiteSpline
 from committee.perceptron.experiment import DISTANCES, PerceptronConfig
 from committee.perceptron.extrapolation import KEYS
 from committee.perceptron.gardner import bayes_error, generalisation_error
-from message_passing.figures import ENGINE_STYLES
+from message_passing.figures import ENGINE_STYLES, four_panels, new_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,27 +41,22 @@ FIXED = 0.1
 
 def plot_perceptron(results: Results, summary: pd.DataFrame, config: PerceptronConfig) -> Figure:
     """All four panels."""
-    figure = Figure(figsize=(11.5, 8.6), layout="constrained")
-    axes = figure.subplots(2, 2)
-    plot_local_entropy(results, summary, axes[0, 0])
-    plot_against_margin(results, summary, axes[0, 1])
-    plot_error_against_local_entropy(results, summary, config, axes[1, 0])
-    plot_engines(summary, axes[1, 1])
-    for label, ax in zip("abcd", axes.flat, strict=True):
-        ax.set_title(f"({label})", loc="left")
     counts = ", ".join(f"{config.count(N)} of N = {N}" for N in config.sizes)
-    figure.suptitle(
+    return four_panels(
         rf"Spherical perceptron, $\alpha={config.alpha:g}$: replica theory (lines) and instances "
-        f"({counts}; points, standard errors)"
+        f"({counts}; points, standard errors)",
+        partial(plot_local_entropy, results, summary),
+        partial(plot_against_margin, results, summary),
+        partial(plot_error_against_local_entropy, results, summary, config),
+        partial(plot_engines, summary),
     )
-    return figure
 
 
 def plot_local_entropy(
     results: Results, summary: pd.DataFrame, ax: Axes | None = None, labels: str = "random"
 ) -> Axes:
     """(a) Φ_LE(d) around the families. Hebb's rule makes errors: points by ep, where it has any."""
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     theory = results["theory"]
     for (name, fraction), (colour, marker, text) in STYLES.items():
         line = theory[_family(theory, labels, name, fraction) & (theory["kind"] == "line")]
@@ -91,7 +87,7 @@ def plot_against_margin(
     results: Results, summary: pd.DataFrame, ax: Axes | None = None, labels: str = "random"
 ) -> Axes:
     """(b) Φ_LE at fixed d against κ of typical references, up to the maximum margin."""
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     theory = results["theory"]
     points = theory[(theory["kind"] == "point") & (theory["labels"] == labels)]
     points = points[points["name"].isin(("typical", "max-margin"))]
@@ -125,7 +121,7 @@ def plot_error_against_local_entropy(
 
     Points have the local entropy at infinite N and the mean error of the largest instances.
     """
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     theory = results["theory"]
     points = theory[(theory["labels"] == "teacher") & (theory["kind"] == "point")]
     points = points[np.isclose(points["distance"], FIXED, rtol=0.05)]
@@ -168,7 +164,7 @@ def plot_error_against_local_entropy(
 
 def plot_engines(summary: pd.DataFrame, ax: Axes | None = None, labels: str = "random") -> Axes:
     """(d) Deviation from the theory against 1/N, typical references, at the largest distance."""
-    ax = ax or _new_axes()
+    ax = ax or new_axes()
     rows = summary[_family(summary, labels, "typical", 0.0)]
     rows = rows[np.isclose(rows["distance"], DISTANCES[-1], rtol=0.05)]
     for i, (engine, group) in enumerate(rows.groupby("engine")):
@@ -204,7 +200,3 @@ def _family(table: pd.DataFrame, labels: str, name: str, fraction: float) -> pd.
 def _limits(summary: pd.DataFrame, labels: str, engine: str) -> pd.DataFrame:
     here = summary[(summary["labels"] == labels) & (summary["engine"] == engine)]
     return here[here["N"] == "infinity"].dropna(subset="deviation")
-
-
-def _new_axes() -> Axes:
-    return Figure(layout="constrained").subplots()

@@ -31,8 +31,6 @@ Sources: Franz and Parisi, J. Phys. I 5, 1401 (1995); Baldassi et al., PRL 127, 
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -40,61 +38,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import root
 from scipy.special import log_ndtr, ndtr
 
-from committee.gaussian_mixture.state import ConvergenceWarning
+from committee.gaussian_mixture.franz_parisi import FranzParisiCurve
+from committee.gaussian_mixture.quadrature import hermite_nodes
 from committee.perceptron.gardner import force
 from committee.perceptron.references import Reference, ReferenceName, make_reference
 from message_passing.local_entropy import check_ladder
 
 #: Residual of the equations, in units of the natural size of each order parameter.
 TOLERANCE = 1e-8
-_Z, _ZW = np.polynomial.hermite_e.hermegauss(32)
-_ZW = _ZW / _ZW.sum()
-
-
-@dataclass(frozen=True)
-class PerceptronCurve:
-    """Φ_LE around a reference at N → ∞; arrays with one entry per variance.
-
-    Attributes
-    ----------
-    reference : what it is around.
-    variance : Δ of the Gaussian around the reference.
-    distance : d = rΔ/2.
-    local_entropy : Φ_LE(d), per weight.
-    free_entropy : φ.
-    displacement : r.
-    teacher_overlap : overlap of a solution with the teacher, its norm rescaled; 0 without one.
-    converged, residual : of the equations, those of the reference included.
-    """
-
-    reference: Reference
-    variance: NDArray[np.float64]
-    distance: NDArray[np.float64]
-    local_entropy: NDArray[np.float64]
-    free_entropy: NDArray[np.float64]
-    displacement: NDArray[np.float64]
-    teacher_overlap: NDArray[np.float64]
-    converged: NDArray[np.bool_]
-    residual: NDArray[np.float64]
-
-    def at(self, distance: ArrayLike) -> NDArray[np.float64]:
-        """Φ_LE at other distances: cubic Hermite interpolation with dΦ_LE/dd = (1 − 1/r)/Δ.
-
-        Raises ``ValueError`` outside the points of the curve (nothing is extrapolated).
-        """
-        from scipy.interpolate import CubicHermiteSpline
-
-        wanted = np.asarray(distance, dtype=np.float64)
-        first, last = self.distance[[0, -1]]
-        if not np.all((wanted >= first * (1 - 1e-9)) & (wanted <= last * (1 + 1e-9))):
-            raise ValueError(
-                f"distance is {wanted}; numbers from {first:.4g} to {last:.4g} were expected."
-            )
-        x = np.sqrt(self.distance)
-        slope = 2.0 * x * (1.0 - 1.0 / self.displacement) / self.variance
-        curve = CubicHermiteSpline(x, self.local_entropy, slope)
-        values: NDArray[np.float64] = curve(np.clip(np.sqrt(wanted), x[0], x[-1]))
-        return values
+_Z, _ZW = hermite_nodes(32)
 
 
 def franz_parisi(
@@ -104,7 +56,7 @@ def franz_parisi(
     kappa: float = 0.0,
     ridge: float = 0.01,
     teacher: bool = False,
-) -> PerceptronCurve:
+) -> FranzParisiCurve:
     """Typical local entropy of the zero-error weights around a reference.
 
     Parameters
@@ -134,19 +86,7 @@ def franz_parisi(
             solved = [*solved[-1:], (np.log(variance), x)]
         if variance in ladder:
             rows[variance] = (variance, *system.observe(x), max(worst, reference.residual))
-    variance, phi, r, overlap, residual = np.array([rows[float(v)] for v in ladder]).T
-    converged = (residual < TOLERANCE) & reference.converged
-    if not converged.all():
-        warnings.warn(
-            f"Franz–Parisi: no convergence at {np.sum(~converged)} of {len(ladder)} variances "
-            f"(residual {residual.max():.2g}).",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    local_entropy = phi + 0.5 * (r - 1.0 - np.log(r))
-    return PerceptronCurve(
-        reference, variance, 0.5 * r * variance, local_entropy, phi, r, overlap, converged, residual
-    )
+    return FranzParisiCurve.from_rows(reference, [rows[float(v)] for v in ladder], TOLERANCE)
 
 
 def _path(ladder: NDArray[np.float64], backwards: bool) -> NDArray[np.float64]:

@@ -29,27 +29,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize_scalar, root
 from scipy.special import erfcx, expit, log_ndtr, ndtr
 
+from committee.gaussian_mixture.quadrature import REACH, density, gaussian_nodes, panels
+
 #: Patterns per input that can be learnt with random labels and κ = 0 (Cover; Gardner).
 CAPACITY = 2.0
-#: Quadrature covers this many standard deviations.
-REACH = 9.0
-
-
-def panels(borders: ArrayLike, order: int = 20) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gauss–Legendre nodes and weights on the panels between the borders, sorted."""
-    nodes, weights = np.polynomial.legendre.leggauss(order)
-    edges = np.unique(borders)
-    half = 0.5 * np.diff(edges)[:, None]
-    middle = 0.5 * (edges[1:] + edges[:-1])[:, None]
-    return (middle + half * nodes).ravel(), (half * weights).ravel()
-
-
-def gaussian_nodes(borders: ArrayLike = ()) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes and weights of a standard normal average, with extra panel borders."""
-    inside = np.asarray(borders, dtype=float)
-    inside = inside[np.abs(inside) < REACH]
-    z, weight = panels(np.concatenate([np.linspace(-REACH, REACH, 13), inside]))
-    return z, weight * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
 
 
 def maximum_margin(alpha: float, teacher: bool = False) -> float:
@@ -201,8 +184,7 @@ def _teacher_nodes(q: float, rest: float, R: float, kappa: float) -> tuple[NDArr
     mean = R / np.sqrt(q) * z
     width = np.sqrt(max(1.0 - R * R / q, 1e-300))
     likely = 2.0 * weight * ndtr(mean / width)
-    density = np.exp(-0.5 * (mean / width) ** 2) / np.sqrt(2.0 * np.pi)
-    return likely, x, mean * likely + 2.0 * weight * width * density
+    return likely, x, mean * likely + 2.0 * weight * width * density(mean / width)
 
 
 def _teacher_equations(x: float, alpha: float) -> float:

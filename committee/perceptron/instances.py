@@ -45,11 +45,7 @@ class Instance:
         return values / np.linalg.norm(weights)
 
     def reference(
-        self,
-        name: ReferenceName,
-        rng: np.random.Generator,
-        kappa: float = 0.0,
-        ridge: float = 0.01,
+        self, name: ReferenceName, rng: np.random.Generator, kappa: float = 0.0, ridge: float = 0.01
     ) -> NDArray[np.float64]:
         """Weights (N,) of norm √N; see ``make_reference`` for the arguments.
 

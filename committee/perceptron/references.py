@@ -32,13 +32,12 @@ from scipy.special import ndtr
 
 from committee.gaussian_mixture.losses import get_loss
 from committee.gaussian_mixture.margins import training_margins
+from committee.gaussian_mixture.quadrature import density, gaussian_nodes, panels
 from committee.gaussian_mixture.state import ConvergenceWarning
 from committee.perceptron.gardner import (
     check_alpha,
-    gaussian_nodes,
     maximum_margin,
     maximum_margin_overlap,
-    panels,
     teacher_overlaps,
     typical_overlap,
 )
@@ -104,8 +103,8 @@ class Reference:
             return np.zeros_like(z)
         mean = self.R / np.sqrt(self.q) * z
         t = mean / self.label_width
-        density = np.exp(-0.5 * t * t) / np.sqrt(2.0 * np.pi)
-        field: NDArray[np.float64] = 2.0 * weight * (mean * ndtr(t) + self.label_width * density)
+        width = self.label_width
+        field: NDArray[np.float64] = 2.0 * weight * (mean * ndtr(t) + width * density(t))
         return field
 
 
@@ -171,8 +170,8 @@ def _typical(q: float, kappa: float, width: float) -> Nodes:
         start, stop = max(gap - 8.0, 0.0), gap + np.sqrt(min(gap, 0.0) ** 2 + 64.0)
         coarse = start + (stop - start) * np.array([0.0, 0.12, 0.3, 0.5, 0.7, 1.0])
         x, dx = panels(np.clip(np.append(coarse, fine), start, stop), order=8)
-        density = dx * np.exp(-0.5 * (x - gap) ** 2 + 0.5 * min(gap, 0.0) ** 2)
-        parts.append((np.full_like(x, position), x, weight * density / density.sum()))
+        share = dx * np.exp(-0.5 * (x - gap) ** 2 + 0.5 * min(gap, 0.0) ** 2)
+        parts.append((np.full_like(x, position), x, weight * share / share.sum()))
     z, x, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
     kept = weights > 1e-15
     return Nodes(z[kept], kappa + spread * x[kept], weights[kept])
@@ -213,8 +212,7 @@ def _minimiser(name: ReferenceName, alpha: float, ridge: float, teacher: bool) -
             V * (strength - alpha * (likely @ response)) - 1.0,
         ]
         if teacher:
-            density = np.exp(-0.5 * (R * z / stretch) ** 2) / np.sqrt(2.0 * np.pi)
-            along = R * z * likely + 2.0 * weight * stretch * density
+            along = R * z * likely + 2.0 * weight * stretch * density(R * z / stretch)
             left.append(alpha * (along @ f) / (strength * np.sqrt(q)) - R)
         return np.array(left)
 

@@ -5,23 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from message_passing._kernels_bouncing import rotate
+from message_passing._kernels_monte_carlo import decisive_patterns, is_right, right_units
 from message_passing.tools.compiled import compiled
 
 QUARTER = 0.5 * math.pi
 
 
 @compiled
-def billiard_steps(
-    u: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    gram: NDArray[np.float64],
-    factor: NDArray[np.float64],
-    steps: int,
-    most_bounces: int,
-    rng: np.random.Generator,
-) -> int:
+def billiard_steps(u, labels, gram, factor, steps, most_bounces, rng):
     """``steps`` sweeps over the units of a machine without errors, u (K, P) in place.
 
     ``gram`` is G (P, P), ``factor`` Fᵀ (R, P) with F Fᵀ = G. Given the other units, unit k must be
@@ -31,34 +24,22 @@ def billiard_steps(
     the number of bounces.
     """
     K, P = u.shape
-    need = (K + 1) // 2
-    right = np.zeros(P, dtype=np.int64)
-    for k in range(K):
-        for mu in range(P):
-            if (u[k, mu] >= 0.0) == (labels[mu] > 0.0):
-                right[mu] += 1
-    decisive = np.empty(P, dtype=np.int64)
+    right = right_units(u, labels)
+    decisive = np.empty(P, dtype=np.bool_)
     position = np.empty(P)
     bounces = 0
     for _ in range(steps):
         velocities = np.dot(rng.standard_normal((K, factor.shape[0])), factor)
         for k in range(K):
-            count = 0
-            for mu in range(P):
-                others = right[mu]
-                if (u[k, mu] >= 0.0) == (labels[mu] > 0.0):
-                    others -= 1
-                if others == need - 1:
-                    decisive[count] = mu
-                    count += 1
-                position[mu] = u[k, mu]
+            position[:] = u[k]
+            decisive_patterns(position, labels, right, K, decisive)
+            walls = np.flatnonzero(decisive)
             velocity = velocities[k]
             left = QUARTER
             bounced = 0
             while bounced <= most_bounces:
                 nearest, wall = math.inf, -1
-                for d in range(count):
-                    mu = decisive[d]
+                for mu in walls:
                     speed = labels[mu] * velocity[mu]
                     # Rounding may leave the last wall a little behind.
                     ratio = speed / max(labels[mu] * position[mu], 1e-300)
@@ -67,26 +48,20 @@ def billiard_steps(
                 angle = QUARTER + math.atan(nearest) if wall >= 0 else QUARTER
                 reached = angle >= left
                 angle = min(angle, left)
-                cosine, sine = math.cos(angle), math.sin(angle)
-                for mu in range(P):
-                    x, v = position[mu], velocity[mu]
-                    position[mu] = cosine * x + sine * v
-                    velocity[mu] = cosine * v - sine * x
+                rotate(position, velocity, angle)
                 if reached:
                     break
                 left -= angle
                 bounced += 1
                 position[wall] = 0.0
                 kick = -2.0 * velocity[wall] / gram[wall, wall]
-                row = gram[wall]
                 for mu in range(P):
-                    velocity[mu] += kick * row[mu]
+                    velocity[mu] += kick * gram[wall, mu]
             bounces += bounced
             if bounced > most_bounces:
                 continue
             for mu in range(P):
-                before = (u[k, mu] >= 0.0) == (labels[mu] > 0.0)
-                after = (position[mu] >= 0.0) == (labels[mu] > 0.0)
+                before, after = is_right(u[k, mu], labels[mu]), is_right(position[mu], labels[mu])
                 right[mu] += int(after) - int(before)
-                u[k, mu] = position[mu]
+            u[k] = position
     return bounces

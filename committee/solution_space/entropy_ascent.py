@@ -95,21 +95,10 @@ def ascend(
     labels: ArrayLike,
     algorithm: EntropyAscent | None = None,
 ) -> AscentPath:
-    """Climb from a machine (K, N), with training errors or without.
+    """Climb from a machine (K, N), with training errors or without; its norms do not matter.
 
-    Parameters
-    ----------
-    weights : (K, N)
-        The norm of the rows does not matter.
-    patterns : (P, N) or PatternGeometry
-    labels : (P,)
-    algorithm : EntropyAscent, optional
-
-    Raises
-    ------
-    ValueError
-        Even K, shapes that do not fit, labels other than ±1, NaN; Monte Carlo's slope at a start
-        with training errors.
+    Raises ``ValueError`` for even K, shapes that do not fit, labels other than ±1, NaN, and for
+    Monte Carlo's slope at a start with training errors.
     """
     algorithm = algorithm or EntropyAscent()
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)

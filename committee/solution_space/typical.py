@@ -72,21 +72,15 @@ class SolutionSample:
 
     Attributes
     ----------
-    test_error, standard_error : float
-        Mean test error of a typical solution, and its error over the chains.
-    vote_error : float
-        Test error of the vote of all samples, the Bayes-optimal answer for a teacher that is
-        itself a typical machine.
-    r_hat : float
-        Split R̂, the largest of test error, share of bare majorities and ‖z‖².
-    effective_samples : float
-        Independent states, the smallest of the same three.
-    converged : bool
-        R̂ is below 1.1, and chains from opposite ends agree in all three.
+    test_error, standard_error : mean test error of a solution, and its error over the chains.
+    vote_error : test error of the vote of all samples, the Bayes-optimal answer for a teacher that
+        is itself a typical machine.
+    r_hat : split R̂, the largest of test error, share of bare majorities and ‖z‖².
+    effective_samples : independent states, the smallest of the same three.
+    converged : R̂ is below 1.1, and chains from opposite ends agree in all three.
     margins : ((K+1)/2,)
         Shares of training patterns on which (K+1)/2, ..., K hidden units are right.
-    overlap : float
-        Mean of w_k·w′_k/(‖w_k‖‖w′_k‖) over solutions from different chains, units matched.
+    overlap : mean of w_k·w′_k/(‖w_k‖‖w′_k‖) over solutions from different chains, units matched.
     chain_test_error : (C, steps)
         Test error of the states, burn-in included. Even chains start from weight-noise, odd ones
         from sgd-fast, unless starts were given.
@@ -145,27 +139,13 @@ def typical_solutions(
 
     Parameters
     ----------
-    patterns : PatternSet
-    hidden_units : int
-        K, odd.
-    chains : int
-        At least 4, an even number: half from each end.
-    steps : int
-        Sweeps of each chain over all units; half of them are burn-in.
-    seed : int
-        The same seed gives the same sample, for any number of workers.
-    starts : (S, K, N), optional
-        Solutions to start from, in turn, instead of machines trained here.
-    workers : int, optional
-        Processes; all cores by default.
-    progress : bool
-        Show a bar with the time left.
+    chains : at least 4, an even number: half from each end.
+    steps : sweeps of each chain over all units; half of them are burn-in.
+    seed : the same seed gives the same sample, for any number of workers.
+    starts : (S, K, N) solutions to start from, in turn, instead of machines trained here.
 
-    Raises
-    ------
-    ValueError
-        Even K, too few chains or steps, no test patterns, starts with training errors, patterns
-        that contradict each other, patterns for which a bounded search finds no solution.
+    Raises ``ValueError``: even K, too few chains or steps, no test patterns, starts with training
+    errors, patterns that contradict each other, or for which a bounded search finds no solution.
     """
     if hidden_units < 1 or hidden_units % 2 == 0:
         raise ValueError(f"hidden_units is {hidden_units}; an odd positive number was expected.")

@@ -35,20 +35,9 @@ CHUNK = 64
 def noise_loss(
     weights: ArrayLike, patterns: ArrayLike, labels: ArrayLike, sigma: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """L_σ(w) and its gradient (K, N) with respect to the weights.
+    """L_σ(w) and its gradient (K, N), for weights (K, N) whatever the norms of their rows.
 
-    Parameters
-    ----------
-    weights : (K, N)
-        The norm of the rows does not matter.
-    patterns, labels : (P, N), (P,)
-    sigma : float
-        Width of the noise relative to each weight, positive.
-
-    Raises
-    ------
-    ValueError
-        Even K, shapes that do not fit, labels other than ±1, NaN, σ that is not positive.
+    Raises ``ValueError`` for even K, shapes that do not fit, labels other than ±1, NaN, σ ≤ 0.
     """
     w = check_weights(weights)
     X = check_patterns(patterns, w.shape[-1])

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from committee import entropic
-from committee._float32 import gaussians_from_bits
+from committee._random import gaussians_from_bits
 from message_passing.tools.compiled import compiled
 
 BLOCK = 2048  # normals made at a time; they stay in the first-level cache

@@ -29,17 +29,9 @@ def run_command(
 ) -> None:
     """Parse ``python -m package COMMAND …`` and run the command.
 
-    Parameters
-    ----------
-    package : str
-        Name of the package, for the help.
-    description : str
-        First line of the help.
-    commands : mapping
-        From the name of a command to its options, a frozen dataclass whose docstring explains
-        it, and to the function that is called with them.
-    arguments : sequence of str, optional
-        ``sys.argv[1:]`` by default.
+    ``description`` is the first line of the help. ``commands`` maps the name of a command to its
+    options, a frozen dataclass whose docstring explains it, and to the function that is called
+    with them.
 
     Raises ``SystemExit``: 1 after an error, with one line on stderr; 2 for options that cannot
     be used; 130 and 143 after SIGINT and SIGTERM.

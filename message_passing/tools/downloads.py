@@ -117,6 +117,5 @@ def _download(file: PublishedFile, folder: Path, advice: str) -> None:
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise DataUnavailableError(
-            f"{file.address} could not be downloaded into {folder} ({reason})",
-            advice,
+            f"{file.address} could not be downloaded into {folder} ({reason})", advice
         ) from error

@@ -11,7 +11,8 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -30,25 +31,40 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
     Raises ``OSError`` that names ``path`` where the folder is read-only or the disk is full.
     """
     path = Path(path)
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise type(error)(error.errno, f"{path} cannot be written ({error.strerror})") from error
-    try:
         with os.fdopen(descriptor, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise type(error)(error.errno, f"{path} cannot be written ({error.strerror})") from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path
+
+
+_DAMAGED = (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+@contextmanager
+def _reading(path: str | Path, kind: str, advice: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; a {kind} file was expected.") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error}). {advice}") from error
+    except _DAMAGED as error:
+        # numpy's words are about pickles, which the reader does not use.
+        reason = "" if kind == ".npz" else f" ({error})"
+        raise ValueError(f"{path} cannot be read as {kind}{reason}. {advice}") from error
 
 
 def write_npz(path: str | Path, **arrays: Any) -> Path:
@@ -61,16 +77,8 @@ def read_npz(path: str | Path, advice: str = AGAIN) -> dict[str, np.ndarray]:
 
     Raises ``ValueError`` that names the file, with ``advice``, if it is missing or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; a .npz file was expected.") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error}). {advice}") from error
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        # numpy's words are about pickles, which the reader does not use.
-        raise ValueError(f"{path} cannot be read as a .npz file. {advice}") from error
+    with _reading(path, ".npz", advice), np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def arrays_of(result: Any) -> dict[str, np.ndarray]:
@@ -102,12 +110,8 @@ def read_json(path: str | Path, advice: str = AGAIN) -> dict[str, Any]:
 
     Raises ``ValueError`` that names the file, with ``advice``, if it is missing or something else.
     """
-    try:
+    with _reading(path, "JSON", advice):
         content = json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; a JSON file was expected.") from None
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read ({error}). {advice}") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} holds a {type(content).__name__}; a mapping was expected. {advice}"
@@ -146,12 +150,8 @@ def read_table(path: str | Path, advice: str = AGAIN) -> pd.DataFrame:
     """
     import pandas as pd
 
-    try:
+    with _reading(path, "CSV", advice):  # pandas' parser errors are ValueErrors
         return pd.read_csv(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; a CSV file was expected.") from None
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        raise ValueError(f"{path} cannot be read as a table ({error}). {advice}") from error
 
 
 def save_figure(figure: Any, path: str | Path) -> list[Path]:

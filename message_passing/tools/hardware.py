@@ -5,9 +5,15 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+from threadpoolctl import threadpool_limits
 
 PACKAGES = ("wide-flat-minima", "numpy", "numba", "scipy", "torch")
 
@@ -60,3 +66,17 @@ def peak_memory() -> float:
 
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def product_speed(dtype: DTypeLike, size: int, repeats: int) -> float:
+    """FLOP/s of a product of two square matrices on one thread, the best of ``repeats``."""
+    a = np.random.default_rng(0).random((size, size)).astype(dtype)
+    with threadpool_limits(limits=1):
+        return max(2 * size**3 / timed(lambda: a @ a) for _ in range(repeats))

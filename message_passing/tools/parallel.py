@@ -49,19 +49,12 @@ def run_tasks(
     scheduler : str, optional
         Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; ``workers`` is then the
         cluster's business. Tasks of a worker that dies run again on another.
-    progress : bool, optional
-        Show a bar with the time left.
-    description : str, optional
-        Text in front of the bar.
+    progress, description
+        Show a bar with the time left, and the text in front of it.
 
-    Raises
-    ------
-    ValueError
-        ``workers`` below 1.
-    ImportError, OSError
-        No ``distributed`` package, or no scheduler at that address.
-    Exception
-        Whatever a task raises; results that were yielded before are not lost.
+    Raises ``ValueError`` for ``workers`` below 1; ``ImportError`` or ``OSError`` without the
+    ``distributed`` package or a scheduler at that address; and whatever a task raises. Results
+    that were yielded before are not lost.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; a positive number of processes was expected.")
@@ -85,10 +78,7 @@ def check_scheduler(scheduler: str) -> None:
 
 
 def _with_bar(
-    completed: Iterator[tuple[int, Any]],
-    total: int,
-    progress: bool | None,
-    description: str | None,
+    completed: Iterator[tuple[int, Any]], total: int, progress: bool | None, description: str | None
 ) -> Iterator[tuple[int, Any]]:
     with tqdm(
         total=total, desc=description, disable=not progress, smoothing=0, dynamic_ncols=True
@@ -116,10 +106,7 @@ def _in_processes(
     # No memory maps: they are read-only, and compiled kernels would be compiled anew for them.
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = joblib.Parallel(
-            n_jobs=processes,
-            return_as="generator_unordered",
-            batch_size=1,
-            max_nbytes=None,
+            n_jobs=processes, return_as="generator_unordered", batch_size=1, max_nbytes=None
         )
         yield from parallel(
             joblib.delayed(_run_in_worker)(os.getpid(), function, common, index, task)

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from message_passing.tools.commands import CommandError
 from message_passing.tools.files import content_hash, read_json, write_json
 from message_passing.tools.hardware import describe_hardware, git_revision
+from message_passing.tools.parallel import run_tasks
 
 
 class RunInUseError(CommandError):
@@ -129,6 +130,23 @@ def as_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no infinity
     return str(value) if isinstance(value, Path) else value
+
+
+def make_missing(
+    make: Callable[..., Any],
+    tasks: Mapping[Path, Any],
+    store: Callable[[Path, Any], object],
+    progress: bool = False,
+    **options: Any,
+) -> None:
+    """Let ``make`` its task for each file that is not there, and ``store`` what it returns.
+
+    ``options`` are those of ``run_tasks``.
+    """
+    missing = [path for path in tasks if not path.exists()]
+    todo = [tasks[path] for path in missing]
+    for index, made in run_tasks(make, todo, progress=progress and bool(todo), **options):
+        store(missing[index], made)
 
 
 def measured_once(

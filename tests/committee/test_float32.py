@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from committee._float32 import exp_of_negative, gaussians_from_bits, log_of_unit, tanh
-from committee._random_bits import LANES, random_bits, sfc64_lanes
+from committee._float32 import exp_of_negative, tanh
+from committee._random import LANES, gaussians_from_bits, log_of_unit, random_bits, sfc64_lanes
 from tests.reference.training import box_muller
 
 

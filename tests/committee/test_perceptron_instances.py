@@ -156,7 +156,7 @@ def test_command_writes_resumes_and_refuses_another_run(tmp_path, capsys):
     file.unlink()
     command.run(replace(config, workers=2))
     assert file.read_bytes() == first
-    with pytest.raises(ValueError, match="another run"):
+    with pytest.raises(ValueError, match=r"alpha is 0\.5 there and 0\.7 here"):
         command.run(replace(config, alpha=0.7))
 
 

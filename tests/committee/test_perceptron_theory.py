@@ -139,7 +139,7 @@ def test_far_away_the_reference_is_forgotten(name):
     phi = franz_parisi(0.7, [1e4, 4e4], name).free_entropy
     assert 2 * phi[1] - phi[0] == pytest.approx(gardner_volume(0.7), abs=1e-4)
     if name != "typical":
-        found = franz_parisi(0.7, [1e4], name, teacher=True).teacher_overlap[0]
+        found = franz_parisi(0.7, [1e4], name, teacher=True).overlap[0]
         assert found == pytest.approx(teacher_overlaps(0.7)[1], abs=0.01)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from committee import ALGORITHMS, PatternSet, local_energy, train
+from committee import ALGORITHMS, local_energy, train
 from committee.algorithms import EntropyAscent, WeightNoise
 from committee.machine import predict, unit_rows
 from committee.solution_space.entropy_ascent import ascend
@@ -17,6 +17,7 @@ from committee.training import train_restart
 from message_passing.expectation_propagation import ExpectationPropagation
 from message_passing.monte_carlo import MonteCarlo
 from message_passing.problem import ReferenceProblem
+from tests.committee.learnable import pattern_set, problem
 from tests.message_passing.machines import random_machine
 
 SEED = np.random.SeedSequence(3)
@@ -27,10 +28,8 @@ SHORT = EntropyAscent(variances=(0.1, 0.5, 2.0), max_epochs=5)
 @pytest.fixture(scope="module")
 def trained():
     """A steep solution, a flat one, and their patterns."""
-    rng = np.random.default_rng(0)
-    X = np.sign(rng.normal(size=(60, 41)))
-    y = np.sign(X @ rng.normal(size=41))
-    patterns = PatternSet(X, y, X[:5], y[:5], "teacher", "i.i.d. patterns, linear teacher")
+    X, y = problem(60, 41)
+    patterns = pattern_set(X, y)
     sgd = train_restart(patterns, replace(ALGORITHMS["sgd-fast"], lr=2e-3), 3, SEED)
     flat, _, solved = run_weight_noise(patterns, WeightNoise(max_epochs=800), 3, SEED)
     assert solved and sgd.train_error == 0
@@ -186,7 +185,7 @@ def test_sampling_needs_a_start_without_errors(trained):
 
 def test_train_starts_from_the_machine_of_the_same_seed(trained):
     _, _, X, y = trained
-    patterns = PatternSet(X, y, X[:5], y[:5], "teacher", "i.i.d. patterns, linear teacher")
+    patterns = pattern_set(X, y)
     start = train(patterns, "sgd-fast", 2, 3, seed=5, workers=1)
     one, two = (train(patterns, SHORT, 2, 3, seed=5, workers=n) for n in (1, 2))
     path = ascend(start.weights[1], X, y, SHORT)

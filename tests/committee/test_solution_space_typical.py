@@ -14,14 +14,8 @@ from committee.solution_space._kernels_billiard import billiard_steps
 from committee.solution_space.typical import typical_solutions
 from committee.solution_space.white_coordinates import WhiteCoordinates
 from message_passing.problem import PatternGeometry
-from tests.reference.perceptron_volume import (
-    overlap_with_random_labels,
-    volume_with_random_labels,
-)
-
-
-def pattern_set(X, y, tests, test_labels):
-    return PatternSet(X, y, tests, test_labels, "made up", "for a test")
+from tests.committee.learnable import pattern_set, problem
+from tests.reference.perceptron_volume import overlap_with_random_labels, volume_with_random_labels
 
 
 def orthants(vectors):
@@ -93,9 +87,7 @@ def test_volume_and_overlap_of_the_perceptron_with_random_labels():
 
 @pytest.fixture(scope="module")
 def teacher():
-    rng = np.random.default_rng(5)
-    X = np.sign(rng.normal(size=(90, 41)))
-    y = np.sign(X @ rng.normal(size=41))
+    X, y = problem(90, 41, seed=5)
     return pattern_set(X[:40], y[:40], X[40:], y[40:])
 
 
@@ -197,10 +189,8 @@ def test_given_starts_are_used(teacher):
 
 def test_more_patterns_than_inputs():
     """Nothing is outside the span: test preactivations follow from the state."""
-    rng = np.random.default_rng(2)
-    X = np.sign(rng.normal(size=(40, 11)))
-    w = rng.normal(size=11)
-    patterns = pattern_set(X[:20], np.sign(X[:20] @ w), X[20:], np.sign(X[20:] @ w))
+    X, y = problem(40, 11, seed=2)
+    patterns = pattern_set(X[:20], y[:20], X[20:], y[20:])
     sample = typical_solutions(patterns, 1, chains=4, steps=500, workers=1)
     assert sample.converged
     agree = np.mean(predict(sample.weights, patterns.test_patterns) > 0, axis=0)

@@ -8,27 +8,16 @@ import numpy as np
 import pytest
 from scipy.special import log_ndtr
 
-from committee import ALGORITHMS, PatternSet, local_energy, train
+from committee import ALGORITHMS, local_energy, train
 from committee.algorithms import WeightNoise
 from committee.machine import predict, unit_rows
 from committee.schedules import Constant, Exponential
 from committee.solution_space.weight_noise import noise_loss, run_weight_noise
 from committee.training import train_restart
+from tests.committee.learnable import pattern_set, problem
 from tests.reference.weight_noise import weight_noise
 
 SEED = np.random.SeedSequence(7)
-
-
-def problem(P=58, N=31, seed=0, real=False):
-    """A teacher's answers to ±1 or to real patterns."""
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(P, N))
-    X = X if real else np.sign(X)
-    return X, np.sign(X @ rng.normal(size=N))
-
-
-def pattern_set(X, y):
-    return PatternSet(X, y, X[:5], y[:5], "teacher", "i.i.d. patterns, linear teacher")
 
 
 @pytest.mark.parametrize("real", [False, True])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from committee import _kernels_epochs
-from committee._random_bits import LANES, sfc64_lanes
+from committee._random import LANES, sfc64_lanes
 from committee.schedules import Exponential
 from deep import EntropySGD, ReplicatedSGD
 from deep.optimizers import langevin

@@ -1,13 +1,11 @@
 """Belief propagation against quadrature, plain sampling and its own identities."""
 
 import numpy as np
-import pytest
 from scipy.special import log_ndtr
 
 from message_passing import BeliefPropagation, local_entropy_curve
 from message_passing.problem import ReferenceProblem
 from tests.message_passing.machines import random_machine
-from tests.reference.plain_sampling import sample_solutions
 
 
 def test_one_pattern_on_a_perceptron():
@@ -18,19 +16,6 @@ def test_one_pattern_on_a_perceptron():
     field = abs(weights[0] @ patterns[0]) / np.linalg.norm(weights)
     spread = np.sqrt(variances * np.sum(patterns**2) / 50)
     np.testing.assert_allclose(curve.free_entropy * 50, log_ndtr(field / spread), rtol=0.05)
-
-
-@pytest.mark.parametrize("real", [False, True])
-def test_agrees_with_plain_sampling_on_independent_inputs(real):
-    weights, patterns, labels = random_machine(3, 201, 30, seed=1, real=real)
-    variance = 0.1
-    curve = local_entropy_curve(weights, patterns, labels, engine="bp", variances=[variance])
-    log_z, error, r, r_error = sample_solutions(weights, patterns, labels, variance, 20000, seed=2)
-    size = 3 * 201
-    # BP's own error is of relative order 1/N.
-    assert curve.free_entropy[0] * size == pytest.approx(log_z, abs=3 * error + 0.02 * abs(log_z))
-    assert curve.displacement[0] == pytest.approx(r, abs=3 * r_error + 1e-3)
-    assert curve.converged.all()
 
 
 def test_fixed_point_solves_the_equations_in_weight_space():

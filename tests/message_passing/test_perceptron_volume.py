@@ -22,10 +22,7 @@ def random_labels(N, alpha, seed, real=False):
     labels = rng.choice([-1.0, 1.0], P)
     margins = np.column_stack([patterns * labels[:, None], -np.ones(P)])
     found = linprog(
-        -np.eye(N + 1)[-1],
-        A_ub=-margins,
-        b_ub=np.zeros(P),
-        bounds=[(-1, 1)] * N + [(0, None)],
+        -np.eye(N + 1)[-1], A_ub=-margins, b_ub=np.zeros(P), bounds=[(-1, 1)] * N + [(0, None)]
     )
     assert found.x[-1] > 0
     return found.x[None, :-1], patterns, labels

@@ -7,8 +7,7 @@ from message_passing import MonteCarlo, local_entropy_curve
 from message_passing.problem import ReferenceProblem
 from tests.message_passing.conftest import TRAINED
 from tests.message_passing.machines import random_machine
-from tests.reference.gibbs_sampling import gibbs_sweep
-from tests.reference.gibbs_sampling_compiled import displacement
+from tests.reference.gibbs_sampling import displacement, gibbs_sweep
 from tests.reference.plain_sampling import sample_solutions
 
 #: Distances of about 0.005, 0.05, 0.15 and 0.3; Gibbs sampling at the last three.

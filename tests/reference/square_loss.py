@@ -12,11 +12,7 @@ from committee.gaussian_mixture.bayes import overlap_error
 
 
 def square_closed_form(
-    alpha: float,
-    delta: float,
-    ridge: float,
-    rho: float = 0.5,
-    bias: Literal["train"] | None = None,
+    alpha: float, delta: float, ridge: float, rho: float = 0.5, bias: Literal["train"] | None = None
 ) -> SimpleNamespace:
     """The square loss in closed form.
 
