@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deep import baselines, commands, paper_figures, table1
+from deep.decay_control.design import DecayControlCommand
+from deep.decay_control.stages import decay_control
 from message_passing.tools.commands import Commands, run_command
 
 DESCRIPTION = "Entropic gradient descent for deep networks: the experiments of the paper."
@@ -40,6 +42,7 @@ COMMANDS: Commands = {
     "figure5": (paper_figures.Figure5Command, paper_figures.draw_figure),
     "correlations": (commands.CorrelationsCommand, commands.show_correlations),
     "baselines": (baselines.BaselinesCommand, _training(baselines.compare)),
+    "decay-control": (DecayControlCommand, _training(decay_control)),
 }
 
 
