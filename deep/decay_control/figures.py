@@ -49,7 +49,7 @@ def plot_arms(table: pd.DataFrame) -> Figure:
 def plot_gap(table: pd.DataFrame, sigma: float) -> Figure:
     """Local energy against the generalisation gap and the test error; a colour for each dropout."""
     name = f"local_energy_{sigma:g}"
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     for ax, error in zip(figure.subplots(1, 2), ("gap", "test_error"), strict=True):
         for place, (dropout, own) in enumerate(table.groupby("dropout")):
             bars = own[f"{name}_standard_error"]
@@ -64,5 +64,6 @@ def plot_gap(table: pd.DataFrame, sigma: float) -> Figure:
         if len(table) > 2 and np.ptp(table[error]) > 0 and np.ptp(table[name]) > 0:
             r = np.corrcoef(table[error], table[name])[0, 1]
             ax.set_title(f"Pearson's r = {r:.2f}, n = {len(table)}", fontsize="small")
-    ax.legend(fontsize="x-small")
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="x-small")
     return figure

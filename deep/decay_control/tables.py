@@ -241,7 +241,9 @@ def gap_correlations(table: pd.DataFrame) -> pd.DataFrame:
         for name in table.columns[[*table].index("gap") + 1 :]
         if not str(name).endswith(ERROR) and table[name].notna().any()
     ]
-    groups = {"all": table, "at the same loss": table[table["reached"]]}
+    groups = {"all": table}
+    if not table["reached"].all():
+        groups["at the same loss"] = table[table["reached"]]
     reports = [
         correlation_report(some, measures, ("gap", "test_error"), HYPER_PARAMETERS).assign(
             networks=name
