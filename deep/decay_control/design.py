@@ -115,6 +115,8 @@ class DecayControlCommand:
     hessian: HessianOptions = field(
         default_factory=lambda: HessianOptions(eigenvalues=1, tolerance=0.05)
     )
+    report: bool = False
+    """Train and measure nothing: write the tables of what is there, also beside a running one."""
     workers: int | None = None
     """Runs at a time, one a process. Default: one on each core."""
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)

@@ -14,7 +14,6 @@ from deep.measurements import (
     measure_flatness,
     measure_hessian,
     measure_local_entropy,
-    prepared,
 )
 from deep.run import Run
 from message_passing.tools.files import read_table, write_table
@@ -52,8 +51,8 @@ def decay_control(command: DecayControlCommand) -> None:
         left = [unit for unit in chosen if state_of(unit, command) == "left"]
         print(f"{stage}: {len(left)} of {len(chosen)} runs are left.", flush=True)
         problems = run_tasks(
-            compute, left, common=(command,), workers=command.workers, progress=bool(left),
-            description=stage,
+            compute, [] if command.report else left, common=(command,), workers=command.workers,
+            progress=bool(left) and not command.report, description=stage,
         )  # fmt: skip
         for _, problem in problems:
             if problem:
@@ -123,8 +122,9 @@ def measure_test(run: Run, data: ImageData, images: Images) -> dict[str, Any]:
 
     def measure() -> dict[str, Any]:
         model = run.network().model.to(images.device.torch)
-        data_there = data.to(images.device.torch)
-        batches = ImageBatches(data_there, prepared(run.config, images(run)), "test")
+        # The pixels are normalised by the images that were trained on.
+        prepare = images(run).preprocessing()
+        batches = ImageBatches(data.to(images.device.torch), prepare, "test")
         loss, error = evaluate(model, batches)
         return {"test_error": error, "test_loss": loss}
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deep.decay_control.design import ARMS, COMPARISONS, STAGES, DecayControlCommand, Stage, Unit
+from deep.decay_control.design import (
+    ARMS,
+    BATCHNORM_ARMS,
+    COMPARISONS,
+    STAGES,
+    DecayControlCommand,
+    Stage,
+    Unit,
+)
 from deep.linear_response import equivalent_sgd
 from deep.run import Run
 from message_passing.tools.files import save_figure, write_atomically, write_table
@@ -140,10 +148,10 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for stage, runs in table.groupby("stage", sort=False):
         errors = runs.pivot(index="seed", columns="arm", values="test_error")
+        errors = errors.reindex(columns=[*ARMS])
+        pairs = [pair for pair in COMPARISONS if stage == "final" or {*pair} <= {*BATCHNORM_ARMS}]
         rows = []
-        for first, second in COMPARISONS:
-            if not {first, second} <= {*errors}:
-                continue
+        for first, second in pairs:
             d = (errors[first] - errors[second]).dropna().to_numpy()
             some = len(d) > 1 and np.ptp(d) > 0
             rows.append(
@@ -155,7 +163,7 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
                 }
             )  # fmt: skip
         compared = pd.DataFrame(rows)
-        parts.append(compared.assign(p_holm=holm([*compared["p_value"]]) if rows else []))
+        parts.append(compared.assign(p_holm=holm([*compared["p_value"]])))
     return pd.concat(parts, ignore_index=True)
 
 

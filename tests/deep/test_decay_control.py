@@ -126,6 +126,12 @@ def test_the_whole_experiment(archive, tmp_path, capsys, monkeypatch):
         assert best[family][0] == own.sort_values("validation_error")["lr"].iloc[0]
     assert not [*out.glob("tune/*/*/test")]  # the test set has not been looked at
 
+    chosen = units(command(archive, out), "final", best)
+    stages.compute(command(archive, out), chosen[1])
+    stages.decay_control(command(archive, out, stages=("final", "gap"), report=True))
+    assert "1 of 16 runs are complete.\nUNFINISHED" in capsys.readouterr().out
+    assert len(pd.read_csv(out / "runs.csv")) == 1 and not (out / "gap").exists()
+    assert pd.read_csv(out / "comparisons.csv")["difference"].isna().all()
     stages.decay_control(command(archive, out, stages=("final", "batchnorm"), seeds=1))
     trained = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*/result.json")}
     monkeypatch.setattr(tables, "COMPARISONS", ((3, 1), (2, 4)))
