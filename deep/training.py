@@ -130,7 +130,7 @@ def train(
                 training.checkpoint(folder, done)
             if stop and not last:
                 return None
-            if last:
+            if training.has_reached_stop_loss():
                 break
         if board is not None:
             board.close()

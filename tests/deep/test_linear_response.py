@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from deep.__main__ import main
 from deep.algorithms import Esgd, Lookahead, Rsgd
 from deep.config import TrainingConfig
 from deep.linear_response import equivalent_sgd
 from deep.methods import build_method
 from deep.recipes import recipe
+from deep.run import open_runs
 from tests.deep.networks import batch, flat, perceptron
 
 SETTINGS = [
@@ -137,3 +139,16 @@ def test_options_of_entropy_sgd(monkeypatch):
         entropic(gamma=0.0, outer_form="code")
     with pytest.raises(ValueError, match="decay_in is 'loop'; 'both' or"):
         entropic(decay_in="loop")
+
+
+def test_the_options_are_on_the_command_line(tmp_path):
+    options = {"decay-in": "inner", "kick": "code", "outer-form": "code", "gamma": "0.5"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    main([
+        "train", "--dataset", "synthetic", "--algorithm", "esgd", "--passes", "0.1", *words,
+        "--validation-images", "1900", "--model-options", "width", "0.25", "--runs", str(tmp_path),
+    ])  # fmt: skip
+    (config,) = (run.config for run in open_runs(tmp_path.glob("*/seed-0")))
+    own = config.algorithm
+    assert (own.decay_in, own.kick, own.outer_form, own.gamma) == ("inner", "code", "code", 0.5)
+    assert config.model_options == {"width": 0.25} and config.validation_images == 1900
