@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deep import baselines, benchmark, commands, paper_figures, table1
+from deep.decay_control.design import DecayControlCommand
+from deep.decay_control.stages import decay_control
 from deep.pgdl import figure7
 from message_passing.tools.commands import Commands, run_command
 
@@ -38,6 +40,7 @@ COMMANDS: Commands = {
     "figure7": (figure7.Figure7Command, _training(figure7.draw_figure7)),
     "correlations": (commands.CorrelationsCommand, commands.show_correlations),
     "baselines": (baselines.BaselinesCommand, _training(baselines.compare)),
+    "decay-control": (DecayControlCommand, _training(decay_control)),
     "benchmark": (benchmark.BenchmarkOptions, _training(benchmark.show)),
 }
 

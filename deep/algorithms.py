@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from deep.checks import check, check_numbers
+from deep.checks import check, check_numbers, check_one_of
 
 if TYPE_CHECKING:
     from deep.config import TrainingConfig
@@ -127,11 +127,25 @@ class Esgd(Focused):
     """Noise ε of the inner loop."""
     averaging: float = 0.75
     """Memory α of the running average."""
+    outer_form: Literal["algorithm", "code"] = "algorithm"
+    """Rate of the outer step: η as in Algorithm 1, or ηγ as in the authors' code."""
+    kick: Literal["algorithm", "code"] = "algorithm"
+    """Noise of an inner step: √η' ε as in Algorithm 1, or √(2η') ε as in the authors' code."""
+    decay_in: Literal["both", "inner", "outer"] = "both"
+    """Loops in which weight decay acts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_numbers(self, positive=("inner_steps",), non_negative=("inner_lr", "noise"),
                below_one=("averaging",))  # fmt: skip
+        for name in ("outer_form", "kick"):
+            check_one_of(name, getattr(self, name), ("algorithm", "code"))
+        check_one_of("decay_in", self.decay_in, ("both", "inner", "outer"))
+        if self.outer_form == "code" and self.gamma == 0:
+            raise ValueError(
+                "gamma is 0 with outer_form 'code', whose outer step has the rate ηγ; a positive "
+                "number was expected."
+            )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ The options of a command are a dataclass; torch and pandas are imported when a c
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -83,8 +84,15 @@ def chosen_config(settings: Any) -> TrainingConfig:
     if "passes" in given:
         config = config.stretched(given["passes"])
     options = settings.model_options.items()
-    given["model_options"] = {k: int(v) if v.isdigit() else v for k, v in options}
+    given["model_options"] = {k: _number_or_word(v) for k, v in options}
     return config.changed(**given)
+
+
+def _number_or_word(value: str) -> Any:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(value)
+    return value
 
 
 def train_networks(chosen: TrainCommand) -> None:

@@ -79,6 +79,12 @@ class TrainingConfig:
     """Pixels of the side of Cutout's square; 0: none."""
     snapshots: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75)
     """Fractions of the run after which the network is kept, for flatness along training."""
+    validation_images: int = 0
+    """Training images that are held out and take the place of the test images, for tuning. Every
+    run has the same ones, whatever its seed."""
+    stop_loss: float = 0.0
+    """Stop after a pass when the loss on 5000 training images, as they are, is not above this; 0:
+    make all passes."""
     seed: int = 0
     """Of the initial weights, minibatches, augmentation and noise."""
 
@@ -86,9 +92,10 @@ class TrainingConfig:
         check_numbers(
             self,
             positive=("passes", "batch_size", "lr_factor"),
-            non_negative=("lr", "weight_decay", "padding", "image_size", "cutout"),
+            non_negative=("lr", "weight_decay", "padding", "image_size", "cutout",
+                          "validation_images", "stop_loss"),
             below_one=("momentum",),
-        )
+        )  # fmt: skip
         check_one_of("optimizer", self.optimizer, ("sgd", "rmsprop"))
         check_one_of("lr_schedule", self.lr_schedule, ("drops", "cosine"))
         if self.nesterov and (self.momentum == 0 or self.optimizer == "rmsprop"):

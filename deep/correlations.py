@@ -11,6 +11,8 @@ from scipy import stats
 
 from committee.correlations import correlation_with_interval
 
+# For each hyper-parameter groups of networks: places, agreement of pairs, which pairs count.
+Groups = dict[str, list[tuple[NDArray, NDArray, NDArray]]]
 P_VALUES = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
 
 
@@ -39,8 +41,8 @@ def correlation_report(
     Rows with the columns measure, error, kind, n, correlation, p_value, low, high. Kinds:
     "pearson", "spearman", "kendall" (τ_b), with two-sided p-values and bootstrap limits (BCa) —
     NaN for fewer than five networks and for a constant quantity; with hyper-parameters,
-    "granulated kendall" (Ψ of [J19], see ``granulated_kendall``) and its parts "kendall along
-    <hyper-parameter>", which have neither.
+    "granulated kendall" (Ψ of [J19], see ``granulated_kendall``), with bootstrap limits
+    (percentiles, networks resampled), and its parts "kendall along <hyper-parameter>".
 
     Raises ``ValueError`` for no measure, no error, a column that is not there or not of numbers.
     """
@@ -67,10 +69,14 @@ def correlation_report(
                 limits = {"p_value": p_value, "low": low, "high": high}
                 rows.append(about | {"kind": kind, "correlation": value, **limits})
             if hyper_parameters:
-                mean, parts = granulated_kendall(x, y, known[[*hyper_parameters]])
-                coefficients = {f"kendall along {name}": value for name, value in parts.items()}
-                for kind, value in {"granulated kendall": mean, **coefficients}.items():
-                    rows.append(about | {"kind": kind, "correlation": value})
+                groups = _groups(x, y, known[[*hyper_parameters]])
+                mean, parts = _granulated(groups, np.ones((1, len(x))))
+                low, high = _granulated_limits(groups, len(x), resamples, confidence, seed)
+                limits = {"correlation": mean[0], "low": low, "high": high}
+                rows.append(about | {"kind": "granulated kendall", **limits})
+                for name, values in parts.items():
+                    along = {"kind": f"kendall along {name}", "correlation": values[0]}
+                    rows.append(about | along)
     return pd.DataFrame(rows)
 
 
@@ -93,16 +99,55 @@ def granulated_kendall(
 
     A hyper-parameter along which there is no pair has ψ = NaN and is left out of Ψ.
     """
-    mu, g = np.asarray(measure, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    groups = _groups(np.asarray(measure), np.asarray(error), hyper_parameters)
+    mean, parts = _granulated(groups, np.ones((1, len(hyper_parameters))))
+    return float(mean[0]), {name: float(values[0]) for name, values in parts.items()}
+
+
+def _groups(mu: NDArray, g: NDArray, hyper_parameters: pd.DataFrame) -> Groups:
+    """For each hyper-parameter the groups that differ in it alone."""
     agreement = np.sign(mu[:, None] - mu) * np.sign(g[:, None] - g)
     codes = hyper_parameters.apply(lambda column: pd.factorize(column)[0])
-    parts = {}
+    groups: Groups = {str(axis): [] for axis in codes}
     for axis in codes:
-        others, value = codes.drop(columns=axis), codes[axis].to_numpy()
-        group = others.groupby([*others]).ngroup().to_numpy() if [*others] else 0 * value
-        pairs = (group[:, None] == group) & (value[:, None] != value)
-        counts = np.bincount(group, pairs.sum(1))
-        sums = np.bincount(group, (agreement * pairs).sum(1))[counts > 0]
-        parts[str(axis)] = float(np.mean(sums / counts[counts > 0])) if len(sums) else np.nan
-    known = [value for value in parts.values() if np.isfinite(value)]
-    return (float(np.mean(known)) if known else np.nan), parts
+        others = codes.drop(columns=axis)
+        group = others.groupby([*others]).ngroup().to_numpy() if [*others] else np.zeros(len(mu))
+        value = codes[axis].to_numpy()
+        for one in np.unique(group):
+            inside = np.flatnonzero(group == one)
+            counts = 1.0 * (value[inside][:, None] != value[inside])
+            if counts.any():
+                own = agreement[np.ix_(inside, inside)] * counts
+                groups[str(axis)].append((inside, own, counts))
+    return groups
+
+
+def _granulated(groups: Groups, counts: NDArray) -> tuple[NDArray, dict[str, NDArray]]:
+    """Ψ and the ψ_i of samples, which hold a network as often as a row of ``counts`` says."""
+    parts = {}
+    for axis, own in groups.items():
+        total, known = np.zeros(len(counts)), np.zeros(len(counts))
+        for inside, agreement, pairs in own:
+            n = counts[:, inside].astype(np.float64)
+            all_pairs, agreeing = (((n @ matrix) * n).sum(1) for matrix in (pairs, agreement))
+            some = all_pairs > 0
+            total[some] += agreeing[some] / all_pairs[some]
+            known += some
+        parts[axis] = np.divide(total, known, out=np.full_like(total, np.nan), where=known > 0)
+    mean = np.ma.masked_invalid([*parts.values()]).mean(axis=0)
+    return np.ma.filled(mean, np.nan), parts
+
+
+def _granulated_limits(
+    groups: Groups, n: int, resamples: int, confidence: float, seed: int
+) -> tuple[float, float]:
+    """Quantiles of Ψ over resampled networks; NaN for fewer than five networks."""
+    if n < 5:
+        return np.nan, np.nan
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    means = _granulated(groups, counts)[0]
+    means = means[np.isfinite(means)]
+    if len(means) == 0:
+        return np.nan, np.nan
+    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(low), float(high)

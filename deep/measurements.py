@@ -115,10 +115,10 @@ class Images:
         self, device: Device, data: ImageData | None = None, data_dir: str | Path | None = None
     ) -> None:
         self.device, self.data, self.data_dir = device, data, data_dir
-        self._loaded: dict[str, ImageData] = {}
+        self._loaded: dict[tuple[str, int], ImageData] = {}
 
     def __call__(self, run: Run) -> ImageData:
-        """``data`` if that was given, else the run's data set.
+        """``data`` if that was given, else the run's data set; both without what was held out.
 
         An archive is looked for by its name in ``data_dir``, then where it was. Raises
         ``ValueError`` for one that holds other images.
@@ -134,10 +134,11 @@ class Images:
                     f"{dataset} is not the archive that {run.folder} was trained on; the same "
                     "images were expected."
                 )
-        if dataset not in self._loaded:
+        key = dataset, run.config.validation_images
+        if key not in self._loaded:
             data = self.data or load_images(dataset, self.data_dir)
-            self._loaded[dataset] = data.to(self.device.torch)
-        return self._loaded[dataset]
+            self._loaded[key] = data.held_out(key[1]).to(self.device.torch)
+        return self._loaded[key]
 
 
 def measure_flatness(

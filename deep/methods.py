@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -269,10 +270,15 @@ def build_method(
             )  # fmt: skip
             return Replicas(models, replicated, config)
         case kinds.Esgd() as own:
+            free = base_of(replace(config, weight_decay=0.0))
+            inner, outer = (base if own.decay_in in ("both", loop) else free
+                            for loop in ("inner", "outer"))  # fmt: skip
+            noise = own.noise * (2**0.5 if own.kick == "code" else 1)
             entropic = EntropySGD(
-                parameters, base, lr=lr, inner_lr=own.inner_lr, inner_steps=own.inner_steps,
-                noise=own.noise, averaging=own.averaging, seed=stream_seed(config.seed, LANGEVIN),
-                gamma=gamma_of(own, steps / own.inner_steps), outer_base=base, reset_inner=True,
+                parameters, inner, lr=lr, inner_lr=own.inner_lr, inner_steps=own.inner_steps,
+                noise=noise, averaging=own.averaging, seed=stream_seed(config.seed, LANGEVIN),
+                gamma=gamma_of(own, steps / own.inner_steps), outer_base=outer, reset_inner=True,
+                outer_form=own.outer_form,
             )  # fmt: skip
             return Entropic(models, entropic)
         case kinds.Lookahead() as own:

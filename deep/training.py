@@ -34,6 +34,7 @@ from message_passing.tools.files import write_json, write_table
 from message_passing.tools.run_folder import RunFolder
 
 GAMMA0_MINIBATCHES = 8
+STOP_IMAGES = 5000
 RECALIBRATION_IMAGES = 5000  # of the training set, augmented: for a row, for an average
 
 
@@ -93,7 +94,8 @@ def train(
             f"algorithm is {config.algorithm.name!r} in {here.processes} processes; only replicas "
             "can be spread over processes."
         )
-    images = (data or load_images(config.dataset, data_dir)).to(here.torch)
+    images = data or load_images(config.dataset, data_dir)
+    images = images.held_out(config.validation_images).to(here.torch)
     training = Training(config, images, here, compile_mode)
     if tensorboard:
         from torch.utils.tensorboard import SummaryWriter
@@ -104,8 +106,9 @@ def train(
         board = None
         if tensorboard and here.first:  # purges what was written after the checkpoint
             board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        left = range(start, start if training.has_reached_stop_loss() else training.steps)
         steps = tqdm(
-            range(start, training.steps), total=training.steps, initial=start, unit="step",
+            left, total=training.steps, initial=start, unit="step",
             desc=f"{folder.parent.name}/{folder.name}", mininterval=1.0,
             disable=not progress or not here.first,
         )  # fmt: skip
@@ -121,10 +124,13 @@ def train(
                     for name, value in training.log[-1].items():
                         board.add_scalar(name, value, done)
                 stop = stop or (stop_when is not None and stop_when())
+                last = last or training.has_reached_stop_loss()
             if stop or last or (row and len(training.log) % checkpoint_every == 0):
                 training.checkpoint(folder, done)
             if stop and not last:
                 return None
+            if training.has_reached_stop_loss():
+                break
         if board is not None:
             board.close()
         training.finish(folder)
@@ -238,8 +244,10 @@ class Training:
                 network = self._recalibrated(network, RECALIBRATION_IMAGES)
             yield network
 
-    def _evaluate(self, network: nn.Module, split: str) -> tuple[float, float]:
-        batches = ImageBatches(self.data, self.prepare, split)
+    def _evaluate(
+        self, network: nn.Module, split: str, images: int | None = None
+    ) -> tuple[float, float]:
+        batches = ImageBatches(self.data, self.prepare, split, images=images)
         return evaluate(network, batches, self.device.autocast())
 
     def _recalibrated(self, network: nn.Module, images: int | None = None) -> nn.Module:
@@ -268,6 +276,11 @@ class Training:
             self.method.prepare(self.steps, self._loss_at_start, self.device.first)
         self.started = time.perf_counter()
         return done
+
+    def has_reached_stop_loss(self) -> bool:
+        """Whether the last row of the log ends the run."""
+        limit = self.config.stop_loss
+        return limit > 0 and bool(self.log) and self.log[-1]["fixed_images_loss"] <= limit
 
     def checkpoint(self, folder: Path, done: int) -> None:
         """Write what ``restore`` reads."""
@@ -302,13 +315,16 @@ class Training:
         """A row of the log; resets the running training loss and error."""
         loss, wrong, count = self.device.total(self.sums).tolist()
         self.sums.zero_()
-        recalibrated_error = {}
+        recalibrated_error, fixed_loss = {}, {}
         with self.network() as network:
             test_loss, test_error = self._evaluate(network, "test")
             if self.has_batch_norm and self.method.logs_recalibrated:
                 fresh = self._recalibrated(network, RECALIBRATION_IMAGES)
                 recalibrated_error["test_error_recalibrated"] = self._evaluate(fresh, "test")[1]
         columns = self.method.columns()
+        if self.config.stop_loss > 0:
+            with self.network() as network:
+                fixed_loss = {"fixed_images_loss": self._evaluate(network, "train", STOP_IMAGES)[0]}
         return {
             "step": done,
             "passes": done / self.per_pass * self.config.algorithm.gradients_per_step,
@@ -318,6 +334,7 @@ class Training:
             "train_error": wrong / count,
             "test_loss": test_loss,
             "test_error": test_error,
+            **fixed_loss,
             **recalibrated_error,
             "distance": columns["distance"],
             "seconds": self.seconds,
@@ -337,7 +354,8 @@ class Training:
 
     def finish(self, folder: Path) -> None:
         """Write the final network, then the result: errors without augmentation, and the cost."""
-        result: dict[str, Any] = {"passes": self.log[-1]["passes"], "steps": self.steps}
+        row = self.log[-1]
+        result: dict[str, Any] = {"passes": row["passes"], "steps": row["step"]}
         with self.network() as network:
             for split in ("train", "test"):
                 loss, error = self._evaluate(network, split)

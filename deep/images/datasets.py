@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deep.checks import check
 from deep.images.archives import read_cifar, read_image_folder, read_tiny_imagenet
 from deep.images.augmentation import Preprocessing
 from deep.images.policies import Policy, load_policy
@@ -59,6 +60,25 @@ class ImageData:
         """The same data, resident on a device."""
         names = ("train_images", "train_labels", "test_images", "test_labels")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def held_out(self, validation: int) -> ImageData:
+        """The data with ``validation`` training images in the place of the test images.
+
+        The choice is always the same. Raises ``ValueError`` where no training image is left.
+        """
+        if validation == 0:
+            return self
+        total = len(self.train_labels)
+        fits = isinstance(validation, int) and 0 < validation < total
+        check("validation_images", validation, fits, f"a number below {total}")
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
+        order = order.to(self.train_labels.device)
+        kept, out = order[validation:].sort().values, order[:validation].sort().values
+        images, labels = self.train_images, self.train_labels
+        return replace(
+            self, train_images=images[kept], train_labels=labels[kept],
+            test_images=images[out], test_labels=labels[out],
+        )  # fmt: skip
 
     def preprocessing(
         self,

@@ -96,6 +96,21 @@ def test_granulated_coefficient_against_a_literal_twin():
     assert along["correlation"] == pytest.approx(psi[1]) and np.isnan(along["p_value"])
 
 
+def test_limits_of_the_granulated_coefficient_are_from_resampled_networks():
+    rng = np.random.default_rng(3)
+    mu = rng.normal(size=len(GRID))
+    g = mu + 0.5 * rng.normal(size=len(GRID))
+    rows = report({"m": mu}, {"gap": g}, COLUMNS, resamples=300, seed=5)
+    found = next(row for row in rows if row["kind"] == "granulated kendall")
+    counts = np.random.default_rng(5).multinomial(len(mu), np.full(len(mu), 1 / len(mu)), 300)
+    means = []
+    for row in counts:
+        drawn = np.repeat(np.arange(len(mu)), row)
+        means.append(granulated_kendall(mu[drawn], g[drawn], pd.DataFrame(COLUMNS).iloc[drawn])[0])
+    assert [found["low"], found["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]))
+    assert found["low"] < found["correlation"] < found["high"]
+
+
 def test_seeds_of_equal_settings_are_not_compared():
     """Two seeds each of two settings: only the four pairs across settings count."""
     columns = {"batch": [8, 8, 32, 32]}

@@ -7,8 +7,10 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -21,7 +23,8 @@ from deep.model_state import recalibrated
 from deep.optimizers.gamma import StabilityWarning, largest_stable_kick
 from deep.optimizers.replicated_sgd import ReplicatedSGD
 from deep.recipes import recipe
-from deep.training import DivergedError, train
+from deep.run import Run
+from deep.training import DivergedError, Training, train
 from tests.deep.networks import perceptron
 
 DATA = synthetic_images(train=96, test=40, classes=4, size=16)
@@ -209,6 +212,43 @@ def test_every_pass_shows_every_image_once_and_replicas_differ():
     assert not torch.equal(one(0)[0], one(5)[0])
     assert not torch.equal(one(0)[0], two(0)[0])
     assert torch.equal(one(0)[0], Minibatches(DATA, prepare, 20, seed=3)(0)[0])
+
+
+def test_held_out_images_take_the_place_of_the_test_images(tmp_path):
+    """For all seeds the same, and no test image is looked at."""
+    held = DATA.held_out(30)
+    both = torch.cat([held.train_images, held.test_images]).flatten(1)
+    assert len(held.test_labels) == 30 and len(both) == 96
+    assert torch.equal(both.unique(dim=0), DATA.train_images.flatten(1).unique(dim=0))
+    assert torch.equal(held.test_images, DATA.held_out(30).test_images)
+    nothing = replace(DATA, test_images=DATA.test_images[:0], test_labels=DATA.test_labels[:0])
+    result = train(
+        small("sgd", validation_images=30), tmp_path, "cpu", data=nothing, progress=False
+    ).result
+    batches = ImageBatches(held, held.preprocessing(), "test")
+    assert result["test_error"] == evaluate(Run(tmp_path).network().model, batches)[1]
+    with pytest.raises(ValueError, match="validation_images is 96; a number below 96"):
+        DATA.held_out(96)
+
+
+def test_a_run_stops_at_a_training_loss(tmp_path, monkeypatch):
+    """Also when it is interrupted just before its result is written."""
+    config = small("sgd", passes=40, lr=0.02, lr_drops=(), padding=0, flip=False)
+    early = run(config.changed(stop_loss=0.8), tmp_path / "a")
+    losses = early.log["fixed_images_loss"]
+    assert losses.iloc[-1] <= 0.8 < losses.iloc[:-1].min()
+    assert losses.iloc[-1] == pytest.approx(early.result["train_loss"])
+    assert early.result["passes"] == len(losses) < 40 and early.state == "complete"
+    whole = run(config, tmp_path / "b")
+    pd.testing.assert_series_equal(
+        whole.log["train_loss"][: len(losses)], early.log["train_loss"], check_exact=True
+    )
+    monkeypatch.setattr(Training, "finish", lambda self, folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(config.changed(stop_loss=0.8), tmp_path / "c")
+    monkeypatch.undo()
+    again = run(config.changed(stop_loss=0.8), tmp_path / "c")
+    assert torch.equal(weights(again), weights(early)) and rows(again).equals(rows(early))
 
 
 def test_the_learning_rate_follows_the_published_drops():
