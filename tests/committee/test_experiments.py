@@ -21,7 +21,6 @@ from committee import ALGORITHMS, experiments, local_energy, rounds, train
 from committee.__main__ import main
 from committee.experiments import Figure1Config, Figure6Config, run_experiment
 from committee.results import ExperimentResults, load_results
-from committee.tables import write_tables
 from message_passing.local_entropy import ENGINES, local_entropy_curve
 from message_passing.problem import LadderResult, ReferenceProblem
 from message_passing.tools.files import (
@@ -155,7 +154,6 @@ def test_rounds_go_through_the_draws_first_and_show_what_is_there(tmp_path: Path
     seen: list[list[tuple[int, int, int]]] = []
 
     def look(results: ExperimentResults) -> None:
-        assert results.plot() and write_tables(results, tmp_path / "so far")
         for name in results.algorithms:
             assert list(results.algorithms[name].curves) == ["bp"]
         counts = results.to_frame().groupby(["restart", "draw"]).size()
