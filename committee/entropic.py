@@ -1,10 +1,10 @@
 """The update rules of Entropy-SGD and Replicated-SGD ([P21], Algorithms 1 and 2), written once.
 
 Plain arithmetic on whatever supports it: numpy arrays, torch tensors, single numbers. There is
-no model and no backend in here. The compiled kernels of ``committee`` compile these
-functions as they stand; the torch optimizers of ``deep`` call them on tensors. All of them are
-linear in the weights, so they hold as well for any linear image of the weights, such as the
-pre-activations ``w·x`` of a fixed set of patterns.
+no model and no backend in here. The compiled kernels of ``committee`` compile the rules as they
+stand; the torch optimizers of ``deep`` call them on tensors. All of them are linear in the
+weights, so they hold as well for any linear image of the weights, such as the pre-activations
+``w·x`` of a fixed set of patterns.
 
 ============  ==================  =====================================================
 symbol        argument            meaning

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -29,6 +29,10 @@ from message_passing.tools.parallel import check_scheduler, run_tasks
 from message_passing.tools.run_folder import as_json
 from message_passing.tools.validation import check_least
 
+if TYPE_CHECKING:
+    AlgorithmName = str
+else:  # what the command line accepts
+    AlgorithmName = Literal[(*PUBLISHED, *CONTROLS)]
 DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teacher"]
 
 
@@ -96,8 +100,8 @@ class Figure1Config(ExperimentConfig):
 
     out: Path = Path("results/figure1")
     """Folder of the results. Running again with the same folder resumes."""
-    algorithms: tuple[str, ...] = (*PUBLISHED, *CONTROLS)
-    """Algorithms to compare, names of committee.ALGORITHMS."""
+    algorithms: tuple[AlgorithmName, ...] = (*PUBLISHED, *CONTROLS)
+    """Algorithms to compare."""
 
     def compared(self) -> list[Algorithm]:
         """The algorithms by their names."""

@@ -275,20 +275,20 @@ def test_help_explains_every_option() -> None:
 
 def test_figure1_from_the_command_line(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ["--restarts", "2", "--data", "hidden-manifold", "--size", "40", "--engines", "bp"]
+    options = ["--draws", "1", "--restarts", "2", "--data", "hidden-manifold", "--size", "40"]
     options += ["--algorithms", "sgd-fast", "sgd-slow", "--max-epochs", "1500", "--workers", "1"]
-    options += ["--hidden-units", "3", "--out", str(out)]
+    options += ["--engines", "bp", "--hidden-units", "3", "--out", str(out)]
     done = command("figure1", *options)
     assert done.returncode == 0, done.stderr
-    assert "training: 100%" in done.stderr and "local entropy: 100%" in done.stderr
+    assert "machines with their curves: 100%" in done.stderr
     assert "Data: hidden manifold" in done.stdout
     assert "Constant answer: test error" in done.stdout
     names = {path.name for path in out.iterdir()}
-    assert names >= {"config.json", "summary.csv", "figure.png", "figure.pdf", "patterns.npz"}
+    assert names >= {"config.json", "summary.csv", "figure.png", "figure.pdf", "draws"}
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
 
     again = command("figure1", *options)
-    assert again.returncode == 0 and "training" not in again.stderr  # nothing left to do
+    assert again.returncode == 0 and "machines" not in again.stderr  # nothing left to do
     refused = command("figure1", *options, "--seed", "1")
     assert refused.returncode == 1
     assert "holds results of other settings: seed is 0 there and 1 here" in refused.stderr
@@ -297,7 +297,18 @@ def test_figure1_from_the_command_line(tmp_path: Path) -> None:
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ["--restarts", "500", "--data", "hidden-manifold", "--size", "40", "--workers", "2"]
+    options = [
+        "--draws",
+        "1",
+        "--restarts",
+        "500",
+        "--data",
+        "hidden-manifold",
+        "--size",
+        "40",
+        "--workers",
+        "2",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "committee", "figure6", *options, "--out", str(out)],
         cwd=ROOT,
