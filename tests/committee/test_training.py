@@ -306,7 +306,7 @@ def test_result_describes_the_machines():
     assert repr(ensemble).startswith("TrainedEnsemble(rsgd-fast, 2 machines, K=3, N=31, ")
     table = ensemble.to_frame()
     assert table["restart"].tolist() == [0, 1] and np.array_equal(table["loss"], ensemble.loss)
-    assert ensemble.plot().get_ylabel() == "test error (%)"
+    assert ensemble.plot().get_xlabel() == "test error (%)"
 
 
 def test_a_constant_answer_is_flagged():
