@@ -48,9 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = dict(COMMANDS)
     if not arguments or arguments[0] not in COMMANDS:  # these import torch for their options
-        from deep import benchmark, figure7
+        from deep import benchmark, estimators, figure7, local_entropy_benchmark
 
         chosen["benchmark"] = (benchmark.BenchmarkOptions, _training(benchmark.show))
+        chosen["local-entropy-benchmark"] = (
+            local_entropy_benchmark.LocalEntropyBenchmark,
+            local_entropy_benchmark.show,
+        )
+        chosen["estimators"] = (estimators.EstimatorsCommand, estimators.compare_estimators)
         chosen["figure7"] = (figure7.Figure7Command, _training(figure7.draw_figure7))
     run_command("deep", DESCRIPTION, chosen, arguments)
 

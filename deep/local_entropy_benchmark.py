@@ -1,4 +1,4 @@
-"""``python -m deep.local_entropy_benchmark``: how long a local entropy curve takes.
+"""``python -m deep local-entropy-benchmark``: how long a local entropy curve takes.
 
 Three tables: a whole curve of a network of 10⁵ weights on 1000 inputs; the evaluation of one
 neighbour with and without batching and early exit; the same against the numbers of weights and
@@ -21,7 +21,6 @@ from deep.local_entropy import local_entropy_curve, perturbation_scales
 from deep.perturbed_networks import PerturbedNetworks
 from message_passing.example_machines import image_like_patterns
 from message_passing.ladder import LadderSettings
-from message_passing.tools.commands import run_command
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.hardware import describe_hardware
 
@@ -167,12 +166,3 @@ def show(config: LocalEntropyBenchmark) -> None:
         *save_figure(figure, config.out / "benchmark"),
     ]
     print("Written:", ", ".join(map(str, written)))
-
-
-if __name__ == "__main__":
-    run_command(
-        "deep.local_entropy_benchmark",
-        "Time of a local entropy curve.",
-        {"run": (LocalEntropyBenchmark, show)},
-        None,
-    )

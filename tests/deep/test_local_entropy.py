@@ -1,7 +1,4 @@
-"""Local entropy of networks: closed forms, the committee's engine, invariances, bad input.
-
-The comparison over many machines: ``pytest -n 0 -s -m slow tests/deep/test_local_entropy.py``.
-"""
+"""Local entropy of networks: closed forms, the committee's engine, invariances, bad input."""
 
 import copy
 
@@ -92,31 +89,6 @@ def test_a_committee_as_a_black_box(errors):
         total = np.hypot(getattr(exact, error), getattr(curve, error))
         assert np.all(np.abs(getattr(exact, name) - getattr(curve, name)) < 4 * total)
     assert curve.local_entropy[-1] < -4 * curve.standard_error[-1]
-
-
-@pytest.mark.slow
-def test_many_committees_and_perceptrons_as_black_boxes():
-    """20 machines, three distances each: mean z² of the difference of two estimates."""
-    z = []
-    for machine in range(20):
-        K, errors = (1, 3)[machine % 2], (0, 0, 1, 3)[machine % 4]
-        weights, patterns, labels = random_machine(K, 40 // K, 20, seed=100 + machine)
-        labels[:errors] *= -1
-        variances = [0.05, 0.3, 1.0]
-        exact = message_passing.local_entropy_curve(
-            weights, patterns, labels, engine=MonteCarlo(draws=16000), variances=variances
-        )
-        curve = local_entropy_curve(
-            SignCommittee(weights), torch.tensor(patterns), torch.tensor(labels), scale="filter",
-            variances=variances, sampler=LadderSettings(draws=1600), progress=False, seed=machine,
-        )  # fmt: skip
-        both = exact.converged & curve.converged
-        assert both.all()
-        total = np.hypot(exact.standard_error, curve.standard_error)
-        z.append((exact.local_entropy - curve.local_entropy) / total)
-        print(machine, curve.free_entropy * weights.size, z[-1])
-    print(f"\nmean z² {np.mean(np.square(z)):.2f}")
-    assert 0.7 < np.mean(np.square(z)) < 1.4
 
 
 def test_rescaled_layers_have_the_same_curve():
