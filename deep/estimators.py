@@ -124,7 +124,7 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for name, (_, sign) in ESTIMATORS.items():
         own = rows[rows["estimator"] == name].set_index("machine")
-        both = own.join(truth[["value", "value" + ERROR, "converged"]], rsuffix="_true")
+        both = own.join(truth[["value", "value" + ERROR, "converged"]].add_suffix("_true"))
         good = both["converged"] & both["converged_true"] & np.isfinite(both["value"])
         x, error, exact, exact_error = both.loc[
             good, ["value", "value" + ERROR, "value_true", f"value{ERROR}_true"]
