@@ -258,6 +258,8 @@ def test_an_interrupted_call_resumes(tmp_path, monkeypatch):
     np.testing.assert_array_equal(resumed.local_entropy, whole.local_entropy)
     with pytest.raises(ValueError, match="results of other settings: seed"):
         local_entropy_curve(model, inputs, targets, out=tmp_path, seed=1, **options)
+    with pytest.raises(ValueError, match="results of other settings: network"):
+        local_entropy_curve(model, inputs, targets, out=tmp_path, scale="filter", **options)
 
 
 def test_bad_input_is_refused_before_any_work(monkeypatch):
@@ -279,6 +281,10 @@ def test_bad_input_is_refused_before_any_work(monkeypatch):
     refused("scale is -1", scale=-1)
     refused("bn is 'mean'", bn="mean")
     refused("chains_at_once is 0", chains_at_once=0)
+    refused("seed is -1", seed=-1)
+    refused("errors on all 24 inputs", loss_threshold=-1.0)
+    refused("errors on all 24 inputs", loss_threshold=np.nan)
+    refused("errors cannot be counted", targets=targets.float())
     refused("variances and distances are both given", variances=[1.0], distances=[1.0])
     refused("variances is", variances=[1.0, 0.5])
     refused("loss is given without", loss=nn.functional.mse_loss)
