@@ -74,10 +74,13 @@ class Case:
 
     @property
     def data(self) -> tuple[Tensor, Tensor]:
-        return tuple(torch.tensor(a, dtype=torch.float32) for a in (self.patterns, self.labels))
+        """Inputs (P, N) and labels (P,)."""
+        patterns, labels = (torch.from_numpy(a).float() for a in (self.patterns, self.labels))
+        return patterns, labels
 
     @property
     def smooth(self) -> Committee:
+        """The committee of tanh units."""
         return Committee(self.weights, self.beta)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from scipy.stats import chi2, norm
 from torch import nn
 
 from deep import estimators, volume_estimates
+from deep.__main__ import main
 from deep.estimators import EstimatorsCommand, compare, compare_estimators
 from deep.learning_coefficient import LearningCoefficient
 from deep.volume_estimates import (
@@ -154,7 +155,10 @@ def test_the_command_resumes_and_takes_more_machines(tmp_path, monkeypatch, caps
     quick["llc"] = ESTIMATORS["llc"]
     monkeypatch.setattr(estimators, "ESTIMATORS", quick)
     monkeypatch.setattr(volume_estimates, "RAYS", 20)
-    compare_estimators(EstimatorsCommand(machines=1, **options))
+    words = "--algorithms sgd-fast --data hidden-manifold --size 30 --hidden-units 3 --workers 1"
+    words += " --max-epochs 200 --ladder.draws 64 --ladder.chains 4 --ladder.steps 4"
+    words += " --ladder.burn-in 4 --ladder.longest-burn-in 4 --machines 1"
+    main(["estimators", *words.split(), "--out", str(tmp_path)])
     first = (tmp_path / "machines" / "000.json").stat().st_mtime_ns
     compare_estimators(EstimatorsCommand(machines=2, **options))
     assert (tmp_path / "machines" / "000.json").stat().st_mtime_ns == first

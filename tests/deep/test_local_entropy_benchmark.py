@@ -3,21 +3,15 @@
 import pandas as pd
 import pytest
 
-from deep.local_entropy_benchmark import LocalEntropyBenchmark, show
+from deep.__main__ import main
 
 
 @pytest.mark.filterwarnings("ignore:engine slices did not converge")
 def test_tables_and_figure_are_written(tmp_path, capsys):
-    config = LocalEntropyBenchmark(
-        weights=16000,
-        images=80,
-        variances=(0.001, 0.002),
-        draws=64,
-        chains=4,
-        repeats=2,
-        out=tmp_path,
+    options = (
+        "--weights 16000 --images 80 --variances 0.001 0.002 --draws 64 --chains 4 --repeats 2"
     )
-    show(config)
+    main(["local-entropy-benchmark", *options.split(), "--out", str(tmp_path)])
     evaluations = pd.read_csv(tmp_path / "evaluations.csv")
     assert len(evaluations) == 5 * 4 and (evaluations["milliseconds"] > 0).all()
     assert abs(evaluations["weights"].max() / 16000 - 1) < 0.1
