@@ -199,7 +199,7 @@ def learning_coefficient(settings: LearningCoefficient, case: Case) -> Estimate:
 
 
 #: What is compared: a function, and the sign of its correlation with log Z where it works.
-#: The second learning coefficient stays near the machine: nβ = P / log P, γ = 100 [Lau et al.].
+#: The second learning coefficient has the theory's nβ = P / log P, and chains that stay near.
 LOCALIZED = LearningCoefficient(lr=1e-4, n_beta=None, localization=100.0, draws=1000)
 ESTIMATORS: dict[str, tuple[Callable[[Case], Estimate], int]] = {
     TRUTH: (partial(_engine, TRUTH), 1),
