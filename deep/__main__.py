@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deep import baselines, benchmark, commands, paper_figures, table1
+from deep import (
+    baselines,
+    benchmark,
+    commands,
+    estimators,
+    local_entropy_benchmark,
+    paper_figures,
+    table1,
+)
 from deep.decay_control.design import DecayControlCommand
 from deep.decay_control.stages import decay_control
 from deep.pgdl import figure7
@@ -41,6 +49,11 @@ COMMANDS: Commands = {
     "correlations": (commands.CorrelationsCommand, commands.show_correlations),
     "baselines": (baselines.BaselinesCommand, _training(baselines.compare)),
     "decay-control": (DecayControlCommand, _training(decay_control)),
+    "estimators": (estimators.EstimatorsCommand, estimators.compare_estimators),
+    "local-entropy-benchmark": (
+        local_entropy_benchmark.LocalEntropyBenchmark,
+        local_entropy_benchmark.show,
+    ),
     "benchmark": (benchmark.BenchmarkOptions, _training(benchmark.show)),
 }
 

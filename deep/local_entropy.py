@@ -162,8 +162,9 @@ def local_entropy_curve(
     ladder = None if variances is None else check_ladder(variances, "variances")
     if bn not in ("keep", "recalibrate"):
         raise ValueError(f"bn is {bn!r}; 'keep' or 'recalibrate' was expected.")
-    if chains_at_once < 1:
-        raise ValueError(f"chains_at_once is {chains_at_once}; at least 1 was expected.")
+    for name, value, least in (("chains_at_once", chains_at_once, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name} is {value}; at least {least} was expected.")
     settings = LadderSettings(draws=4000) if sampler is None else sampler
     scales = perturbation_scales(model, scale, scope)
     inputs, targets = as_tensors(inputs, targets)
@@ -182,6 +183,8 @@ def local_entropy_curve(
     number = np.float64 if double else np.float32
     own = int(networks.errors(np.zeros((1, networks.size), number), len(inputs))[0])
     most = own if errors is None else errors
+    if own == len(inputs):
+        raise ValueError(f"model makes errors on all {own} inputs; fewer were expected.")
     if not own <= most < len(inputs):
         raise ValueError(
             f"errors is {most}; a number from {own}, the model's own errors, to {len(inputs) - 1} "
@@ -195,6 +198,7 @@ def local_entropy_curve(
             "ladder": None if ladder is None else ladder.tolist(),
             "distances": None if wanted is None else wanted.tolist(),
             "errors": most, "loss_threshold": loss_threshold, "bn": bn, "seed": seed,
+            "loss": getattr(loss, "__qualname__", None if loss is None else repr(loss)),
             **asdict(settings),
         }  # fmt: skip
         folder.check(options)

@@ -1,4 +1,4 @@
-"""``python -m deep.local_entropy_benchmark``: how long a local entropy curve takes.
+"""``python -m deep local-entropy-benchmark``: how long a local entropy curve takes.
 
 Three tables: a whole curve of a network of 10⁵ weights on 1000 inputs; the evaluation of one
 neighbour with and without batching and early exit; the same against the numbers of weights and
@@ -13,20 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from deep.local_entropy import local_entropy_curve, perturbation_scales
-from deep.perturbed_networks import PerturbedNetworks
 from message_passing.example_machines import image_like_patterns
 from message_passing.ladder import LadderSettings
-from message_passing.tools.commands import run_command
-from message_passing.tools.files import write_table
+from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.hardware import describe_hardware
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor, nn
 
 INPUTS = 784
 MOST_EPOCHS = 1000
@@ -51,7 +46,7 @@ class LocalEntropyBenchmark:
     seed: int = 0
     """Of the patterns, the network and the chains."""
     out: Path = Path("results/local_entropy_benchmark")
-    """Folder for the tables."""
+    """Folder for the tables and the figure."""
 
 
 def trained_network(weights: int, images: int, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
@@ -59,6 +54,10 @@ def trained_network(weights: int, images: int, seed: int) -> tuple[nn.Module, Te
 
     Raises ``ValueError`` where it does not learn them.
     """
+    import torch
+    from torch import nn
+    from torch.nn.functional import cross_entropy
+
     patterns, labels = image_like_patterns(images, INPUTS, seed)
     inputs = torch.tensor(patterns, dtype=torch.float32)
     targets = torch.tensor(labels > 0).long()
@@ -81,6 +80,8 @@ def trained_network(weights: int, images: int, seed: int) -> tuple[nn.Module, Te
 
 def time_curve(config: LocalEntropyBenchmark) -> pd.DataFrame:
     """A row for each point; ``seconds`` until it was reached, shared out by ``iterations``."""
+    from deep.local_entropy import local_entropy_curve
+
     network = trained_network(config.weights, config.images, config.seed)
     settings = LadderSettings(draws=config.draws, chains=config.chains, steps=60, burn_in=30)
     start = time.perf_counter()
@@ -100,6 +101,9 @@ def time_curve(config: LocalEntropyBenchmark) -> pd.DataFrame:
 def time_evaluations(config: LocalEntropyBenchmark, weights: int, images: int) -> pd.DataFrame:
     """Milliseconds for each neighbour, with and without batching and early exit."""
     import pandas as pd
+
+    from deep.local_entropy import perturbation_scales
+    from deep.perturbed_networks import PerturbedNetworks
 
     model, inputs, targets = trained_network(weights, images, config.seed)
     scales = perturbation_scales(model, "layer")
@@ -121,18 +125,25 @@ def time_evaluations(config: LocalEntropyBenchmark, weights: int, images: int) -
                 for first in range(0, config.chains, at_once):
                     networks.errors(offsets[first : first + at_once], 0)
                 milliseconds.append(1e3 * (time.perf_counter() - start) / config.chains)
-            times = np.array(milliseconds[1:])
-            rows.append({
-                "weights": networks.size, "images": images, "at_once": at_once,
-                "early_exit": early_exit, "milliseconds": times.mean(),
-                "milliseconds_standard_error": times.std(ddof=1) / config.repeats**0.5,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "weights": networks.size,
+                    "images": images,
+                    "at_once": at_once,
+                    "early_exit": early_exit,
+                    "milliseconds": np.mean(milliseconds[1:]),
+                    "milliseconds_standard_error": np.std(milliseconds[1:], ddof=1)
+                    / np.sqrt(config.repeats),
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def show(config: LocalEntropyBenchmark) -> None:
-    """Measure, print, write."""
+    """Measure, print, draw."""
     import pandas as pd
+    import torch
+    from matplotlib.figure import Figure
 
     print(describe_hardware(), f"threads: {torch.get_num_threads()}", sep="\n")
     sizes = [(config.weights // part, config.images) for part in (4, 2, 1)]
@@ -141,17 +152,23 @@ def show(config: LocalEntropyBenchmark) -> None:
     print(evaluations.to_markdown(index=False, floatfmt=".3g"))
     curve = time_curve(config)
     print(curve.to_markdown(index=False, floatfmt=".4g"))
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for ax, x, fixed in ((axes[0], "weights", "images"), (axes[1], "images", "weights")):
+        chosen = evaluations[evaluations[fixed] == evaluations[fixed].max()]
+        for (at_once, early), group in chosen.groupby(["at_once", "early_exit"]):
+            group = group.sort_values(x)
+            ax.errorbar(
+                group[x], group["milliseconds"], group["milliseconds_standard_error"], marker=".",
+                label=f"{at_once} at once{', early exit' if early else ''}",
+            )  # fmt: skip
+        ax.set(xscale="log", yscale="log", xlabel=x, ylabel="ms for each neighbour")
+        ax.legend(fontsize="small")
+    axes[2].plot(-curve["log_z"], curve["seconds"], marker=".")
+    axes[2].set(xlabel="−log Z", ylabel="seconds")
     written = [
         write_table(config.out / "evaluations.csv", evaluations),
         write_table(config.out / "curve.csv", curve),
+        *save_figure(figure, config.out / "benchmark"),
     ]
     print("Written:", ", ".join(map(str, written)))
-
-
-if __name__ == "__main__":
-    run_command(
-        "deep.local_entropy_benchmark",
-        "Time of a local entropy curve.",
-        {"run": (LocalEntropyBenchmark, show)},
-        None,
-    )

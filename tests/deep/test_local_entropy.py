@@ -1,7 +1,4 @@
-"""Local entropy of networks: closed forms, the committee's engine, invariances, bad input.
-
-The comparison over many machines: ``pytest -n 0 -s -m slow tests/deep/test_local_entropy.py``.
-"""
+"""Local entropy of networks: closed forms, the committee's engine, invariances, bad input."""
 
 import copy
 
@@ -92,31 +89,6 @@ def test_a_committee_as_a_black_box(errors):
         total = np.hypot(getattr(exact, error), getattr(curve, error))
         assert np.all(np.abs(getattr(exact, name) - getattr(curve, name)) < 4 * total)
     assert curve.local_entropy[-1] < -4 * curve.standard_error[-1]
-
-
-@pytest.mark.slow
-def test_many_committees_and_perceptrons_as_black_boxes():
-    """20 machines, three distances each: mean z² of the difference of two estimates."""
-    z = []
-    for machine in range(20):
-        K, errors = (1, 3)[machine % 2], (0, 0, 1, 3)[machine % 4]
-        weights, patterns, labels = random_machine(K, 40 // K, 20, seed=100 + machine)
-        labels[:errors] *= -1
-        variances = [0.05, 0.3, 1.0]
-        exact = message_passing.local_entropy_curve(
-            weights, patterns, labels, engine=MonteCarlo(draws=16000), variances=variances
-        )
-        curve = local_entropy_curve(
-            SignCommittee(weights), torch.tensor(patterns), torch.tensor(labels), scale="filter",
-            variances=variances, sampler=LadderSettings(draws=1600), progress=False, seed=machine,
-        )  # fmt: skip
-        both = exact.converged & curve.converged
-        assert both.all()
-        total = np.hypot(exact.standard_error, curve.standard_error)
-        z.append((exact.local_entropy - curve.local_entropy) / total)
-        print(machine, curve.free_entropy * weights.size, z[-1])
-    print(f"\nmean z² {np.mean(np.square(z)):.2f}")
-    assert 0.7 < np.mean(np.square(z)) < 1.4
 
 
 def test_rescaled_layers_have_the_same_curve():
@@ -286,6 +258,8 @@ def test_an_interrupted_call_resumes(tmp_path, monkeypatch):
     np.testing.assert_array_equal(resumed.local_entropy, whole.local_entropy)
     with pytest.raises(ValueError, match="results of other settings: seed"):
         local_entropy_curve(model, inputs, targets, out=tmp_path, seed=1, **options)
+    with pytest.raises(ValueError, match="results of other settings: network"):
+        local_entropy_curve(model, inputs, targets, out=tmp_path, scale="filter", **options)
 
 
 def test_bad_input_is_refused_before_any_work(monkeypatch):
@@ -314,6 +288,10 @@ def test_bad_input_is_refused_before_any_work(monkeypatch):
     refused("scale is -1", scale=-1)
     refused("bn is 'mean'", bn="mean")
     refused("chains_at_once is 0", chains_at_once=0)
+    refused("seed is -1", seed=-1)
+    refused("errors on all 24 inputs", loss_threshold=-1.0)
+    refused("errors on all 24 inputs", loss_threshold=np.nan)
+    refused("errors cannot be counted", targets=targets.float())
     refused("variances and distances are both given", variances=[1.0], distances=[1.0])
     refused("variances is", variances=[1.0, 0.5])
     refused("loss is given without", loss=nn.functional.mse_loss)
