@@ -7,7 +7,7 @@ import torch
 from scipy.stats import chi2, norm
 from torch import nn
 
-from deep import estimators, volume_estimates
+from deep import volume_estimates
 from deep.__main__ import main
 from deep.estimators import EstimatorsCommand, compare, compare_estimators
 from deep.learning_coefficient import LearningCoefficient
@@ -153,7 +153,7 @@ def test_the_command_resumes_and_takes_more_machines(tmp_path, monkeypatch, caps
     }  # fmt: skip
     quick = {n: e for n, e in ESTIMATORS.items() if not n.startswith("llc")}
     quick["llc"] = ESTIMATORS["llc"]
-    monkeypatch.setattr(estimators, "ESTIMATORS", quick)
+    monkeypatch.setattr(volume_estimates, "ESTIMATORS", quick)
     monkeypatch.setattr(volume_estimates, "RAYS", 20)
     words = "--algorithms sgd-fast --data hidden-manifold --size 30 --hidden-units 3 --workers 1"
     words += " --max-epochs 200 --ladder.draws 64 --ladder.chains 4 --ladder.steps 4"
