@@ -66,7 +66,8 @@ def plot_results(results: ExperimentResults, engines: Sequence[str] | None = Non
     figure.legend(handles, labels, loc="outside lower center", title=about, **style)
     patterns = next(iter(results.patterns.values()))
     P, N = patterns.train_patterns.shape
-    size = f"$N={N}$, $K={results.hidden_units}$, $P={P}$, draws: {len(results.patterns)}"
+    draws = {draw for own in results.algorithms.values() for draw in own.runs["draw"]}
+    size = f"$N={N}$, $K={results.hidden_units}$, $P={P}$, draws: {len(draws)}"
     figure.suptitle(f"{results.title}: {patterns.name}, {size}")
     return figure
 
@@ -76,8 +77,9 @@ def plot_local_entropy(
 ) -> Axes:
     """−Φ_LE, on a logarithmic axis, against the distance d.
 
-    The first engine is drawn bold, with draws and a band; further ones are thin. By default there
-    is the most trustworthy one alone.
+    The first engine is drawn bold; further ones are thin. By default there is the most trustworthy
+    one alone. Bands (standard errors) and thin lines (draws) are those of the algorithms, not of
+    their controls.
     """
     ax = ax or new_axes()
     engines = list(engines if engines is not None else results.engines[:1])
@@ -281,14 +283,16 @@ def _mean_with_band(
     units = _units(values, draws)
     mean, error = units.mean(axis=0), _error(units)
     ax.plot(x, mean, label=label, markevery=0.1, markersize=4, **style)
-    if main and error is not None:
+    if not main or style["linestyle"] != "-":
+        return  # bands of the controls too would hide each other
+    if error is not None:
         _band(ax, x, mean, error, style["color"])
-    if main and len(np.unique(draws)) > 1:
-        ax.plot(x, units.T, color=style["color"], linewidth=0.5, alpha=0.25, zorder=1)
+    if len(np.unique(draws)) > 1:
+        ax.plot(x, units.T, color=style["color"], linewidth=0.5, alpha=0.3, zorder=1)
 
 
 def _band(ax: Axes, x: NDArray, centre: NDArray, error: NDArray, colour: str) -> None:
-    ax.fill_between(x, centre - error, centre + error, color=colour, alpha=0.25, linewidth=0)
+    ax.fill_between(x, centre - error, centre + error, color=colour, alpha=0.18, linewidth=0)
 
 
 def _logarithmic(ax: Axes) -> None:

@@ -153,10 +153,11 @@ class LocalEntropyCurve:
                 "and the last point of this curve, were expected."
             )
         order = np.argsort(self.distance)
-        curve = PchipInterpolator(
-            np.sqrt(np.concatenate([[0.0], self.distance[order]])),
-            np.concatenate([[0.0], values[order]]),
-        )
+        with np.errstate(over="ignore"):  # slopes near zero, which scipy inverts
+            curve = PchipInterpolator(
+                np.sqrt(np.concatenate([[0.0], self.distance[order]])),
+                np.concatenate([[0.0], values[order]]),
+            )
         result = curve(np.sqrt(np.minimum(wanted, last)))
         return float(result) if result.ndim == 0 else result
 
