@@ -1,8 +1,8 @@
 """What joint sites buy and cost on trained machines; see :mod:`tests.reference.joint_sites`.
 
-    python -m tests.reference.joint_sites_experiment RUN OUT.csv ALGORITHM/RESTART…
+    python -m tests.reference.joint_sites_experiment DRAW OUT.csv ALGORITHM/RESTART…
 
-takes machines without training errors from the folder RUN that `python -m committee figure1` has
+takes machines without training errors from the folder of a draw, `draws/00`, that figure1 has
 written, for example `rsgd-fast/000`. One row for each machine and Δ: log Z by Monte Carlo, its
 standard error, log Z by the engine "ep", with joint sites, and by "ep" with the pair correction;
 CPU seconds of each (those of Monte Carlo are for the whole ladder), best on one thread.
@@ -26,13 +26,13 @@ from tests.reference.pair_correction import pair_correction
 VARIANCES = np.array([0.1, 0.3, 0.6])  # d = 0.05, 0.15, 0.3
 
 
-def main(run, out, names):
+def main(draw, out, names):
     rows = []
-    data = np.load(Path(run) / "patterns.npz")
+    data = np.load(Path(draw) / "patterns.npz")
     geometry, labels = PatternGeometry(data["train_patterns"]), data["train_labels"]
     joint_sites.correlated_majority(np.zeros(9), np.eye(9) + 0.1, 1.0, np.ones((2, 9)))  # compile
     for name in names:
-        weights = np.load(Path(run) / "machines" / f"{name}.npz")["weights"]
+        weights = np.load(Path(draw) / "machines" / f"{name}.npz")["weights"]
         problem = ReferenceProblem.from_arrays(weights, geometry, labels)
         if problem.training_errors:
             raise ValueError(f"{name} makes {problem.training_errors} training errors.")
