@@ -208,7 +208,8 @@ def test_jackknife_of_a_mean_is_the_standard_error():
 def test_errors_of_distances_on_independent_systems():
     """On orthogonal patterns r = 1 + (2/KN) ∂log Z/∂log Δ is exact. E[t²] = 15/13, 15 dof.
 
-    Among hundreds of ladders a few false alarms about convergence are expected; they are left out.
+    A point gives a false alarm about convergence with probability 1e-3: of 480 points more than
+    three do so with probability 0.002. Points with an alarm stay in the mean.
     """
     squares, alarms = [], 0
     for seed in range(240):
@@ -217,16 +218,16 @@ def test_errors_of_distances_on_independent_systems():
         problem = ReferenceProblem.from_arrays(weights, patterns, labels)
         variances = np.array([1.5, 4.0])
         found = MonteCarlo(seed=seed, draws=1600).ladder(problem, variances)
-        alarms += not found.converged.all()
+        alarms += np.count_nonzero(~found.converged)
         step = 1e-4
         low, high = (
             exact_free_entropy(weights, patterns, labels, variances * (1 + s))
             for s in (-step, step)
         )
         exact = 1 + 2 * (high - low) / (2 * step)
-        chains = (found.iterations != 1600) & found.converged
+        chains = found.iterations != 1600
         squares += (((found.displacement - exact) / found.displacement_error)[chains] ** 2).tolist()
-    assert len(squares) > 200 and alarms <= 4
+    assert len(squares) > 200 and alarms <= 3
     error = np.std(squares) / np.sqrt(len(squares))
     print(f"mean z² {np.mean(squares):.2f} ± {error:.2f} on {len(squares)} points, {alarms} alarms")
     assert abs(np.mean(squares) - 15 / 13) < 4 * error
