@@ -159,6 +159,23 @@ def test_arcs_are_where_at_most_the_allowed_patterns_are_wrong(allowed):
         assert wrong == 0 and np.all((inside == expected) | near)
 
 
+def test_states_with_more_errors_than_allowed_are_told_apart():
+    """With P on both sides of a group of patterns. Zero counts as +1."""
+    rng = np.random.default_rng(3)
+    K, G = 3, kernels.PATTERNS_AT_ONCE
+    for P in (1, G - 1, G, G + 1, 3 * G + 5):
+        preactivations, offsets = rng.integers(-2, 3, (2, K, P)).astype(float)
+        u = preactivations + 0.5 * offsets
+        assert P == 1 or np.any(u == 0)
+        labels = np.where(np.sum(u >= 0, axis=0) > K / 2, 1.0, -1.0)
+        for errors in range(min(P, 4)):
+            wrong = rng.choice(P, errors, replace=False)
+            mistaken = labels * np.where(np.isin(np.arange(P), wrong), -1.0, 1.0)
+            for allowed in range(4):
+                found = kernels.is_allowed(preactivations, offsets, 0.5, mistaken, allowed)
+                assert found == (errors <= allowed)
+
+
 def test_state_of_a_chain_stays_a_solution_and_matches_its_offsets():
     machine = random_machine(3, 15, 12, seed=4)
     problem = ReferenceProblem.from_arrays(*machine)
@@ -176,7 +193,7 @@ def test_state_of_a_chain_stays_a_solution_and_matches_its_offsets():
         assert 0 < survivals[:, 0].sum() < 20
         for state, scale in ((white, 1.0), (survivor, 1.0), (survivor, 1.5)):
             offsets = np.sqrt(0.5) * state @ factor
-            assert kernels.count_errors(problem.preactivations, offsets, scale, problem.labels) == 0
+            assert kernels.is_allowed(problem.preactivations, offsets, scale, problem.labels, 0)
     # A chain without a survivor keeps the one that it was given.
     survivor = np.full((3, len(factor)), 7.0)
     kernels.slice_steps(
