@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 TYPICAL = "typical"
 #: What the draws of a folder have in common, and the columns that tell it.
-CONDITION = ("size", "classes", "balanced")
+CONDITION = ("data", "size", "classes", "balanced")
 DISTANCE = 0.3
 SIGMAS = (0.5, 1.0)
 DROPOUT = (0.05, 0.1, 0.2, 0.3)
@@ -125,7 +125,7 @@ def compute(
     """
     folder = RunFolder(config.out, extensible=("families",), units=("draws",))
     known = algorithms()
-    names = ("data", "size", "balanced", "classes", "seed", "hidden_units")
+    names = (*CONDITION, "seed", "hidden_units")
     settings = {
         **{name: as_json(getattr(config, name)) for name in names},
         "families": {name: as_json(known.get(name, TYPICAL)) for name in config.compared()},
