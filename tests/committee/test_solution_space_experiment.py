@@ -65,7 +65,8 @@ def made_up(turn=-2.0, draws=4, size=500):
             for restart in range(3):
                 rows.append(
                     {
-                        "data": "teacher", "size": size, "classes": "Dress, Coat", "balanced": False,
+                        "data": "teacher", "size": size,
+                        "classes": "Dress, Coat", "balanced": False,
                         "draw": draw, "family": name, "restart": restart, "train_error": 0.0,
                         "test_error": 0.05 + 0.004 * (x - turn) ** 2,
                         "local_energy_1": 10**x, "local_entropy": -(10**x),
