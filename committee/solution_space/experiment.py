@@ -26,20 +26,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from committee.algorithms import ALGORITHMS, PUBLISHED, SGD, Algorithm, EntropyAscent, WeightNoise
-from committee.experiments import DataName
+from committee.experiments import DrawOptions
 from committee.flatness import local_energy
 from committee.machine import error_rate
-from committee.patterns import PAIR, PatternSet, load_patterns
+from committee.patterns import PatternSet, load_patterns
 from committee.schedules import Constant
 from committee.solution_space.entropy_ascent import ascend
 from committee.solution_space.typical import typical_solutions
-from committee.training import check_hidden_units, train_restart
+from committee.training import train_restart
 from message_passing.local_entropy import local_entropy_curve
 from message_passing.monte_carlo import MonteCarlo
 from message_passing.problem import PatternGeometry
 from message_passing.tools.files import read_npz, write_npz
 from message_passing.tools.run_folder import RunFolder, as_json, make_missing
-from message_passing.tools.validation import check_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,37 +56,18 @@ TYPICAL_MACHINES = 4
 
 
 @dataclass(frozen=True)
-class FlatnessRangeConfig:
+class FlatnessRangeConfig(DrawOptions):
     """Test error against flatness, from typical solutions to the flattest."""
 
     out: Path = Path("results/flatness-range")
     """Folder of the results. Running again with the same folder resumes."""
-    draws: int = 10
-    """Draws of the training patterns. More can be added to the same folder later."""
     restarts: int = 2
     """Independent machines of each family on each draw. More can be added later."""
-    data: DataName = "auto"
-    """Training and test patterns, as for figure1."""
-    data_dir: Path | None = None
-    """Folder with the four files of Fashion-MNIST."""
-    size: int = 500
-    """Training patterns."""
-    balanced: bool = False
-    """Draw the same number of training patterns from each class."""
-    classes: tuple[str, str] = PAIR
-    """Classes of Fashion-MNIST. The first has the label +1."""
-    seed: int = 0
-    """Of the first draw; the next draw has the next seed."""
-    hidden_units: int = 9
-    """Hidden units K, an odd number."""
     families: tuple[str, ...] = ()
     """Families to compute. Default: all."""
-    workers: int | None = None
-    """Processes on this machine. Default: one on each core."""
 
     def __post_init__(self) -> None:
-        check_least(self, draws=1, restarts=1, size=1, seed=0, workers=1)
-        check_hidden_units(self.hidden_units)
+        super().__post_init__()
         known = [*algorithms(), TYPICAL]
         for family in self.families:
             if family not in known:

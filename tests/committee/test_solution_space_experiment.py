@@ -10,7 +10,7 @@ from committee.__main__ import main
 from committee.algorithms import PUBLISHED
 from committee.solution_space import experiment
 from committee.solution_space.experiment import FlatnessRangeConfig, algorithms, compute
-from committee.solution_space.figures import plot_flatness_range
+from committee.solution_space.figures import plot_conditions, plot_flatness_range
 from committee.solution_space.statements import family_means, statements
 
 FAMILIES = ("sgd-fast", "weight-noise 1", "typical")
@@ -103,6 +103,12 @@ def test_figure_has_a_line_for_each_draw_and_both_measures():
     for ax in figure.axes:
         assert ax.get_xscale() == "log"
         assert sum(line.get_color() == "0.8" for line in ax.lines) == 4
+
+
+def test_figure_has_a_panel_for_each_condition():
+    sizes = (100, 250, 500, 1000, 2000)
+    figure = plot_conditions(pd.concat([made_up(size=size) for size in sizes]))
+    assert [ax.get_title() for ax in figure.axes] == [f"Dress, Coat, P = {P}" for P in sizes]
 
 
 def test_families_are_those_of_the_plan():
