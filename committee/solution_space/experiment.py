@@ -52,7 +52,7 @@ DROPOUT = (0.05, 0.1, 0.2, 0.3)
 NOISE = (0.5, 0.7, 1.0, 1.4, 2.0)
 NOT_PUBLISHED = ("weight-noise", "entropy-ascent", "control-rsgd-fast", "control-rsgd-slow")
 #: Of the typical sample; the sample's own test error needs no machines.
-TYPICAL_MACHINES = 4
+TYPICAL_MACHINES = 2
 
 
 @dataclass(frozen=True)
