@@ -61,16 +61,20 @@ def draw_gaussian_mixture(config: GaussianMixtureConfig) -> None:
 
 
 def draw_flatness_range(config: FlatnessRangeConfig) -> None:
-    """Compute what is missing; table of families, statements and figure."""
-    machines = compute_range(config, progress=True)
-    means, found = family_means(machines), statements(machines)
-    write_table(config.out / "summary.csv", machines)
-    write_table(config.out / "statements.csv", found)
-    figures = save_figure(plot_flatness_range(machines), config.out / "figure")
+    """Compute what is missing. Tables and figure follow every draw; prints the last ones."""
+
+    def write(machines: pd.DataFrame) -> list[Path]:
+        write_table(config.out / "machines.csv", machines)
+        write_table(config.out / "statements.csv", statements(machines))
+        return save_figure(plot_flatness_range(machines), config.out / "figure")
+
+    print(f"Tables and figure so far: {config.out}, after each draw", flush=True)
+    machines = compute_range(config, progress=True, on_draw=write)
     columns = ["test_error", "local_energy_1", "local_entropy", "n"]
-    print(to_markdown(means.groupby("family", sort=False)[columns].mean().reset_index()))
-    print(to_markdown(found))
-    print(f"Written: {', '.join(map(str, figures))} and tables in {config.out}")
+    means = family_means(machines).groupby("family", sort=False)[columns].mean()
+    print(to_markdown(means.reset_index()))
+    print(to_markdown(statements(machines)))
+    print(f"Written: {', '.join(map(str, write(machines)))} and tables in {config.out}")
 
 
 def show_speed(config: BenchmarkConfig) -> None:

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from committee.algorithms import PUBLISHED, Algorithm, ReplicatedSGD
-from committee.experiments import DataName
+from committee.experiments import DataOptions
 from committee.patterns import PatternSet, load_patterns
-from committee.training import train_restart
+from committee.training import check_hidden_units, train_restart
 from message_passing.local_entropy import local_entropy_curve
 from message_passing.monte_carlo import MonteCarlo
 from message_passing.tools.files import read_json, write_json, write_table
@@ -54,7 +54,7 @@ READINGS: dict[str, tuple[Callable[[float], float], float]] = {
 
 
 @dataclass(frozen=True)
-class ElasticTermConfig:
+class ElasticTermConfig(DataOptions):
     """Decide the strength of Replicated-SGD's elastic term by training errors and flatness."""
 
     out: Path = Path("results/elastic-term")
@@ -63,12 +63,6 @@ class ElasticTermConfig:
     """Draws of the training patterns, random and balanced each. More can be added later."""
     restarts: int = 6
     """Independent machines of each reading on each draw. More can be added later."""
-    data: DataName = "auto"
-    """Training and test patterns, as for figure1."""
-    data_dir: Path | None = None
-    """Folder with the four files of Fashion-MNIST."""
-    size: int = 500
-    """Training patterns."""
     seed: int = 100
     """Of the first draw; the next draw has the next seed. Figure 1 uses other draws."""
     hidden_units: int = 9
@@ -76,11 +70,11 @@ class ElasticTermConfig:
     max_epochs: int = MOST_EPOCHS
     """Epochs after which training gives up. It also ends where the growing γ makes the explicit
     step overshoot the centre."""
-    workers: int | None = None
-    """Processes on this machine. Default: one on each core."""
 
     def __post_init__(self) -> None:
-        check_least(self, draws=1, restarts=1, size=1, seed=0, max_epochs=1, workers=1)
+        super().__post_init__()
+        check_least(self, draws=1, restarts=1, max_epochs=1)
+        check_hidden_units(self.hidden_units)
 
 
 def readings(max_epochs: int = MOST_EPOCHS) -> dict[tuple[str, str], Algorithm]:

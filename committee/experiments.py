@@ -37,18 +37,11 @@ DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teache
 
 
 @dataclass(frozen=True)
-class ExperimentConfig(ABC):
-    """What Figures 1 and 6 have in common."""
-
-    title: ClassVar[str]
+class DataOptions:
+    """What all experiments on a data set have in common."""
 
     out: Path = Path("results")
     """Folder of the results. Running again with the same folder resumes."""
-    draws: int = 10
-    """Draws of the training patterns. More can be added to the same folder later. The paper's
-    reading: --draws 1 --restarts 50."""
-    restarts: int = 5
-    """Independent machines of each algorithm on each draw. More can be added later."""
     data: DataName = "auto"
     """Training and test patterns. auto: Fashion-MNIST where it can be had, else the hidden
     manifold (made from the seed, no download)."""
@@ -57,28 +50,54 @@ class ExperimentConfig(ABC):
     WIDE_FLAT_MINIMA_DATA, the user's cache, a download."""
     size: int = 500
     """Training patterns."""
+    seed: int = 0
+    """Seed of the first draw of the patterns and of all restarts on it. The next draw has the next
+    seed."""
+    workers: int | None = None
+    """Processes on this machine. Default: one on each core."""
+
+    def __post_init__(self) -> None:
+        check_least(self, size=1, seed=0, workers=1)
+
+
+@dataclass(frozen=True)
+class DrawOptions(DataOptions):
+    """What experiments on several draws have in common."""
+
+    draws: int = 10
+    """Draws of the training patterns. More can be added to the same folder later."""
+    restarts: int = 5
+    """Independent machines of each kind on each draw. More can be added later."""
     balanced: bool = False
     """Draw the same number of training patterns from each class."""
     classes: tuple[str, str] = PAIR
     """Classes of Fashion-MNIST. The first has the label +1."""
-    seed: int = 0
-    """Seed of the first draw of the patterns and of all restarts on it. The next draw has the next
-    seed."""
     hidden_units: int = 9
     """Hidden units K, an odd number."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, draws=1, restarts=1)
+        check_hidden_units(self.hidden_units)
+
+
+@dataclass(frozen=True)
+class ExperimentConfig(DrawOptions, ABC):
+    """What Figures 1 and 6 have in common."""
+
+    title: ClassVar[str]
+
     max_epochs: int | None = None
     """Epochs after which training gives up. Default: the algorithm's own number."""
     engines: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--engine",))] = tuple(ENGINES)
     """Estimates of the local entropy. bp: belief propagation as published. ep: expectation
     propagation. mc: Monte Carlo, the slowest; it alone has error bars."""
-    workers: int | None = None
-    """Processes on this machine. Default: one on each core."""
     scheduler: str | None = None
     """Address of a Dask scheduler, tcp://host:port. Its workers compute then."""
 
     def __post_init__(self) -> None:
-        check_least(self, draws=1, restarts=1, size=1, workers=1, max_epochs=1, seed=0)
-        check_hidden_units(self.hidden_units)
+        super().__post_init__()
+        check_least(self, max_epochs=1)
         if not self.engines or len(set(self.engines)) != len(self.engines):
             raise ValueError(
                 f"engines is {self.engines}; different ones of {', '.join(ENGINES)}, at least one, "
@@ -94,7 +113,10 @@ class ExperimentConfig(ABC):
 
 @dataclass(frozen=True)
 class Figure1Config(ExperimentConfig):
-    """Figure 1: local entropy, local energy and test error of algorithms and their controls."""
+    """Figure 1: local entropy, local energy and test error of algorithms and their controls.
+
+    The paper's reading: --draws 1 --restarts 50.
+    """
 
     title = "Committee machines trained by SGD and entropic algorithms"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from committee.algorithms import PUBLISHED, MinibatchAlgorithm
-from committee.experiments import DataName
+from committee.experiments import DataName, DataOptions
 from committee.flatness import local_energy
 from committee.patterns import PatternSet, load_patterns
 from committee.training import train
@@ -33,28 +33,19 @@ DISTANCE = 0.3
 
 
 @dataclass(frozen=True)
-class SensitivityConfig:
+class SensitivityConfig(DataOptions):
     """Vary what the paper leaves open; one row of a table for each variation."""
 
     out: Path = Path("results/sensitivity")
     """Folder of the results. Running again with the same folder resumes."""
     restarts: int = 10
     """Independent machines of each variation."""
-    data: DataName = "auto"
-    """Training and test patterns, as for figure1."""
-    data_dir: Path | None = None
-    """Folder with the four files of Fashion-MNIST."""
-    size: int = 500
-    """Training patterns."""
-    seed: int = 0
-    """Seed of the draw of the patterns and of all restarts."""
-    workers: int | None = None
-    """Processes on this machine. Default: one on each core."""
     scheduler: str | None = None
     """Address of a Dask scheduler, tcp://host:port. Its workers compute then."""
 
     def __post_init__(self) -> None:
-        check_least(self, restarts=2, size=1, seed=0, workers=1)  # 2: for standard errors
+        super().__post_init__()
+        check_least(self, restarts=2)  # for standard errors
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,19 @@
     results/flatness-range/
         config.json                     settings, versions, hardware, git revision
         draws/00/sgd-fast/000.npz       machines, their errors and their flatness
-        summary.csv, statements.csv     made from the above
+        machines.csv, statements.csv    made from the above, after each draw
+        figure.png, figure.pdf
 
 A family is an algorithm, or "typical": uniform samples of the solutions. The unit of work is one
 restart of a family on one draw; entropy ascent gives one machine for each Δ on its way. Draws come
-one after the other, so that the results are complete up to some draw at any time.
+one after the other, so that the results are complete up to some draw at any time. A folder holds
+one condition: a size, a pair of classes, balanced or not.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from committee.algorithms import ALGORITHMS, PUBLISHED, SGD, Algorithm, EntropyAscent, WeightNoise
-from committee.experiments import DataName
+from committee.experiments import DrawOptions
 from committee.flatness import local_energy
 from committee.machine import error_rate
 from committee.patterns import PatternSet, load_patterns
@@ -35,57 +38,36 @@ from message_passing.local_entropy import local_entropy_curve
 from message_passing.monte_carlo import MonteCarlo
 from message_passing.problem import PatternGeometry
 from message_passing.tools.files import read_npz, write_npz
-from message_passing.tools.parallel import run_tasks
-from message_passing.tools.run_folder import RunFolder, as_json
+from message_passing.tools.run_folder import RunFolder, as_json, make_missing
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TYPICAL = "typical"
+#: What the draws of a folder have in common, and the columns that tell it.
+CONDITION = ("data", "size", "classes", "balanced")
 DISTANCE = 0.3
 SIGMAS = (0.5, 1.0)
 DROPOUT = (0.05, 0.1, 0.2, 0.3)
 NOISE = (0.5, 0.7, 1.0, 1.4, 2.0)
 NOT_PUBLISHED = ("weight-noise", "entropy-ascent", "control-rsgd-fast", "control-rsgd-slow")
 #: Of the typical sample; the sample's own test error needs no machines.
-TYPICAL_MACHINES = 4
+TYPICAL_MACHINES = 2
 
 
 @dataclass(frozen=True)
-class FlatnessRangeConfig:
+class FlatnessRangeConfig(DrawOptions):
     """Test error against flatness, from typical solutions to the flattest."""
 
     out: Path = Path("results/flatness-range")
     """Folder of the results. Running again with the same folder resumes."""
-    draws: int = 10
-    """Draws of the training patterns. More can be added to the same folder later."""
     restarts: int = 2
     """Independent machines of each family on each draw. More can be added later."""
-    data: DataName = "auto"
-    """Training and test patterns, as for figure1."""
-    data_dir: Path | None = None
-    """Folder with the four files of Fashion-MNIST."""
-    size: int = 500
-    """Training patterns."""
-    balanced: bool = False
-    """Draw the same number of training patterns from each class."""
-    seed: int = 0
-    """Of the first draw; the next draw has the next seed."""
-    hidden_units: int = 9
-    """Hidden units K, an odd number."""
     families: tuple[str, ...] = ()
     """Families to compute. Default: all."""
-    workers: int | None = None
-    """Processes on this machine. Default: one on each core."""
 
     def __post_init__(self) -> None:
-        for name, least in (("draws", 1), ("restarts", 1), ("size", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least {least} was expected.")
-        if self.hidden_units < 1 or self.hidden_units % 2 == 0:
-            raise ValueError(
-                f"hidden_units is {self.hidden_units}; an odd positive number was expected."
-            )
+        super().__post_init__()
         known = [*algorithms(), TYPICAL]
         for family in self.families:
             if family not in known:
@@ -106,8 +88,14 @@ def algorithms() -> dict[str, Algorithm]:
     return {algorithm.name: algorithm for algorithm in found}
 
 
-def compute(config: FlatnessRangeConfig, progress: bool = False) -> pd.DataFrame:
+def compute(
+    config: FlatnessRangeConfig,
+    progress: bool = False,
+    on_draw: Callable[[pd.DataFrame], object] | None = None,
+) -> pd.DataFrame:
     """Compute what is missing, draw by draw; the table of all machines (see ``load_machines``).
+
+    ``on_draw`` gets the table so far after each draw.
 
     Raises
     ------
@@ -117,36 +105,37 @@ def compute(config: FlatnessRangeConfig, progress: bool = False) -> pd.DataFrame
     """
     folder = RunFolder(config.out, extensible=("families",), units=("draws",))
     known = algorithms()
-    names = ("data", "size", "balanced", "seed", "hidden_units")
+    names = (*CONDITION, "seed", "hidden_units")
     settings = {
-        **{name: getattr(config, name) for name in names},
+        **{name: as_json(getattr(config, name)) for name in names},
         "families": {name: as_json(known.get(name, TYPICAL)) for name in config.compared()},
     }
     folder.check(settings)
     for draw in range(config.draws):
         patterns = load_patterns(
-            config.data, config.size, config.seed + draw, config.data_dir, config.balanced
-        )
+            config.data, config.size, config.seed + draw, config.data_dir, config.balanced,
+            classes=config.classes,
+        )  # fmt: skip
         if draw == 0:
             folder.store_config("From typical solutions to the flattest", settings)
-        units = [
-            (family, restart)
-            for restart in range(config.restarts)
-            for family in config.compared()
-            if not (family == TYPICAL and restart)
-            and not unit_path(config.out, draw, family, restart).exists()
-        ]
-        tasks = [(known.get(family), restart) for family, restart in units]
-        for index, arrays in run_tasks(
+        make_missing(
             measure_family,
-            tasks,
+            {
+                unit_path(config.out, draw, family, restart): (known.get(family), restart)
+                for restart in range(config.restarts)
+                for family in config.compared()
+                if family != TYPICAL or restart == 0
+            },
+            lambda path, arrays: write_npz(path, **arrays),
+            progress,
             common=(patterns, config.hidden_units, config.seed + draw),
             workers=config.workers,
-            progress=progress and bool(tasks),
             description=f"draw {draw}",
-        ):
-            write_npz(unit_path(config.out, draw, *units[index]), **arrays)
-    return load_machines(config.out)
+        )
+        machines = load_machines(config.out)
+        if on_draw is not None:
+            on_draw(machines)
+    return machines
 
 
 def unit_path(out: Path, draw: int, family: str, restart: int) -> Path:
@@ -195,8 +184,9 @@ def measure_family(
     return {**arrays, "converged": converged.astype(bool)}
 
 
-def load_machines(out: Path) -> pd.DataFrame:
-    """One row per machine: draw, family, restart, stop (Δ), errors, δE(σ), Φ_LE(0.3).
+def load_machines(*folders: Path | str) -> pd.DataFrame:
+    """One row per machine of all folders: condition, draw, family, restart, stop (Δ), errors,
+    δE(σ), Φ_LE(0.3).
 
     The test error of a typical machine is the mean over the whole sample. Raises ``ValueError``
     where there is nothing.
@@ -204,20 +194,25 @@ def load_machines(out: Path) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for path in sorted(out.glob("draws/*/*/*.npz")):
-        arrays = read_npz(path)
-        draw, family = path.parts[-3:-1]
-        columns = {
-            name: values
-            for name, values in arrays.items()
-            if name != "weights" and not name.startswith("sample_")
-        }
-        if "sample_test_error" in arrays:
-            columns["test_error"] = np.full(len(arrays["stop"]), arrays["sample_test_error"])
-        about = {"draw": int(draw), "family": family, "restart": int(path.stem)}
-        rows.append(pd.DataFrame({**about, **columns}))
-    if not rows:
-        raise ValueError(f"out is {str(out)!r}; a folder with finished draws was expected.")
+    for out in map(Path, folders):
+        settings = (RunFolder(out).config() or {}).get("settings", {})
+        condition = {name: settings.get(name) for name in CONDITION}
+        paths = sorted(out.glob("draws/*/*/*.npz"))
+        if not paths:
+            raise ValueError(f"out is {str(out)!r}; a folder with finished draws was expected.")
+        condition["classes"] = ", ".join(condition["classes"] or ())
+        for path in paths:
+            arrays = read_npz(path)
+            draw, family = path.parts[-3:-1]
+            columns = {
+                name: values
+                for name, values in arrays.items()
+                if name != "weights" and not name.startswith("sample_")
+            }
+            if "sample_test_error" in arrays:
+                columns["test_error"] = np.full(len(arrays["stop"]), arrays["sample_test_error"])
+            about = {"draw": int(draw), "family": family, "restart": int(path.stem)}
+            rows.append(pd.DataFrame({**condition, **about, **columns}))
     table = pd.concat(rows, ignore_index=True)
     stopped = table["stop"].notna()
     table.loc[stopped, "family"] += table["stop"][stopped].map(" Δ={:g}".format)

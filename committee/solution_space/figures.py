@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from committee.solution_space.experiment import TYPICAL
+from committee.solution_space.experiment import CONDITION, TYPICAL
 from committee.solution_space.statements import FLATTEST, family_means
 from message_passing.figures import new_axes
 
@@ -37,6 +37,25 @@ def plot_flatness_range(machines: pd.DataFrame) -> Figure:
         plot_range(machines, measure, ax)
     figure.axes[1].set_ylabel("")
     figure.axes[0].legend(fontsize="small")
+    return figure
+
+
+def plot_conditions(machines: pd.DataFrame, measure: str = "local_entropy") -> Figure:
+    """One panel for each condition of a table from several folders."""
+    conditions = machines.groupby([*CONDITION], sort=False)
+    columns = min(4, conditions.ngroups)
+    rows = -(-conditions.ngroups // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for ax, ((_, size, classes, balanced), own) in zip(panels, conditions, strict=False):
+        plot_range(own, measure, ax)
+        ax.set(xlabel="", ylabel="")
+        ax.set_title(f"{classes}, P = {size}{', balanced' if balanced else ''}", fontsize="small")
+    for ax in panels[conditions.ngroups :]:
+        ax.remove()
+    figure.supxlabel(LABELS[measure])
+    figure.supylabel("test error (%)")
+    panels[0].legend(fontsize="xx-small")
     return figure
 
 

@@ -8,7 +8,8 @@ of test error and flatness x, the logarithm of δE(1) or of −Φ_LE(0.3). Range
     towards the flattest    weight noise and entropy ascent, and the flattest of the paper
 
 A draw gives one Spearman correlation for each range and one turning point, the lowest point of
-the parabola through all families that has one. Intervals are Student's, over draws.
+the parabola through all families. A parabola without a minimum among the families gives none.
+Intervals are Student's, over draws. Each condition (size, classes, balanced) stands for itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scipy.stats import spearmanr
 from scipy.stats import t as student_t
 
 from committee.algorithms import PUBLISHED
-from committee.solution_space.experiment import TYPICAL
+from committee.solution_space.experiment import CONDITION, TYPICAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,12 +34,12 @@ LEVEL = 0.95
 
 
 def family_means(machines: pd.DataFrame) -> pd.DataFrame:
-    """One row per draw and family: means over its machines without training errors, and n.
+    """One row per condition, draw and family: means over machines without training errors, and n.
 
     Columns ``log_local_energy_1`` and ``log_local_entropy`` hold log10 of δE(1) and of −Φ_LE.
     """
     solved = machines[machines["train_error"] == 0]
-    groups = solved.groupby(["draw", "family"], sort=False)
+    groups = solved.groupby([*CONDITION, "draw", "family"], sort=False)
     means = groups[["test_error", *MEASURES]].mean()
     for name, sign in MEASURES.items():
         means[f"log_{name}"] = np.log10(np.maximum(sign * means[name], FLATTEST))
@@ -47,25 +48,30 @@ def family_means(machines: pd.DataFrame) -> pd.DataFrame:
 
 
 def statements(machines: pd.DataFrame) -> pd.DataFrame:
-    """One row per measure and quantity: mean over draws, interval, number of draws."""
+    """One row per condition, measure and quantity: mean over draws, interval, number of draws."""
     import pandas as pd
 
-    means = family_means(machines)
     rows = []
-    for measure in MEASURES:
-        x = f"log_{measure}"
-        for name, chosen in _ranges(means, x).items():
-            values = [
-                spearmanr(points[x], points["test_error"]).statistic
-                for _, points in means[chosen].groupby("draw")
-                if len(points) > 2
+    for condition, means in family_means(machines).groupby([*CONDITION], sort=False):
+        for measure in MEASURES:
+            x = f"log_{measure}"
+            found: dict[str, list[float]] = {
+                f"correlation, {name}": [
+                    spearmanr(points[x], points["test_error"]).statistic
+                    for _, points in means[chosen].groupby("draw")
+                    if len(points) > 2
+                ]
+                for name, chosen in _ranges(means, x).items()
+            }
+            found["turning point (log10)"] = [
+                _turning_point(points[x], points["test_error"])
+                for _, points in means.groupby("draw")
             ]
-            rows.append((measure, f"correlation, {name}", *_interval(np.array(values))))
-        turns = [
-            _turning_point(points[x], points["test_error"]) for _, points in means.groupby("draw")
-        ]
-        rows.append((measure, "turning point (log10)", *_interval(np.array(turns))))
-    columns = ["measure", "quantity", "mean", "low", "high", "draws"]
+            rows += [
+                (*condition, measure, quantity, *_interval(np.array(values)))
+                for quantity, values in found.items()
+            ]
+    columns = [*CONDITION, "measure", "quantity", "mean", "low", "high", "draws"]
     return pd.DataFrame(rows, columns=columns)
 
 

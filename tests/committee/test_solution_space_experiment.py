@@ -10,7 +10,7 @@ from committee.__main__ import main
 from committee.algorithms import PUBLISHED
 from committee.solution_space import experiment
 from committee.solution_space.experiment import FlatnessRangeConfig, algorithms, compute
-from committee.solution_space.figures import plot_flatness_range
+from committee.solution_space.figures import plot_conditions, plot_flatness_range
 from committee.solution_space.statements import family_means, statements
 
 FAMILIES = ("sgd-fast", "weight-noise 1", "typical")
@@ -30,7 +30,7 @@ def test_every_family_of_every_draw_is_measured(finished):
     _, table = finished
     assert set(table["family"]) == {"sgd-fast", "weight-noise-1", "typical"}
     counts = table.groupby(["draw", "family"]).size().unstack()
-    assert counts["typical"].tolist() == [4, 4] and counts["sgd-fast"].tolist() == [1, 1]
+    assert counts["typical"].tolist() == [2, 2] and counts["sgd-fast"].tolist() == [1, 1]
     assert np.all(table["local_entropy"] <= 0)
     assert np.all(table.loc[table["family"] == "typical", "train_error"] == 0)
     energy = table.groupby("family")["local_energy_1"].mean()
@@ -42,7 +42,9 @@ def test_every_family_of_every_draw_is_measured(finished):
 def test_what_is_there_is_not_computed_again(finished, monkeypatch):
     config, table = finished
     monkeypatch.setattr(experiment, "measure_family", None)
-    pd.testing.assert_frame_equal(compute(config), table)
+    draws = []
+    pd.testing.assert_frame_equal(compute(config, on_draw=draws.append), table)
+    assert len(draws) == 2  # a table after each draw
 
 
 def test_other_settings_are_refused(finished):
@@ -51,7 +53,7 @@ def test_other_settings_are_refused(finished):
         compute(FlatnessRangeConfig(**{**vars(config), "size": 13}))
 
 
-def made_up(turn=-2.0, draws=4):
+def made_up(turn=-2.0, draws=4, size=500):
     """Families on a parabola in log10 δE(1), as flat in Φ_LE; its lowest point at ``turn``."""
     rng = np.random.default_rng(0)
     names = ["typical", *PUBLISHED, "dropout-0.1", "weight-noise-1", "entropy-ascent Δ=1"]
@@ -63,6 +65,8 @@ def made_up(turn=-2.0, draws=4):
             for restart in range(3):
                 rows.append(
                     {
+                        "data": "teacher", "size": size,
+                        "classes": "Dress, Coat", "balanced": False,
                         "draw": draw, "family": name, "restart": restart, "train_error": 0.0,
                         "test_error": 0.05 + 0.004 * (x - turn) ** 2,
                         "local_energy_1": 10**x, "local_entropy": -(10**x),
@@ -79,6 +83,10 @@ def test_statements_find_the_turn_and_the_signs():
         assert turn["mean"] == pytest.approx(-2.0, abs=1e-3) and turn["draws"] == 4
         assert turn["low"] <= turn["mean"] <= turn["high"]
         assert found.loc[(measure, "correlation, towards the flattest"), "mean"] < -0.9
+    # Another condition in the same table changes nothing.
+    both = statements(pd.concat([made_up(), made_up(turn=-3.0, size=100)]))
+    kept = both[both["size"] == 500].set_index(["measure", "quantity"])
+    pd.testing.assert_frame_equal(kept, found)
     straight = statements(made_up(turn=-9.0)).set_index(["measure", "quantity"])
     assert straight.loc[("local_entropy", "correlation, typical to trained"), "mean"] == 1
     assert straight.loc[("local_entropy", "turning point (log10)"), "draws"] == 0
@@ -97,6 +105,12 @@ def test_figure_has_a_line_for_each_draw_and_both_measures():
         assert sum(line.get_color() == "0.8" for line in ax.lines) == 4
 
 
+def test_figure_has_a_panel_for_each_condition():
+    sizes = (100, 250, 500, 1000, 2000)
+    figure = plot_conditions(pd.concat([made_up(size=size) for size in sizes]))
+    assert [ax.get_title() for ax in figure.axes] == [f"Dress, Coat, P = {P}" for P in sizes]
+
+
 def test_families_are_those_of_the_plan():
     names = list(algorithms())
     assert names[:5] == list(PUBLISHED)
@@ -112,13 +126,17 @@ def test_command(finished, capsys):
          "--families", *FAMILIES, "--workers", "1"]
     )  # fmt: skip
     assert "turning point" in capsys.readouterr().out
-    for name in ("summary.csv", "statements.csv", "figure.pdf", "figure.png"):
+    for name in ("machines.csv", "statements.csv", "figure.pdf", "figure.png"):
         assert (config.out / name).exists()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"draws": 0}, "draws is 0"), ({"families": ("none",)}, "families contains 'none'")],
+    [
+        ({"draws": 0}, "draws is 0"),
+        ({"hidden_units": 2}, "hidden_units is 2"),
+        ({"families": ("none",)}, "families contains 'none'"),
+    ],
 )
 def test_impossible_settings(changes, message):
     with pytest.raises(ValueError, match=message):
