@@ -21,10 +21,18 @@ from deep.benchmark import BenchmarkOptions, benchmark
 from deep.commands import published_line
 from deep.device import Device
 from deep.images.datasets import synthetic_images
-from deep.measurements import FlatnessOptions, Images, measure_flatness
+from deep.measurements import (
+    FlatnessOptions,
+    Images,
+    LocalEntropyOptions,
+    measure_flatness,
+    measure_local_entropy,
+)
 from deep.recipes import recipe
 from deep.run import Run, runs
 from deep.training import train
+from message_passing import ladder
+from message_passing.tools.files import write_npz
 from tests.deep.test_training import SMALL, small
 
 ROOT = Path(__file__).parents[2]
@@ -230,6 +238,35 @@ def test_local_entropy_of_final_networks_is_measured_once(stored, tmp_path, monk
     assert (tmp_path / "local_entropy.pdf").exists()
     monkeypatch.setattr("deep.local_entropy.local_entropy_curve", None)
     main([*command, "--out", str(tmp_path)])
+
+
+@pytest.mark.filterwarnings("ignore:engine slices did not converge")
+def test_an_interrupted_local_entropy_resumes_from_its_last_rung(stored, tmp_path, monkeypatch):
+    run = Run(shutil.copytree(stored[0][0], tmp_path / "run"))
+    images = Images(Device("cpu"), synthetic_images(train=60, test=40, size=16))
+    options = LocalEntropyOptions(20, variances=(1e-3, 1e-2), draws=64, chains=4, steps=4)
+    # The direct draws give the first point alone.
+    monkeypatch.setattr(
+        ladder, "start", lambda *a, direct=ladder.start: direct(*a[:2], a[2][:1], a[3])
+    )
+    whole = measure_local_entropy(run, "final", options, images)
+    (file,) = (run.folder / "local_entropy").iterdir()
+    file.unlink()
+    written = []
+
+    def stop_after_a_rung(path, **arrays):
+        written.append(write_npz(path, **arrays))
+        if len(written) == 2:  # the first is of the direct draws
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ladder, "write_npz", stop_after_a_rung)
+        with pytest.raises(KeyboardInterrupt):
+            measure_local_entropy(run, "final", options, images)
+    assert written[-1].is_file() and not file.exists()
+    monkeypatch.setattr(ladder, "start", None)  # not from the beginning
+    assert measure_local_entropy(run, "final", options, images) == whole
+    assert [*(run.folder / "local_entropy").iterdir()] == [file]
 
 
 def test_correlations_over_runs(stored, tmp_path, capsys):
