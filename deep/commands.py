@@ -18,9 +18,10 @@ from deep.algorithms import KINDS
 from deep.checks import check_seeds
 from deep.config import CompileMode, Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, HessianOptions, LocalEntropyOptions
-from deep.recipes import TABLE, recipe
-from deep.run import Run, cell_folder, open_runs, runs
-from message_passing.tools.files import save_figure, write_table
+from deep.recipes import recipe
+from deep.run import cell_folder, differing, open_runs, runs
+from message_passing.tools.files import read_table, save_figure, write_table
+from message_passing.tools.tables import ERROR, means, to_markdown, with_error
 
 # Settings of a run and of all algorithms as one dataclass, so that --help has all of them with
 # their docstrings, and what is not given can be told from a default: it is None.
@@ -73,8 +74,6 @@ class TrainCommand:
     """Mode of torch.compile: off, default, or reduce-overhead (with CUDA graphs on a GPU)."""
     checkpoint_every: int = 1
     """Rows of the log from one checkpoint to the next."""
-    tensorboard: bool = False
-    """Write the log for TensorBoard too (the package must be installed)."""
 
 
 def chosen_config(settings: Any) -> TrainingConfig:
@@ -96,7 +95,9 @@ def _number_or_word(value: str) -> Any:
 
 
 def train_networks(chosen: TrainCommand) -> None:
-    """Train one network for each seed and sum up."""
+    """Train one network for each seed; table and figure of them, and their mean test error."""
+    from deep.device import first_process
+    from deep.figures import plot_training
     from deep.optimizers.replicas import ReplicaLostError
     from deep.training import train_all
     from message_passing.tools.commands import CommandError
@@ -107,47 +108,21 @@ def train_networks(chosen: TrainCommand) -> None:
         done = train_all(
             [config.changed(seed=seed) for seed in chosen.seeds], chosen.runs,
             **vars(chosen.hardware), compile_mode=chosen.compile,
-            checkpoint_every=chosen.checkpoint_every, tensorboard=chosen.tensorboard,
+            checkpoint_every=chosen.checkpoint_every,
         )  # fmt: skip
-    except ReplicaLostError as error:
-        raise CommandError(str(error)) from error
-    _sum_up(cell_folder(chosen.runs, config), done)
-
-
-def _sum_up(folder: Path, done: list[Run]) -> None:
-    """Table of the seeds, their mean and standard error, and the published number."""
-    from deep.device import first_process
-    from deep.figures import plot_training
-    from message_passing.tools.tables import ERROR, means, with_error
-
+    except ReplicaLostError as lost:
+        raise CommandError(str(lost)) from lost
     if not first_process():
         return
-    config, table = done[0].config, runs(run.folder for run in done)
-    columns = ["seed", "train_error", "test_error"]
+    folder, table = cell_folder(chosen.runs, config), runs(run.folder for run in done)
     table["seconds"] = [(run.result or {})["seconds"] for run in done]
-    write_table(folder / "summary.csv", table[[*columns, "seconds"]])
+    write_table(folder / "summary.csv", table[["seed", "train_error", "test_error", "seconds"]])
     logs = {f"seed {run.config.seed}": run.log for run in done}
     save_figure(plot_training(logs).figure, folder / "training")
     (mean,) = means(table, "algorithm", ["test_error"]).to_dict("records")
     error = with_error(mean["test_error"], mean["test_error" + ERROR], 2, 100)
-    print(
-        f"{config.dataset_name}, {config.model}, {config.algorithm.name}, {config.passes:g} "
-        f"passes: test error {error} %, n = {len(done)}"
-    )
-    if line := published_line(config):
-        print(line)
-
-
-def published_line(config: TrainingConfig) -> str | None:
-    """What Table 1 has for this data set, also of its image-folder archives (cifar10-jpeg)."""
-    from message_passing.tools.tables import with_error
-
-    original = config.dataset_name.split("-")[0]
-    row = TABLE.get((original, config.model))
-    if row is None or config.algorithm.name not in row.published:
-        return None
-    value, error = row.published[config.algorithm.name]
-    return f"published for {original} (the original images): {with_error(value, error or 0, 1)} %"
+    name = f"{config.dataset_name}, {config.model}, {config.algorithm.name}"
+    print(f"{name}, {config.passes:g} passes: test error {error} %, n = {len(done)}")
 
 
 # -- runs, flatness, correlations -------------------------------------------------------
@@ -174,7 +149,7 @@ class RunsCommand:
 
 def show_runs(chosen: RunsCommand) -> None:
     """Write the runs and print their means."""
-    from deep.run import SETTINGS, differing
+    from deep.run import SETTINGS
     from deep.tables import in_markdown, over_seeds
 
     table = runs(chosen.folders, chosen.sigmas)
@@ -244,11 +219,12 @@ def show_flatness(chosen: FlatnessCommand) -> None:
                 if chosen.hessian:
                     measured = measure_hessian(run, name, chosen.hessian_options, images)
                     spectrum, trace = measured["spectrum"], measured["trace"]
-                    for i, value in enumerate(spectrum["eigenvalues"], 1):
-                        rows[f"hessian_eigenvalue_{i}"] = value
-                    rows["hessian_converged"] = spectrum["converged"]
-                    rows["hessian_trace"] = trace["trace"]
-                    rows["hessian_trace_standard_error"] = trace["standard_error"]
+                    values = enumerate(spectrum["eigenvalues"], 1)
+                    rows = rows.assign(
+                        **{f"hessian_eigenvalue_{i}": value for i, value in values},
+                        hessian_converged=spectrum["converged"], hessian_trace=trace["trace"],
+                        hessian_trace_standard_error=trace["standard_error"],
+                    )  # fmt: skip
                 if chosen.local_entropy:
                     curves[run.name] = pd.DataFrame(
                         measure_local_entropy(run, name, chosen.local_entropy_options, images)
@@ -296,9 +272,6 @@ class CorrelationsCommand:
 def show_correlations(chosen: CorrelationsCommand) -> None:
     """Write and print the report."""
     from deep.correlations import correlation_report
-    from deep.run import differing
-    from message_passing.tools.files import read_table
-    from message_passing.tools.tables import ERROR, to_markdown
 
     measures, hyper_parameters = list(chosen.measures), list(chosen.hyper_parameters)
     if chosen.sources and chosen.sources[0].suffix == ".csv":

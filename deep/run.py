@@ -271,14 +271,19 @@ def runs(
     import pandas as pd
 
     table = pd.DataFrame([run.row(sigmas) for run in open_runs(folders)])
-    same = table.duplicated(SETTINGS, keep=False)
-    if same.any():
-        first, second = table[same]["run"].iloc[:2]
+    check_different(table)
+    return table
+
+
+def check_different(table: pd.DataFrame) -> None:
+    """Raise ``ValueError`` where two rows of ``runs`` have the same settings and seed."""
+    same = table[table.duplicated(SETTINGS, keep=False)]
+    if len(same):
+        first, second = same["run"].iloc[:2]
         raise ValueError(
             f"{first} and {second} have the same settings and the same seed; different runs were "
             "expected."
         )
-    return table
 
 
 def differing(table: pd.DataFrame) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 ROWS = tuple(f"{dataset}-{model}" for dataset, model in TABLE)
 Cells = dict[tuple[str, str, str], TrainingConfig]
-State = Literal["missing", "begun", "interrupted", "complete", "diverged", "other"]
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,16 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
     from deep.training import DivergedError, train
     from message_passing.tools.run_folder import RunInUseError
 
+    rows = dict.fromkeys(cell[:2] for cell in selected)
     configs = [
         replace(config, seed=seed)
-        for row in dict.fromkeys(cell[:2] for cell in selected)
+        for row in rows
         for seed in chosen.seeds
         for cell, config in selected.items()
         if cell[:2] == row
     ]
     for config in configs:
-        state, problem = state_of(run_folder(runs, config), config)
-        if state == "other":
-            raise ValueError(f"{problem} Move it away, or choose another --runs.")
+        check_folder(run_folder(runs, config), config.settings())
     start = monotonic()
 
     def used() -> bool:
@@ -105,10 +104,8 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
 
     for config in configs:
         folder = run_folder(runs, config)
-        # Read again: another process may have trained it meanwhile.
-        state, problem = state_of(folder, config)
-        if state in ("complete", "diverged"):
-            print(problem, end="\n" if problem else "")
+        # Another process may have trained it meanwhile.
+        if state_of(folder) in ("complete", "diverged"):
             continue
         if used():
             break
@@ -161,23 +158,16 @@ def cells(
     return found
 
 
-def state_of(folder: Path, config: TrainingConfig) -> tuple[State, str]:
-    """What the folder of a run holds, and a sentence if something is wrong with it."""
-    try:
-        check_folder(folder, config.settings())
-    except ValueError as error:
-        return "other", str(error)
-    if not (folder / "config.json").exists():
-        return "missing", ""
-    state = Run(folder).state
-    return state, f"{folder} diverged; delete it to try again." if state == "diverged" else ""
+def state_of(folder: Path) -> str:
+    """How far the run in a folder has come; "missing" where there is none."""
+    return Run(folder).state if (folder / "config.json").exists() else "missing"
 
 
 def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame:
     """A row for each run of a cell: the seeds in ``runs``, and ``seeds``.
 
-    Columns: dataset, model, algorithm, seed, folder, state, problem (a sentence), done (a
-    fraction), test_error, seconds.
+    Columns: dataset, model, algorithm, seed, folder, state, done (a fraction), test_error. The
+    state of a run with other settings is "other", and ``problem`` says in which they differ.
     """
     import pandas as pd
 
@@ -187,15 +177,20 @@ def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame
         for seed in sorted({*seeds, *(int(name) for name in stored if name.isdigit())}):
             one = replace(config, seed=seed)
             folder = run_folder(runs, one)
-            state, problem = state_of(folder, one)
-            run = None if state in ("missing", "other") else Run(folder)
-            result = (run.result if run else None) or {}
-            measured = [result.get("test_error"), result.get("seconds")]
-            done = run.done if run else 0.0
-            rows.append([*cell, seed, folder, state, problem, done, *measured])
-    columns = [*CELL, "seed", "folder", "state", "problem", "done", "test_error", "seconds"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.astype({"test_error": float, "seconds": float, "done": float})
+            row = {**dict(zip(CELL, cell, strict=True)), "seed": seed, "folder": str(folder)}
+            row |= {"state": state_of(folder), "problem": "", "done": 0.0, "test_error": math.nan}
+            try:
+                check_folder(folder, one.settings())
+            except ValueError as error:
+                row |= {"state": "other", "problem": str(error)}
+            if row["state"] not in ("missing", "other"):
+                run = Run(folder)
+                row |= {"done": run.done, "test_error": (run.result or {}).get("test_error")}
+            if row["state"] == "diverged":
+                row["problem"] = f"{folder} diverged; delete it to try again."
+            rows.append(row)
+    columns = [*CELL, "seed", "folder", "state", "problem", "done", "test_error"]
+    return pd.DataFrame(rows, columns=columns).astype({"test_error": float, "done": float})
 
 
 def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
@@ -217,9 +212,10 @@ def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
     table = table.astype({"published": float, "published" + ERROR: float})
     table = table.merge(measured, "left", CELL).fillna({"n": 0}).astype({"n": int})
     left_out = found[~found["state"].isin(["complete", "missing"])]
-    far = left_out["folder"].astype(str) + [f", {100 * d:.3g} % done." for d in left_out["done"]]
-    problems = left_out["problem"].where(left_out["problem"] != "", far)
-    notes = [f"Not counted: {problem}" for problem in problems]
+    notes = [
+        f"Not counted: {row.problem or f'{row.folder}, {100 * row.done:.3g} % done.'}"
+        for row in left_out.itertuples()
+    ]
     return table, notes
 
 

@@ -153,11 +153,8 @@ def test_commands_write_figures_and_numbers(runs, tmp_path, capsys, number):
         f"figure{number}.{kind}" for kind in ("csv", "pdf", "png")
     }
     printed = capsys.readouterr().out
-    for said in (
-        "Cross-entropy on the training set at the end: smallconvnet on synthetic, sgd: ",
-        "δE and train error: cropped and flipped images, 3 noise vectors.",
-    ):
-        assert (said in printed) == (number != "2")
+    said = "δE and train error: cropped and flipped images, 3 noise vectors."
+    assert (said in printed) == (number != "2")
 
 
 def test_the_runs_of_a_figure_are_found(runs, tmp_path):
@@ -195,7 +192,7 @@ def test_what_does_not_fit_is_refused(runs):
         ValueError, match=r"the seed only were expected; lr_factor is 0\.1 and 0\.2 in"
     ):
         error_curves(open_runs([one, other]))
-    with pytest.raises(ValueError, match="have the same seed"):
+    with pytest.raises(ValueError, match="and the same seed"):
         error_curves([Run(one), Run(one)])
     (one / "log.csv").unlink()
     with pytest.raises(ValueError, match=r"has no log\.csv yet; `python -m deep train`"):

@@ -68,7 +68,7 @@ def test_the_budget_interrupts_and_the_same_command_resumes(tmp_path, monkeypatc
     assert "The budget of 1 h is used; the same command again resumes." in printed
     runs = tmp_path / "cut/passes-3"
     first, second = cells(ROWS[:1], ("sgd", "rsgd-xy"), passes=3).values()
-    assert state_of(run_folder(runs, first), first) == ("complete", "")
+    assert state_of(run_folder(runs, first)) == "complete"
     run = Run(run_folder(runs, second))
     assert (run.state, run.done) == ("interrupted", pytest.approx(2 / 3))
     assert f"Not counted: {run.folder}, 66.7 % done." in printed
@@ -172,7 +172,7 @@ def test_runs_of_other_processes_and_diverged_ones_are_left_alone(tmp_path, caps
     assert "is in use: another process works there" in printed
     assert f"Not counted: {folder} diverged; delete it to try again." in printed
     assert not (folder / "checkpoint.pt").exists()
-    assert state_of(run_folder(runs, busy), busy)[0] == "missing"
+    assert state_of(run_folder(runs, busy)) == "missing"
     with RunFolder(folder).in_use(), pytest.raises(SystemExit, match="is in use"):
         main(["train", "--algorithm", "rsgd", "--passes", "2", "--runs", str(runs)])
 
