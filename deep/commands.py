@@ -20,7 +20,7 @@ from deep.config import CompileMode, Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, HessianOptions, LocalEntropyOptions
 from deep.recipes import recipe
 from deep.run import cell_folder, differing, open_runs, runs
-from message_passing.tools.files import read_table, save_figure, write_table
+from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import ERROR, means, to_markdown, with_error
 
 # Settings of a run and of all algorithms as one dataclass, so that --help has all of them with
@@ -72,8 +72,6 @@ class TrainCommand:
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
     compile: CompileMode = "off"
     """Mode of torch.compile: off, default, or reduce-overhead (with CUDA graphs on a GPU)."""
-    checkpoint_every: int = 1
-    """Rows of the log from one checkpoint to the next."""
 
 
 def chosen_config(settings: Any) -> TrainingConfig:
@@ -108,7 +106,6 @@ def train_networks(chosen: TrainCommand) -> None:
         done = train_all(
             [config.changed(seed=seed) for seed in chosen.seeds], chosen.runs,
             **vars(chosen.hardware), compile_mode=chosen.compile,
-            checkpoint_every=chosen.checkpoint_every,
         )  # fmt: skip
     except ReplicaLostError as lost:
         raise CommandError(str(lost)) from lost
@@ -141,8 +138,6 @@ class RunsCommand:
     """Folders of runs, or of the seeds of a run."""
     sigmas: tuple[float, ...] = (0.3, 0.5)
     """Noise intensities of the local energy."""
-    settings: tuple[str, ...] = ()
-    """Settings to print (none: all in which the runs differ)."""
     out: Path = Path("runs.csv")
     """File for the table, a row for each run."""
 
@@ -153,7 +148,7 @@ def show_runs(chosen: RunsCommand) -> None:
     from deep.tables import in_markdown, over_seeds
 
     table = runs(chosen.folders, chosen.sigmas)
-    text = in_markdown(over_seeds(table, chosen.settings))
+    text = in_markdown(over_seeds(table))
     same = [name for name in SETTINGS if name not in differing(table)]
     unfinished = table[table["state"] != "complete"]
     for folder, state in zip(unfinished["run"], unfinished["state"], strict=True):
@@ -252,19 +247,19 @@ class CorrelationsCommand:
     Of runs, the final networks are compared; their flatness has to be measured before, by
     python -m deep flatness (with --hessian the Hessian counts too), and the hyper-parameters are
     the settings but the seed in which the runs differ (name those that were varied where others
-    follow them, as γ follows the algorithm). Of a table the columns have to be named.
+    follow them, as γ follows the algorithm). deep.correlation_report does the same for any table.
     """
 
-    sources: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders of finished runs, or one CSV file with a row for each network."""
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of finished runs, or of the seeds of a run."""
     sigmas: tuple[float, ...] = (0.3, 0.5)
     """Noise intensities at which the local energy of runs is compared."""
     measures: tuple[str, ...] = ()
-    """Columns of flatness and norm (of runs: all of them)."""
+    """Columns of flatness and norm; none: all of them."""
     errors: tuple[str, ...] = ("test_error", "gap")
     """Columns of errors."""
     hyper_parameters: tuple[str, ...] = ()
-    """Columns of hyper-parameters, for the granulated coefficients (of runs: all that differ)."""
+    """Settings, for the granulated coefficients; none: all that differ."""
     out: Path = Path("correlations.csv")
     """File for the report."""
 
@@ -273,23 +268,16 @@ def show_correlations(chosen: CorrelationsCommand) -> None:
     """Write and print the report."""
     from deep.correlations import correlation_report
 
-    measures, hyper_parameters = list(chosen.measures), list(chosen.hyper_parameters)
-    if chosen.sources and chosen.sources[0].suffix == ".csv":
-        if len(chosen.sources) > 1:
-            raise ValueError(f"{len(chosen.sources)} tables were given; one was expected.")
-        table = read_table(chosen.sources[0], "Give another table.")
-    else:
-        table = runs(chosen.sources, chosen.sigmas)
-        lacking = table[table["weight_norm"].isna() | (table["state"] != "complete")]["run"]
-        if len(lacking):
-            raise ValueError(
-                f"{lacking.iloc[0]} is not finished, or its flatness has not been measured; "
-                f"`python -m deep flatness {lacking.iloc[0]}` does it."
-            )
-        known = table.dropna(axis="columns").filter(regex="^(local_energy|weight_norm|hessian)")
-        measures = measures or [str(name) for name in known if not str(name).endswith(ERROR)]
-        names = [name for name in differing(table) if name != "seed"]
-        hyper_parameters = hyper_parameters or names
-    report = correlation_report(table, measures, chosen.errors, hyper_parameters)
+    table = runs(chosen.folders, chosen.sigmas)
+    lacking = table[table["weight_norm"].isna() | (table["state"] != "complete")]["run"]
+    if len(lacking):
+        raise ValueError(
+            f"{lacking.iloc[0]} is not finished, or its flatness has not been measured; "
+            f"`python -m deep flatness {lacking.iloc[0]}` does it."
+        )
+    known = table.dropna(axis="columns").filter(regex="^(local_energy|weight_norm|hessian)")
+    measures = chosen.measures or [n for n in map(str, known) if not n.endswith(ERROR)]
+    settings = chosen.hyper_parameters or [n for n in differing(table) if n != "seed"]
+    report = correlation_report(table, measures, chosen.errors, settings)
     write_table(chosen.out, report)
     print(f"{to_markdown(report)}\nlow, high: 95 % confidence limits\nWritten: {chosen.out}")

@@ -22,14 +22,6 @@ from message_passing.tools.tables import ERROR, means
 if TYPE_CHECKING:
     import pandas as pd
 
-NETWORKS = {
-    2: (("cifar10", "resnet18"), ("tinyimagenet", "resnet50")),
-    3: (("cifar10", "resnet18"),),
-    4: (("cifar100", "efficientnet_b0"), ("cifar100", "pyramidnet272"),
-        ("tinyimagenet", "resnet50"), ("tinyimagenet", "densenet121")),
-    5: (("cifar10", "resnet110"),),
-}  # fmt: skip
-
 
 def error_curves(runs: Sequence[Run]) -> pd.DataFrame:
     """Figure 2 of [P21]: test error against epochs, a panel for each data set and model.
@@ -176,10 +168,8 @@ class FigureCommand:
 
     number: Annotated[Literal[2, 3, 4, 5], tyro.conf.Positional]
     """Number of the figure."""
-    folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Folders of runs, or of the seeds of a run, of any network; none: those in --runs."""
-    runs: Path = Path("runs")
-    """Folder that is searched for the runs of the paper's figure."""
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of runs, or of the seeds of a run, of any network."""
     out: Path = Path("figures")
     """Folder for the figure (PDF, PNG) and the numbers behind it (CSV)."""
 
@@ -188,9 +178,10 @@ def draw_figure(chosen: FigureCommand) -> None:
     """Read the runs, write the figure and its numbers."""
     from deep.figures import legend_note, plot_curves
 
-    found = open_runs(chosen.folders) if chosen.folders else _runs_for(chosen)
+    every = open_runs(chosen.folders)
+    found = [run for run in every if run.state != "begun"] or every
     if chosen.number == 2:
-        table = error_curves([run for run in found if run.state != "begun"])
+        table = error_curves(found)
     else:
         table = flatness_curves(found, along=chosen.number in (3, 5))
         print(legend_note(table).replace("\n", " "))
@@ -198,20 +189,3 @@ def draw_figure(chosen: FigureCommand) -> None:
     write_table(path.with_suffix(".csv"), table)
     save_figure(plot_curves(table)[0].figure, path)
     print(f"Written: {path}.csv, .pdf and .png")
-
-
-def _runs_for(chosen: FigureCommand) -> list[Run]:
-    """The runs of the figure's data sets (or of archives of them) and models that have begun."""
-    own = []
-    for path in sorted(chosen.runs.glob("*/*/config.json")):
-        run = Run(path.parent)
-        network = run.config.dataset_name.split("-")[0], run.config.model
-        if network in NETWORKS[chosen.number] and run.state != "begun":
-            own.append(run)
-    if not own:
-        rows = " ".join("-".join(network) for network in NETWORKS[chosen.number])
-        raise ValueError(
-            f"{chosen.runs} holds no run for this figure; `python -m deep table1 --rows {rows} "
-            f"--runs {chosen.runs}` makes them. Runs of other networks can be named one by one."
-        )
-    return own

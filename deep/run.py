@@ -330,15 +330,15 @@ def run_folder(runs: Path, config: TrainingConfig) -> Path:
     return cell_folder(runs, config) / f"seed-{config.seed}"
 
 
-def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+def check_folder(folder: Path, config: TrainingConfig) -> None:
     """Raise ``ValueError`` for a folder that holds another run, or results without settings."""
-    RunFolder(folder, units=FILES).check(settings)
+    RunFolder(folder, units=FILES).check(config.settings())
 
 
-def claim(folder: Path, config: TrainingConfig, settings: Mapping[str, Any]) -> None:
+def claim(folder: Path, config: TrainingConfig) -> None:
     """Write ``config.json``, or check that the folder holds this very run."""
-    check_folder(folder, settings)
-    RunFolder(folder).store_config(config.title, settings, dataset=config.dataset)
+    check_folder(folder, config)
+    RunFolder(folder).store_config(config.title, config.settings(), dataset=config.dataset)
 
 
 def _cell(value: Any) -> Any:

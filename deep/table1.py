@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = tuple(f"{dataset}-{model}" for dataset, model in TABLE)
+DATASETS = tuple(dict.fromkeys(dataset for dataset, _ in TABLE))
 Cells = dict[tuple[str, str, str], TrainingConfig]
 
 
@@ -36,9 +37,9 @@ class Table1Command:
     run is trained by one of them. Writes table1.csv and table1.md.
     """
 
-    rows: tuple[str, ...] = ROWS
+    rows: tuple[Literal[ROWS], ...] = ROWS  # type: ignore[valid-type]
     """Rows to train, DATASET-MODEL."""
-    algorithms: tuple[str, ...] = ALGORITHMS
+    algorithms: tuple[Literal[ALGORITHMS], ...] = ALGORITHMS  # type: ignore[valid-type]
     """Columns to train."""
     seeds: tuple[int, ...] = (0,)
     """Seeds to train, one run each."""
@@ -50,7 +51,9 @@ class Table1Command:
     """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
     passes: float | None = None
     """For a look: N passes in each run. Kept apart, in RUNS/passes-N."""
-    archives: dict[str, Path] = field(default_factory=dict)
+    archives: dict[Literal[DATASETS], Path] = field(  # type: ignore[valid-type]
+        default_factory=dict
+    )
     """Image-folder archives to take for data sets, e.g. cifar10 cifar10-jpeg.tar.xz. The table
     says so."""
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
@@ -96,7 +99,7 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
         if cell[:2] == row
     ]
     for config in configs:
-        check_folder(run_folder(runs, config), config.settings())
+        check_folder(run_folder(runs, config), config)
     start = monotonic()
 
     def used() -> bool:
@@ -133,17 +136,10 @@ def cells(
     """The runs (of seed 0) of these rows and columns of Table 1, in its order.
 
     With ``passes`` every run is shortened, or stretched, to this number. ``archives`` gives
-    image-folder archives to take in place of data sets. Raises ``ValueError`` for unknown names,
-    archives that are not there, passes that are not positive.
+    image-folder archives to take in place of data sets. Raises ``ValueError`` for archives that are
+    not there, and passes that are not positive.
     """
     archives = archives or {}
-    for kind, names, known in (
-        ("rows", rows, ROWS), ("algorithms", algorithms, ALGORITHMS),
-        ("archives", [*archives], sorted({dataset for dataset, _ in TABLE})),
-    ):  # fmt: skip
-        for name in names:
-            if name not in known:
-                raise ValueError(f"{kind} has {name!r}; some of {[*known]} were expected.")
     for archive in archives.values():
         if not archive.exists():
             raise ValueError(f"archives has {str(archive)!r}, which is not there.")
@@ -180,7 +176,7 @@ def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame
             row = {**dict(zip(CELL, cell, strict=True)), "seed": seed, "folder": str(folder)}
             row |= {"state": state_of(folder), "problem": "", "done": 0.0, "test_error": math.nan}
             try:
-                check_folder(folder, one.settings())
+                check_folder(folder, one)
             except ValueError as error:
                 row |= {"state": "other", "problem": str(error)}
             if row["state"] not in ("missing", "other"):

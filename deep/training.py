@@ -50,7 +50,6 @@ def train(
     data_dir: str | Path | None = None,
     precision: str = "auto",
     compile_mode: CompileMode = "off",
-    checkpoint_every: int = 1,
     stop_after: int | None = None,
     stop_when: Callable[[], bool] | None = None,
     progress: bool = True,
@@ -66,8 +65,6 @@ def train(
     compile_mode
         ``"off"``, or the mode of ``torch.compile``: ``"default"``, ``"reduce-overhead"`` (CUDA
         graphs on a GPU). Needs a C++ compiler; on a CPU SmallConvNet is slower with it.
-    checkpoint_every
-        Rows of the log from one checkpoint to the next.
     stop_after
         Number of steps in all after which to stop, with a checkpoint (returns None).
     stop_when
@@ -78,8 +75,7 @@ def train(
     another process trains in; ``DivergedError`` where the loss is no longer finite.
     """
     folder = Path(folder)
-    settings = config.settings()
-    check_folder(folder, settings)
+    check_folder(folder, config)
     if (folder / "result.json").exists():
         run = Run(folder)
         run.check_final()
@@ -89,7 +85,7 @@ def train(
     training = Training(config, images.to(here.torch), here, compile_mode)
     with RunFolder(folder).in_use() if here.first else nullcontext():
         if here.first:
-            claim(folder, config, settings)
+            claim(folder, config)
         start = training.restore(folder)
         left = range(start, start if training.has_reached_stop_loss() else training.steps)
         steps = tqdm(
@@ -107,7 +103,7 @@ def train(
                 steps.set_postfix(test_error=f"{training.log[-1]['test_error']:.4f}")
                 stop = stop or (stop_when is not None and stop_when())
                 last = last or training.has_reached_stop_loss()
-            if stop or last or (row and len(training.log) % checkpoint_every == 0):
+            if stop or row:
                 training.checkpoint(folder, done)
             if last:
                 break
@@ -124,7 +120,7 @@ def train_all(configs: Iterable[TrainingConfig], runs: Path, **options: Any) -> 
     """
     folders = [(config, run_folder(runs, config)) for config in configs]
     for config, folder in folders:
-        check_folder(folder, config.settings())
+        check_folder(folder, config)
     done = [train(config, folder, **options) for config, folder in folders]
     return [run for run in done if run is not None]
 

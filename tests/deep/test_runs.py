@@ -275,31 +275,6 @@ def test_correlations_over_runs(stored, tmp_path, capsys):
     said(["correlations", *map(str, paths), "--sigmas", "2"], "sigma is 2.0")
 
 
-def test_correlations_over_a_table(tmp_path):
-    table, text = tmp_path / "table.csv", tmp_path / "text.csv"
-    lines = [f"{lr},{seed},{10 * lr + seed},{lr}" for lr in (1, 2, 3) for seed in (0, 1)]
-    table.write_text("\n".join(["lr,seed,sharpness,gap", *lines, "4,0,,4"]))
-    main([
-        "correlations", str(table), "--measures", "sharpness", "--errors", "gap",
-        "--hyper-parameters", "lr", "seed", "--out", str(tmp_path / "report.csv"),
-    ])  # fmt: skip
-    rows = pd.read_csv(tmp_path / "report.csv").set_index("kind")
-    assert rows["n"]["pearson"] == 6
-    # Along lr all pairs agree; the two seeds of a learning rate have the same gap.
-    assert rows["correlation"]["kendall along lr"] == 1
-    assert rows["correlation"]["kendall along seed"] == 0
-    assert rows["correlation"]["granulated kendall"] == 0.5
-    text.write_text("a,gap\nx,1\n")
-    for arguments, words in [
-        ([str(tmp_path / "no.csv")], "does not exist; a CSV file was expected"),
-        ([str(text), str(text)], "2 tables were given"),
-        ([str(text)], "measures is empty"),
-        ([str(text), "--measures", "a", "--errors", "gap"], "column 'a' is not of numbers"),
-        ([str(text), "--measures", "b"], "there is no column 'b'"),
-    ]:
-        said(["correlations", *arguments], words)
-
-
 def test_runs_side_by_side_with_errors_over_seeds(stored, tmp_path, capsys):
     folders = []
     for i, (error, passes) in enumerate([(0.2, 2), (0.3, 2.0), (0.4, 2)]):
@@ -312,7 +287,7 @@ def test_runs_side_by_side_with_errors_over_seeds(stored, tmp_path, capsys):
         (folders[-1] / "result.json").write_text(json.dumps(result))
     shutil.rmtree(folders[2] / "flatness")
     command = ["runs", *map(str, folders), "--out", str(tmp_path / "runs.csv")]
-    main([*command, "--settings", "weight_decay"])
+    main(command)
     first, second = capsys.readouterr().out.splitlines()[2:4]
     cells = [cell.strip() for cell in first.strip("|").split("|")]
     # Mean and standard error of 20 and 30 % over two seeds; equal networks otherwise.
