@@ -96,19 +96,12 @@ def train_networks(chosen: TrainCommand) -> None:
     """Train one network for each seed; table and figure of them, and their mean test error."""
     from deep.device import first_process
     from deep.figures import plot_training
-    from deep.optimizers.replicas import ReplicaLostError
     from deep.training import train_all
-    from message_passing.tools.commands import CommandError
 
     check_seeds(chosen.seeds)
     config = chosen_config(chosen.settings)
-    try:
-        done = train_all(
-            [config.changed(seed=seed) for seed in chosen.seeds], chosen.runs,
-            **vars(chosen.hardware), compile_mode=chosen.compile,
-        )  # fmt: skip
-    except ReplicaLostError as lost:
-        raise CommandError(str(lost)) from lost
+    seeds = [config.changed(seed=seed) for seed in chosen.seeds]
+    done = train_all(seeds, chosen.runs, **vars(chosen.hardware), compile_mode=chosen.compile)
     if not first_process():
         return
     folder, table = cell_folder(chosen.runs, config), runs(run.folder for run in done)

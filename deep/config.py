@@ -102,10 +102,8 @@ class TrainingConfig:
                 f"nesterov is True with optimizer {self.optimizer!r} and momentum "
                 f"{self.momentum}; 'sgd' with a positive momentum was expected."
             )
-        if self.lr_schedule == "cosine" and self.lr_drops:
-            raise ValueError(
-                f"lr_drops is {self.lr_drops} with lr_schedule 'cosine'; () was expected."
-            )
+        smooth = self.lr_schedule == "cosine"
+        check("lr_drops", self.lr_drops, not (smooth and self.lr_drops), "() with cosine rates")
         for name, end in (("lr_drops", self.passes), ("snapshots", 1)):
             inside = all(0 < value < end for value in getattr(self, name))
             check(name, getattr(self, name), inside, f"numbers between 0 and {end:g}")
@@ -205,11 +203,8 @@ def archive_hash(path: Path) -> str:
 
     Raises ``ValueError`` where there is none.
     """
-    if not path.exists():
-        raise ValueError(
-            f"dataset is {str(path)!r}; one of {[*DATASETS]} or the path of an image-folder "
-            "archive was expected."
-        )
+    expected = f"one of {[*DATASETS]} or the path of an image-folder archive"
+    check("dataset", str(path), path.exists(), expected)
     return _archive_hash(path, path.stat().st_mtime_ns)
 
 

@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from deep.algorithms import ALGORITHMS, KINDS
-from deep.checks import check_numbers, check_seeds
+from deep.checks import check, check_seeds
 from deep.config import Hardware, TrainingConfig
 from deep.recipes import TABLE, recipe
 from deep.run import CELL, Run, cell_folder, check_folder, run_folder
@@ -32,8 +31,9 @@ class Table1Command:
     """Train the cells of Table 1 that are missing, then print the table beside the paper's.
 
     Row by row in the table's order, of a row all algorithms for each seed. Complete runs (also runs
-    of python -m deep train) are not trained again; interrupted ones resume. The table counts every
-    complete seed in --runs. Several of these commands may share a folder, one for each GPU: each
+    of python -m deep train) are not trained again; interrupted ones resume, so that the command can
+    be stopped at any time (timeout 3h python -m deep table1). The table counts every complete seed
+    in --runs. Several of these commands may share a folder, one for each GPU: each
     run is trained by one of them. Writes table1.csv and table1.md.
     """
 
@@ -43,8 +43,6 @@ class Table1Command:
     """Columns to train."""
     seeds: tuple[int, ...] = (0,)
     """Seeds to train, one run each."""
-    budget: Annotated[float | None, tyro.conf.arg(metavar="HOURS")] = None
-    """Stop after this time, at the next row of the log; None: when all is there."""
     dry_run: bool = False
     """Train nothing: list the cells and what is there of them."""
     runs: Path = Path("runs")
@@ -59,7 +57,6 @@ class Table1Command:
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
 
     def __post_init__(self) -> None:
-        check_numbers(self, positive=("budget",))
         check_seeds(self.seeds)
 
 
@@ -86,7 +83,7 @@ def train_table1(chosen: Table1Command) -> None:
 
 
 def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
-    """One run after another, until all are there or the budget is used."""
+    """One run after another, until all are there."""
     from deep.training import DivergedError, train
     from message_passing.tools.run_folder import RunInUseError
 
@@ -100,28 +97,15 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
     ]
     for config in configs:
         check_folder(run_folder(runs, config), config)
-    start = monotonic()
-
-    def used() -> bool:
-        return chosen.budget is not None and monotonic() - start >= 3600 * chosen.budget
-
     for config in configs:
         folder = run_folder(runs, config)
         # Another process may have trained it meanwhile.
         if state_of(folder) in ("complete", "diverged"):
             continue
-        if used():
-            break
         try:
-            result = train(config, folder, **vars(chosen.hardware), stop_when=used)
+            train(config, folder, **vars(chosen.hardware))
         except (DivergedError, RunInUseError) as error:
             print(f"{folder}: {error}")
-            continue
-        if result is None:
-            break
-    else:
-        return
-    print(f"The budget of {chosen.budget:g} h is used; the same command again resumes.")
 
 
 # -- what is there ----------------------------------------------------------------------
@@ -141,8 +125,7 @@ def cells(
     """
     archives = archives or {}
     for archive in archives.values():
-        if not archive.exists():
-            raise ValueError(f"archives has {str(archive)!r}, which is not there.")
+        check("archives", str(archive), archive.exists(), "a path")
     found = {}
     for dataset, model in TABLE:
         for algorithm in ALGORITHMS:

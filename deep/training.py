@@ -51,7 +51,6 @@ def train(
     precision: str = "auto",
     compile_mode: CompileMode = "off",
     stop_after: int | None = None,
-    stop_when: Callable[[], bool] | None = None,
     progress: bool = True,
 ) -> Run | None:
     """Train as ``config`` says, or resume; a finished run is only read.
@@ -67,8 +66,6 @@ def train(
         graphs on a GPU). Needs a C++ compiler; on a CPU SmallConvNet is slower with it.
     stop_after
         Number of steps in all after which to stop, with a checkpoint (returns None).
-    stop_when
-        Asked after every row of the log: stop there, with a checkpoint (returns None).
 
     Seeds torch's global generators. Raises ``ValueError`` for a folder that holds another run and
     for what cannot be used, before anything is created; ``RunInUseError`` for a folder that
@@ -101,7 +98,6 @@ def train(
             if row:
                 training.write_row(folder, done)
                 steps.set_postfix(test_error=f"{training.log[-1]['test_error']:.4f}")
-                stop = stop or (stop_when is not None and stop_when())
                 last = last or training.has_reached_stop_loss()
             if stop or row:
                 training.checkpoint(folder, done)
