@@ -303,7 +303,6 @@ def test_runs_side_by_side_with_errors_over_seeds(stored, tmp_path, capsys):
     (folders[2] / "result.json").unlink()
     main(command)
     assert f"Not counted: {folders[2]} is interrupted." in capsys.readouterr().err
-    said([*command, "--settings", "colour"], "settings has 'colour'; some of")
     shutil.copytree(folders[0], tmp_path / "twin")
     said(
         ["runs", *map(str, [*folders, tmp_path / "twin"])],
