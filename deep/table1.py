@@ -125,7 +125,7 @@ def cells(
     """
     archives = archives or {}
     for archive in archives.values():
-        check("archives", str(archive), archive.exists(), "a path")
+        check("archives", str(archive), archive.exists(), "an existing path")
     found = {}
     for dataset, model in TABLE:
         for algorithm in ALGORITHMS:
@@ -145,8 +145,8 @@ def state_of(folder: Path) -> str:
 def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame:
     """A row for each run of a cell: the seeds in ``runs``, and ``seeds``.
 
-    Columns: dataset, model, algorithm, seed, folder, state, done (a fraction), test_error. The
-    state of a run with other settings is "other", and ``problem`` says in which they differ.
+    Columns: dataset, model, algorithm, seed, folder, state, problem (a sentence), done (a
+    fraction), test_error. The state is "other" where a folder holds another run or is damaged.
     """
     import pandas as pd
 
@@ -156,18 +156,17 @@ def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame
         for seed in sorted({*seeds, *(int(name) for name in stored if name.isdigit())}):
             one = replace(config, seed=seed)
             folder = run_folder(runs, one)
-            row = {**dict(zip(CELL, cell, strict=True)), "seed": seed, "folder": str(folder)}
-            row |= {"state": state_of(folder), "problem": "", "done": 0.0, "test_error": math.nan}
+            state, problem, done, error = "missing", "", 0.0, math.nan
             try:
                 check_folder(folder, one)
-            except ValueError as error:
-                row |= {"state": "other", "problem": str(error)}
-            if row["state"] not in ("missing", "other"):
-                run = Run(folder)
-                row |= {"done": run.done, "test_error": (run.result or {}).get("test_error")}
-            if row["state"] == "diverged":
-                row["problem"] = f"{folder} diverged; delete it to try again."
-            rows.append(row)
+                if (state := state_of(folder)) != "missing":
+                    run = Run(folder)
+                    done, error = run.done, (run.result or {}).get("test_error", math.nan)
+            except ValueError as reason:
+                state, problem = "other", str(reason)
+            if state == "diverged":
+                problem = f"{folder} diverged; delete it to try again."
+            rows.append([*cell, seed, folder, state, problem, done, error])
     columns = [*CELL, "seed", "folder", "state", "problem", "done", "test_error"]
     return pd.DataFrame(rows, columns=columns).astype({"test_error": float, "done": float})
 

@@ -184,7 +184,7 @@ def test_dry_run_lists_all_cells(tmp_path, monkeypatch, capsys):
 def test_bad_input(tmp_path, capsys):
     for arguments, sentence in (
         (["--passes", "-1"], "passes is -1.0; a positive number"),
-        (["--archives", "cifar10", "nowhere.tar"], "archives is 'nowhere.tar'; a path"),
+        (["--archives", "cifar10", "nowhere.tar"], "archives is 'nowhere.tar'; an existing path"),
         (["--seeds"], "seeds is (); at least one was expected"),
     ):
         with pytest.raises(SystemExit, match=re.escape(sentence)):
