@@ -188,7 +188,9 @@ class TrainingConfig:
         Raises ``ValueError`` for other settings.
         """
         try:
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+            values: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+            }
             own = dict(values["algorithm"])
             values["algorithm"] = KINDS[own.pop("name")](**own)
             values["dataset"] = dataset or values["dataset"]

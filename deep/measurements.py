@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -110,14 +110,14 @@ def checked_sigmas(sigmas: ArrayLike, samples: int) -> NDArray[np.float64]:
     return grid
 
 
+@dataclass
 class Images:
     """The images of the runs' data sets on the device, each loaded when it is first needed."""
 
-    def __init__(
-        self, device: Device, data: ImageData | None = None, data_dir: str | Path | None = None
-    ) -> None:
-        self.device, self.data, self.data_dir = device, data, data_dir
-        self._loaded: dict[tuple[str, int], ImageData] = {}
+    device: Device
+    data: ImageData | None = None
+    data_dir: str | Path | None = None
+    _loaded: dict[tuple[str, int], ImageData] = field(default_factory=dict)
 
     def __call__(self, run: Run) -> ImageData:
         """``data`` if that was given, else the run's data set; both without what was held out.

@@ -190,10 +190,10 @@ def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
     table = table.astype({"published": float, "published" + ERROR: float})
     table = table.merge(measured, "left", CELL).fillna({"n": 0}).astype({"n": int})
     left_out = found[~found["state"].isin(["complete", "missing"])]
-    notes = [
-        f"Not counted: {row.problem or f'{row.folder}, {100 * row.done:.3g} % done.'}"
-        for row in left_out.itertuples()
-    ]
+    notes = []
+    for row in left_out.to_dict("records"):
+        problem = row["problem"] or f"{row['folder']}, {100 * row['done']:.3g} % done."
+        notes.append(f"Not counted: {problem}")
     return table, notes
 
 
