@@ -33,8 +33,6 @@ def in_markdown(table: pd.DataFrame) -> str:
     shown = table.drop(columns=counts).dropna(axis="columns", how="all")
     percent = [str(name) for name in shown if str(name).startswith(PERCENT)]
     percent = [name for name in percent if not name.endswith(ERROR)]
-    text = to_markdown(shown, dict.fromkeys(percent, 100))
-    title, *lines = text.splitlines()
-    for name in sorted(percent, key=len, reverse=True):
-        title = title.replace(f" {name} ", f" {name} % ")
-    return "\n".join([title, *lines])
+    named = {name + end: f"{name} %{end}" for name in percent for end in ("", ERROR)}
+    scales = {f"{name} %": 100.0 for name in percent}
+    return to_markdown(shown.rename(columns=named), scales)

@@ -88,7 +88,7 @@ def test_bad_commands(tmp_path, arguments, monkeypatch):
         with pytest.raises(SystemExit, match=re.escape(words)):
             main([*arguments, *changes])
 
-    said("rsgd, whose replicas share the passes, was expected", "--algorithms", "sgd", "rsgd-xy")
+    said("rsgd, whose replicas share the passes was expected", "--algorithms", "sgd", "rsgd-xy")
     said("a list of different names was expected", "--algorithms", "sgd", "sgd")
     said("passes is 0.0; a positive number", "--passes", "0")
     said("seeds is (1, 1); at least one was expected, each once", "--seeds", "1", "1")
