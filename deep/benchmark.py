@@ -66,7 +66,7 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
     algorithms: dict[str, Algorithm] = {
         "sgd": Sgd(),
         "esgd": Esgd(gamma=0.1, gamma_growth=1.0, inner_lr=1e-4),
-        "rsgd": Rsgd(gamma=0.1, gamma_growth=1.0),
+        "rsgd y=3": Rsgd(gamma=0.1, gamma_growth=1.0),
     }
     runs = {}
     for name, own in algorithms.items():
