@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,10 @@ from torch.nn.functional import cross_entropy
 from deep.checks import check
 from deep.images.minibatches import Data, as_loader
 from deep.model_state import modes_kept
-from message_passing.tools.tables import with_error
+from message_passing.tools.tables import ERROR, with_error
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -53,6 +56,13 @@ class HessianSpectrum:
         state = "converged" if self.converged else "not converged"
         return f"<Hessian eigenvalues {values}, {state}, {self.products} products>"
 
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each eigenvalue: index (from 1), eigenvalue, residual."""
+        import pandas as pd
+
+        values = {"eigenvalue": self.eigenvalues, "residual": self.residuals}
+        return pd.DataFrame({"index": range(1, len(self.eigenvalues) + 1), **values})
+
 
 @dataclass(frozen=True, repr=False)
 class HessianTrace:
@@ -74,6 +84,12 @@ class HessianTrace:
     def __repr__(self) -> str:
         value = with_error(self.trace, self.standard_error)
         return f"<Hessian trace {value}, {self.samples} vectors>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row: trace, its standard error, samples."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(self)]).rename(columns={"standard_error": "trace" + ERROR})
 
 
 class Hessian:

@@ -117,6 +117,8 @@ def test_the_error_bar_covers():
     estimates = [hessian_trace(Point(20), ONE_BATCH, **options, seed=seed) for seed in range(60)]
     within = [abs(e.trace - A.trace().item()) < e.standard_error for e in estimates]
     assert 0.48 < np.mean(within) < 0.85
+    row = estimates[0].to_frame().iloc[0]
+    assert row["trace_standard_error"] == estimates[0].standard_error and row["samples"] == 20
     assert repr(hessian_trace(Point(2), ONE_BATCH, samples=2, loss=lambda w, _: w @ w)) == (
         "<Hessian trace 4.000, 2 vectors>"
     )
