@@ -5,10 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from deep.checks import check, check_numbers, check_one_of
+from deep.checks import check, check_numbers, check_words
 
 if TYPE_CHECKING:
     from deep.config import TrainingConfig
+
+#: What the numbers have to be, of whatever algorithm (see ``check_numbers``).
+RANGES = {
+    "positive": (
+        "gamma_growth", "replicas", "coupling_period", "late_coupling_period", "inner_steps",
+        "lookahead_steps",
+    ),
+    "non_negative": ("late_coupling_from", "inner_lr", "noise", "sam_radius"),
+    "below_one": ("averaging", "lookahead_rate"),
+    "fractions": ("swa_from", "schedulefree_warmup"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -17,6 +28,11 @@ class Algorithm:
 
     name: ClassVar[str] = "sgd"
     label: ClassVar[str] = "SGD"
+
+    def __post_init__(self) -> None:
+        own = {k: [name for name in names if hasattr(self, name)] for k, names in RANGES.items()}
+        check_numbers(self, **own)
+        check_words(self)
 
     @property
     def networks(self) -> int:
@@ -55,7 +71,7 @@ class Focused(Algorithm):
     """How γ grows."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, positive=("gamma_growth",))
+        super().__post_init__()
         if self.focusing == "cosine" and self.gamma == "measured":
             raise ValueError("gamma is measured; cosine focusing needs its final value.")
         if self.gamma != "measured":
@@ -79,11 +95,6 @@ class Rsgd(Focused):
     """Passes after which K is late_coupling_period; 0: never."""
     coupling: Literal["explicit", "implicit"] = "explicit"
     """The elastic kick through the base optimizer, or its implicit form, which is always stable."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_numbers(self, positive=("replicas", "coupling_period", "late_coupling_period"),
-               non_negative=("late_coupling_from",))  # fmt: skip
 
     @property
     def networks(self) -> int:
@@ -136,11 +147,6 @@ class Esgd(Focused):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_numbers(self, positive=("inner_steps",), non_negative=("inner_lr", "noise"),
-               below_one=("averaging",))  # fmt: skip
-        for name in ("outer_form", "kick"):
-            check_one_of(name, getattr(self, name), ("algorithm", "code"))
-        check_one_of("decay_in", self.decay_in, ("both", "inner", "outer"))
         if self.outer_form == "code" and self.gamma == 0:
             raise ValueError(
                 "gamma is 0 with outer_form 'code', whose outer step has the rate ηγ; a positive "
@@ -160,9 +166,6 @@ class Lookahead(Algorithm):
     lookahead_rate: float = 0.8
     """Length α < 1 of the slow step; 1 would be the base optimizer's."""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, positive=("lookahead_steps",), below_one=("lookahead_rate",))
-
 
 @dataclass(frozen=True)
 class Sam(Algorithm):
@@ -173,9 +176,6 @@ class Sam(Algorithm):
 
     sam_radius: float = 0.05
     """Radius ρ of the perturbation; 0.5 for asam."""
-
-    def __post_init__(self) -> None:
-        check_numbers(self, non_negative=("sam_radius",))
 
     @property
     def gradients_per_step(self) -> int:
@@ -204,9 +204,6 @@ class Swa(Algorithm):
     swa_from: float = 161 / 300
     """Fraction of the run after which the weights are averaged, once a pass."""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, fractions=("swa_from",))
-
 
 @dataclass(frozen=True)
 class ScheduleFree(Algorithm):
@@ -217,9 +214,6 @@ class ScheduleFree(Algorithm):
 
     schedulefree_warmup: float = 0.05
     """Fraction of the run in which the learning rate grows from 0."""
-
-    def __post_init__(self) -> None:
-        check_numbers(self, fractions=("schedulefree_warmup",))
 
     def check(self, run: TrainingConfig) -> None:
         """It takes the place of a base optimizer, which has to be SGD with momentum."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from deep.algorithms import BASELINES
-from deep.checks import check_seeds
+from deep.checks import check, check_seeds
 from deep.config import Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, Images, measure_flatness
 from deep.recipes import recipe
@@ -68,13 +68,10 @@ def equal_budget(
     """
     from deep.methods import library
 
-    if "rsgd-xy" in algorithms:
-        raise ValueError(
-            "algorithms has 'rsgd-xy', whose replicas make all passes each; 'rsgd', which shares "
-            "them, was expected."
-        )
-    if not algorithms or len(set(algorithms)) < len(algorithms):
-        raise ValueError(f"algorithms is {algorithms}; different names were expected.")
+    shared = "rsgd-xy" not in algorithms
+    check("algorithms", algorithms, shared, "rsgd, whose replicas share the passes")
+    different = 0 < len(set(algorithms)) == len(algorithms)
+    check("algorithms", algorithms, different, "a list of different names")
     for name in {"lookahead", "sam", "asam", "schedulefree"} & set(algorithms):
         library(name)
     budget = recipe(dataset, model, "sgd").passes if passes is None else passes

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 def check_numbers(
     settings: Any,
-    positive: tuple[str, ...] = (),
-    non_negative: tuple[str, ...] = (),
-    below_one: tuple[str, ...] = (),
-    fractions: tuple[str, ...] = (),
+    positive: Sequence[str] = (),
+    non_negative: Sequence[str] = (),
+    below_one: Sequence[str] = (),
+    fractions: Sequence[str] = (),
 ) -> None:
     """Raise ``ValueError`` for a number of ``settings`` that is out of its range; None is in it."""
     for names, text, good in (
@@ -25,6 +26,14 @@ def check_numbers(
             value = getattr(settings, name)
             if value is not None:
                 check(name, value, math.isfinite(value) and good(value), text)
+
+
+def check_words(settings: Any) -> None:
+    """Raise ``ValueError`` where a ``Literal`` field of a dataclass holds another word."""
+    hints = get_type_hints(type(settings))
+    for name in (field.name for field in fields(settings)):
+        if get_origin(hints[name]) is Literal:
+            check_one_of(name, getattr(settings, name), get_args(hints[name]))
 
 
 def check_one_of(name: str, value: str, expected: Collection[str]) -> None:

@@ -18,9 +18,10 @@ from deep.algorithms import KINDS
 from deep.checks import check_seeds
 from deep.config import CompileMode, Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, HessianOptions, LocalEntropyOptions
-from deep.recipes import TABLE, recipe
-from deep.run import Run, cell_folder, open_runs, runs
+from deep.recipes import recipe
+from deep.run import cell_folder, differing, open_runs, runs
 from message_passing.tools.files import save_figure, write_table
+from message_passing.tools.tables import ERROR, means, to_markdown, with_error
 
 # Settings of a run and of all algorithms as one dataclass, so that --help has all of them with
 # their docstrings, and what is not given can be told from a default: it is None.
@@ -71,10 +72,6 @@ class TrainCommand:
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
     compile: CompileMode = "off"
     """Mode of torch.compile: off, default, or reduce-overhead (with CUDA graphs on a GPU)."""
-    checkpoint_every: int = 1
-    """Rows of the log from one checkpoint to the next."""
-    tensorboard: bool = False
-    """Write the log for TensorBoard too (the package must be installed)."""
 
 
 def chosen_config(settings: Any) -> TrainingConfig:
@@ -96,58 +93,26 @@ def _number_or_word(value: str) -> Any:
 
 
 def train_networks(chosen: TrainCommand) -> None:
-    """Train one network for each seed and sum up."""
-    from deep.optimizers.replicas import ReplicaLostError
+    """Train one network for each seed; table and figure of them, and their mean test error."""
+    from deep.device import first_process
+    from deep.figures import plot_training
     from deep.training import train_all
-    from message_passing.tools.commands import CommandError
 
     check_seeds(chosen.seeds)
     config = chosen_config(chosen.settings)
-    try:
-        done = train_all(
-            [config.changed(seed=seed) for seed in chosen.seeds], chosen.runs,
-            **vars(chosen.hardware), compile_mode=chosen.compile,
-            checkpoint_every=chosen.checkpoint_every, tensorboard=chosen.tensorboard,
-        )  # fmt: skip
-    except ReplicaLostError as error:
-        raise CommandError(str(error)) from error
-    _sum_up(cell_folder(chosen.runs, config), done)
-
-
-def _sum_up(folder: Path, done: list[Run]) -> None:
-    """Table of the seeds, their mean and standard error, and the published number."""
-    from deep.device import first_process
-    from deep.figures import plot_training
-    from message_passing.tools.tables import ERROR, means, with_error
-
+    seeds = [config.changed(seed=seed) for seed in chosen.seeds]
+    done = train_all(seeds, chosen.runs, **vars(chosen.hardware), compile_mode=chosen.compile)
     if not first_process():
         return
-    config, table = done[0].config, runs(run.folder for run in done)
-    columns = ["seed", "train_error", "test_error"]
+    folder, table = cell_folder(chosen.runs, config), runs(run.folder for run in done)
     table["seconds"] = [(run.result or {})["seconds"] for run in done]
-    write_table(folder / "summary.csv", table[[*columns, "seconds"]])
+    write_table(folder / "summary.csv", table[["seed", "train_error", "test_error", "seconds"]])
     logs = {f"seed {run.config.seed}": run.log for run in done}
     save_figure(plot_training(logs).figure, folder / "training")
     (mean,) = means(table, "algorithm", ["test_error"]).to_dict("records")
     error = with_error(mean["test_error"], mean["test_error" + ERROR], 2, 100)
-    print(
-        f"{config.dataset_name}, {config.model}, {config.algorithm.name}, {config.passes:g} "
-        f"passes: test error {error} %, n = {len(done)}"
-    )
-    if line := published_line(config):
-        print(line)
-
-
-def published_line(config: TrainingConfig) -> str | None:
-    """What Table 1 has for this data set, also of its image-folder archives (cifar10-jpeg)."""
-    from message_passing.tools.tables import with_error
-
-    original = config.dataset_name.split("-")[0]
-    row = TABLE.get((original, config.model))
-    if row is None or config.algorithm.name not in row.published:
-        return None
-    value, error = row.published[config.algorithm.name]
-    return f"published for {original} (the original images): {with_error(value, error or 0, 1)} %"
+    name = f"{config.dataset_name}, {config.model}, {config.algorithm.name}"
+    print(f"{name}, {config.passes:g} passes: test error {error} %, n = {len(done)}")
 
 
 # -- runs, flatness, correlations -------------------------------------------------------
@@ -166,19 +131,17 @@ class RunsCommand:
     """Folders of runs, or of the seeds of a run."""
     sigmas: tuple[float, ...] = (0.3, 0.5)
     """Noise intensities of the local energy."""
-    settings: tuple[str, ...] = ()
-    """Settings to print (none: all in which the runs differ)."""
     out: Path = Path("runs.csv")
     """File for the table, a row for each run."""
 
 
 def show_runs(chosen: RunsCommand) -> None:
     """Write the runs and print their means."""
-    from deep.run import SETTINGS, differing
+    from deep.run import SETTINGS
     from deep.tables import in_markdown, over_seeds
 
     table = runs(chosen.folders, chosen.sigmas)
-    text = in_markdown(over_seeds(table, chosen.settings))
+    text = in_markdown(over_seeds(table))
     same = [name for name in SETTINGS if name not in differing(table)]
     unfinished = table[table["state"] != "complete"]
     for folder, state in zip(unfinished["run"], unfinished["state"], strict=True):
@@ -244,11 +207,12 @@ def show_flatness(chosen: FlatnessCommand) -> None:
                 if chosen.hessian:
                     measured = measure_hessian(run, name, chosen.hessian_options, images)
                     spectrum, trace = measured["spectrum"], measured["trace"]
-                    for i, value in enumerate(spectrum["eigenvalues"], 1):
-                        rows[f"hessian_eigenvalue_{i}"] = value
-                    rows["hessian_converged"] = spectrum["converged"]
-                    rows["hessian_trace"] = trace["trace"]
-                    rows["hessian_trace_standard_error"] = trace["standard_error"]
+                    values = enumerate(spectrum["eigenvalues"], 1)
+                    rows = rows.assign(
+                        **{f"hessian_eigenvalue_{i}": value for i, value in values},
+                        hessian_converged=spectrum["converged"], hessian_trace=trace["trace"],
+                        hessian_trace_standard_error=trace["standard_error"],
+                    )  # fmt: skip
                 if chosen.local_entropy:
                     curves[run.name] = pd.DataFrame(
                         measure_local_entropy(run, name, chosen.local_entropy_options, images)
@@ -276,19 +240,19 @@ class CorrelationsCommand:
     Of runs, the final networks are compared; their flatness has to be measured before, by
     python -m deep flatness (with --hessian the Hessian counts too), and the hyper-parameters are
     the settings but the seed in which the runs differ (name those that were varied where others
-    follow them, as γ follows the algorithm). Of a table the columns have to be named.
+    follow them, as γ follows the algorithm). deep.correlation_report does the same for any table.
     """
 
-    sources: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders of finished runs, or one CSV file with a row for each network."""
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of finished runs, or of the seeds of a run."""
     sigmas: tuple[float, ...] = (0.3, 0.5)
     """Noise intensities at which the local energy of runs is compared."""
     measures: tuple[str, ...] = ()
-    """Columns of flatness and norm (of runs: all of them)."""
+    """Columns of flatness and norm; none: all of them."""
     errors: tuple[str, ...] = ("test_error", "gap")
     """Columns of errors."""
     hyper_parameters: tuple[str, ...] = ()
-    """Columns of hyper-parameters, for the granulated coefficients (of runs: all that differ)."""
+    """Settings, for the granulated coefficients; none: all that differ."""
     out: Path = Path("correlations.csv")
     """File for the report."""
 
@@ -296,27 +260,17 @@ class CorrelationsCommand:
 def show_correlations(chosen: CorrelationsCommand) -> None:
     """Write and print the report."""
     from deep.correlations import correlation_report
-    from deep.run import differing
-    from message_passing.tools.files import read_table
-    from message_passing.tools.tables import ERROR, to_markdown
 
-    measures, hyper_parameters = list(chosen.measures), list(chosen.hyper_parameters)
-    if chosen.sources and chosen.sources[0].suffix == ".csv":
-        if len(chosen.sources) > 1:
-            raise ValueError(f"{len(chosen.sources)} tables were given; one was expected.")
-        table = read_table(chosen.sources[0], "Give another table.")
-    else:
-        table = runs(chosen.sources, chosen.sigmas)
-        lacking = table[table["weight_norm"].isna() | (table["state"] != "complete")]["run"]
-        if len(lacking):
-            raise ValueError(
-                f"{lacking.iloc[0]} is not finished, or its flatness has not been measured; "
-                f"`python -m deep flatness {lacking.iloc[0]}` does it."
-            )
-        known = table.dropna(axis="columns").filter(regex="^(local_energy|weight_norm|hessian)")
-        measures = measures or [str(name) for name in known if not str(name).endswith(ERROR)]
-        names = [name for name in differing(table) if name != "seed"]
-        hyper_parameters = hyper_parameters or names
-    report = correlation_report(table, measures, chosen.errors, hyper_parameters)
+    table = runs(chosen.folders, chosen.sigmas)
+    lacking = table[table["weight_norm"].isna() | (table["state"] != "complete")]["run"]
+    if len(lacking):
+        raise ValueError(
+            f"{lacking.iloc[0]} is not finished, or its flatness has not been measured; "
+            f"`python -m deep flatness {lacking.iloc[0]}` does it."
+        )
+    known = table.dropna(axis="columns").filter(regex="^(local_energy|weight_norm|hessian)")
+    measures = chosen.measures or [n for n in map(str, known) if not n.endswith(ERROR)]
+    settings = chosen.hyper_parameters or [n for n in differing(table) if n != "seed"]
+    report = correlation_report(table, measures, chosen.errors, settings)
     write_table(chosen.out, report)
     print(f"{to_markdown(report)}\nlow, high: 95 % confidence limits\nWritten: {chosen.out}")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from deep.algorithms import KINDS, Algorithm, Sgd
-from deep.checks import check, check_numbers, check_one_of
+from deep.checks import check, check_numbers, check_words
 from message_passing.tools.files import content_hash
 from message_passing.tools.run_folder import as_json
 
@@ -96,22 +96,17 @@ class TrainingConfig:
                           "validation_images", "stop_loss"),
             below_one=("momentum",),
         )  # fmt: skip
-        check_one_of("optimizer", self.optimizer, ("sgd", "rmsprop"))
-        check_one_of("lr_schedule", self.lr_schedule, ("drops", "cosine"))
+        check_words(self)
         if self.nesterov and (self.momentum == 0 or self.optimizer == "rmsprop"):
             raise ValueError(
                 f"nesterov is True with optimizer {self.optimizer!r} and momentum "
                 f"{self.momentum}; 'sgd' with a positive momentum was expected."
             )
-        if self.lr_schedule == "cosine" and self.lr_drops:
-            raise ValueError(
-                f"lr_drops is {self.lr_drops} with lr_schedule 'cosine'; () was expected."
-            )
-        for name, values, end in (
-            ("lr_drops", self.lr_drops, self.passes), ("snapshots", self.snapshots, 1)
-        ):  # fmt: skip
-            inside = all(0 < value < end for value in values)
-            check(name, values, inside, f"a list of numbers between 0 and {end:g}")
+        smooth = self.lr_schedule == "cosine"
+        check("lr_drops", self.lr_drops, not (smooth and self.lr_drops), "() with cosine rates")
+        for name, end in (("lr_drops", self.passes), ("snapshots", 1)):
+            inside = all(0 < value < end for value in getattr(self, name))
+            check(name, getattr(self, name), inside, f"numbers between 0 and {end:g}")
         self.algorithm.check(self)
 
     @property
@@ -154,30 +149,24 @@ class TrainingConfig:
         Raises ``ValueError`` for a setting that neither has.
         """
         algorithm = settings.pop("algorithm", self.algorithm)
-        own = {f.name for f in fields(algorithm)}
-        run = {f.name for f in fields(self)}
-        if unknown := sorted(settings.keys() - own - run):
+        if unknown := sorted(settings.keys() - {*vars(algorithm), *vars(self)}):
             raise ValueError(
                 f"{unknown[0]} is no setting of {algorithm.name}; its own settings are "
-                f"{sorted(own)}."
+                f"{sorted(vars(algorithm))}."
             )
-        algorithm = replace(algorithm, **{k: v for k, v in settings.items() if k in own})
-        return replace(
-            self, algorithm=algorithm, **{k: v for k, v in settings.items() if k not in own}
-        )
+        own = {name: settings.pop(name) for name in vars(algorithm) if name in settings}
+        return replace(self, algorithm=replace(algorithm, **own), **settings)
 
     def stretched(self, passes: float) -> TrainingConfig:
         """The same run in more or fewer passes: drops at the same fractions of it."""
         check("passes", passes, math.isfinite(passes) and passes > 0, "a positive number")
         scale = passes / self.passes
-        longer = {
-            "passes": passes,
-            "lr_drops": tuple(drop * scale for drop in self.lr_drops),
-            "warmup_passes": self.warmup_passes * scale,
-        }
-        if late := getattr(self.algorithm, "late_coupling_from", 0):
-            longer["late_coupling_from"] = late * scale
-        return self.changed(**longer)
+        late = getattr(self.algorithm, "late_coupling_from", 0)
+        return self.changed(
+            passes=passes, lr_drops=tuple(drop * scale for drop in self.lr_drops),
+            warmup_passes=self.warmup_passes * scale,
+            **({"late_coupling_from": late * scale} if late else {}),
+        )  # fmt: skip
 
     def settings(self) -> dict[str, Any]:
         """What makes this run another one, in JSON's types.
@@ -202,10 +191,11 @@ class TrainingConfig:
             values: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
             }
-            values.pop("archive", None)
-            own = dict(values.pop("algorithm"))
+            own = dict(values["algorithm"])
             values["algorithm"] = KINDS[own.pop("name")](**own)
-            return cls(**{**values, "dataset": dataset or values["dataset"]})
+            values["dataset"] = dataset or values["dataset"]
+            values.pop("archive", None)
+            return cls(**values)
         except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise ValueError(f"its settings are not the settings of a run ({error}).") from error
 
@@ -215,11 +205,8 @@ def archive_hash(path: Path) -> str:
 
     Raises ``ValueError`` where there is none.
     """
-    if not path.exists():
-        raise ValueError(
-            f"dataset is {str(path)!r}; one of {[*DATASETS]} or the path of an image-folder "
-            "archive was expected."
-        )
+    expected = f"one of {[*DATASETS]} or the path of an image-folder archive"
+    check("dataset", str(path), path.exists(), expected)
     return _archive_hash(path, path.stat().st_mtime_ns)
 
 

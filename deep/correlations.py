@@ -69,21 +69,25 @@ def correlation_report(
                 limits = {"p_value": p_value, "low": low, "high": high}
                 rows.append(about | {"kind": kind, "correlation": value, **limits})
             if hyper_parameters:
-                groups = _groups(x, y, known[[*hyper_parameters]])
-                mean, parts = _granulated(groups, np.ones((1, len(x))))
-                low, high = _granulated_limits(groups, len(x), resamples, confidence, seed)
-                limits = {"correlation": mean[0], "low": low, "high": high}
+                (value, low, high), parts = granulated_kendall(
+                    x, y, known[[*hyper_parameters]], resamples, confidence, seed
+                )
+                limits = {"correlation": value, "low": low, "high": high}
                 rows.append(about | {"kind": "granulated kendall", **limits})
-                for name, values in parts.items():
-                    along = {"kind": f"kendall along {name}", "correlation": values[0]}
-                    rows.append(about | along)
+                for name, value in parts.items():
+                    rows.append(about | {"kind": f"kendall along {name}", "correlation": value})
     return pd.DataFrame(rows)
 
 
 def granulated_kendall(
-    measure: NDArray, error: NDArray, hyper_parameters: pd.DataFrame
-) -> tuple[float, dict[str, float]]:
-    """The granulated Kendall coefficient Ψ of [J19], and its parts ψ_i.
+    measure: NDArray,
+    error: NDArray,
+    hyper_parameters: pd.DataFrame,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[tuple[float, float, float], dict[str, float]]:
+    """The granulated Kendall coefficient Ψ of [J19] with its limits, and its parts ψ_i.
 
     ``ψ_i`` is the mean of Kendall's coefficient over groups of networks that differ in
     hyper-parameter i alone, ``Ψ`` the mean of the ψ_i. The coefficient of a group is the mean of
@@ -97,11 +101,20 @@ def granulated_kendall(
     hyper_parameters : DataFrame
         A row for each network, a column for each hyper-parameter.
 
-    A hyper-parameter along which there is no pair has ψ = NaN and is left out of Ψ.
+    A hyper-parameter along which there is no pair has ψ = NaN and is left out of Ψ. The limits are
+    quantiles over resampled networks; NaN for fewer than five networks.
     """
+    n = len(hyper_parameters)
     groups = _groups(np.asarray(measure), np.asarray(error), hyper_parameters)
-    mean, parts = _granulated(groups, np.ones((1, len(hyper_parameters))))
-    return float(mean[0]), {name: float(values[0]) for name, values in parts.items()}
+    mean, parts = _granulated(groups, np.ones((1, n)))
+    limits = np.array([np.nan, np.nan])
+    if n >= 5:
+        counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+        means = _granulated(groups, counts)[0]
+        if np.isfinite(means).any():
+            limits = np.nanquantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    value, low, high = (float(number) for number in (mean[0], *limits))
+    return (value, low, high), {name: float(values[0]) for name, values in parts.items()}
 
 
 def _groups(mu: NDArray, g: NDArray, hyper_parameters: pd.DataFrame) -> Groups:
@@ -136,18 +149,3 @@ def _granulated(groups: Groups, counts: NDArray) -> tuple[NDArray, dict[str, NDA
         parts[axis] = np.divide(total, known, out=np.full_like(total, np.nan), where=known > 0)
     mean = np.ma.masked_invalid([*parts.values()]).mean(axis=0)
     return np.ma.filled(mean, np.nan), parts
-
-
-def _granulated_limits(
-    groups: Groups, n: int, resamples: int, confidence: float, seed: int
-) -> tuple[float, float]:
-    """Quantiles of Ψ over resampled networks; NaN for fewer than five networks."""
-    if n < 5:
-        return np.nan, np.nan
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
-    means = _granulated(groups, counts)[0]
-    means = means[np.isfinite(means)]
-    if len(means) == 0:
-        return np.nan, np.nan
-    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return float(low), float(high)

@@ -31,8 +31,7 @@ from message_passing.tools.files import (
     write_records,
     write_table,
 )
-from message_passing.tools.parallel import run_tasks
-from message_passing.tools.run_folder import RunFolder, as_json
+from message_passing.tools.run_folder import RunFolder, as_json, make_missing
 from message_passing.tools.tables import ERROR, to_markdown
 from message_passing.tools.validation import check_least
 
@@ -196,13 +195,10 @@ def compare_estimators(command: EstimatorsCommand) -> None:
     folder.store_config("Estimators of flatness", settings, patterns=about)
     print(f"Data: {patterns.description}", flush=True)
     paths = [command.out / "machines" / f"{i:03d}.json" for i in range(command.machines)]
-    missing = [i for i, path in enumerate(paths) if not path.exists()]
-    completed = run_tasks(
-        measure, missing, common=(command, patterns), workers=command.workers, progress=True,
-        description="machines",
+    make_missing(
+        measure, dict(zip(paths, range(command.machines), strict=True)), write_records,
+        progress=True, common=(command, patterns), workers=command.workers, description="machines",
     )  # fmt: skip
-    for index, found in completed:
-        write_records(paths[missing[index]], found)
     rows = pd.concat([read_records(path) for path in paths], ignore_index=True)
     table = compare(rows)
     written = [

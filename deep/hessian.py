@@ -22,7 +22,6 @@ from message_passing.tools.tables import ERROR, with_error
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -63,16 +62,6 @@ class HessianSpectrum:
 
         values = {"eigenvalue": self.eigenvalues, "residual": self.residuals}
         return pd.DataFrame({"index": range(1, len(self.eigenvalues) + 1), **values})
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """The eigenvalues in falling order, with their residuals as bars."""
-        from deep.figures import axes
-
-        ax = axes(ax)
-        index = np.arange(1, len(self.eigenvalues) + 1)
-        ax.errorbar(index, self.eigenvalues, self.residuals, fmt="o", capsize=2)
-        ax.set(xlabel="index", ylabel="eigenvalue of the Hessian")
-        return ax
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,23 +136,20 @@ class Hessian:
                 loss = self.loss(self.model(inputs), labels)
                 if not torch.isfinite(loss):
                     raise ValueError(f"loss is {loss.item()}; a finite number was expected.")
-                for sum_, part in zip(total, self._product(loss, direction), strict=True):
-                    sum_.add_(part, alpha=len(labels))
+                gradients = torch.autograd.grad(
+                    loss, self.parameters, create_graph=True, materialize_grads=True
+                )
+                pairs = zip(gradients, direction, strict=True)
+                along = torch.stack([(g * v).sum() for g, v in pairs]).sum()
                 count += len(labels)
+                if along.requires_grad:  # else the loss is linear in the parameters
+                    parts = torch.autograd.grad(along, self.parameters, materialize_grads=True)
+                    torch._foreach_add_(total, parts, alpha=len(labels))
         if count == 0:
             raise ValueError("loader yielded no batch; at least one was expected.")
         self.products += 1
         flat = torch.cat([t.reshape(-1) for t in total]).double() / count
         return flat.cpu().numpy()
-
-    def _product(self, loss: Tensor, direction: list[Tensor]) -> Iterable[Tensor]:
-        gradients = torch.autograd.grad(
-            loss, self.parameters, create_graph=True, materialize_grads=True
-        )
-        along = torch.stack([(g * v).sum() for g, v in zip(gradients, direction, strict=True)])
-        if not along.requires_grad:  # the loss is linear in the parameters
-            return [torch.zeros_like(p) for p in self.parameters]
-        return torch.autograd.grad(along.sum(), self.parameters, materialize_grads=True)
 
 
 def hessian_spectrum(
@@ -240,10 +226,8 @@ def hessian_trace(
     check("samples", samples, samples >= 2, "at least 2")
     operator = Hessian(model, as_loader(inputs, targets), loss)
     rng = np.random.default_rng(seed)
-    values = np.empty(samples)
-    for i in range(samples):
-        signs = rng.integers(0, 2, operator.size) * 2.0 - 1.0
-        values[i] = signs @ (operator @ signs)
+    signs = (rng.integers(0, 2, operator.size) * 2.0 - 1.0 for _ in range(samples))
+    values = np.array([z @ (operator @ z) for z in signs])
     standard_error = float(values.std(ddof=1) / np.sqrt(samples))
     return HessianTrace(float(values.mean()), standard_error, samples)
 

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,15 @@ from torch.func import functional_call
 
 #: From outputs and targets (B, …) to the loss of each input (B,).
 Losses = Callable[[Tensor, Tensor], Tensor]
+
+
+class Problem(NamedTuple):
+    """A model at its weights w, inputs and targets (P, …), and the loss of each input."""
+
+    model: nn.Module
+    inputs: Tensor
+    targets: Tensor
+    losses: Losses
 
 
 @dataclass(frozen=True)
@@ -48,60 +58,46 @@ class LearningCoefficient:
     chains: int = 4
     batch_size: int = 32
 
-    def of(
-        self, model: nn.Module, inputs: Tensor, targets: Tensor, losses: Losses, seed: int = 0
-    ) -> tuple[NDArray[np.float64], str]:
+    def of(self, problem: Problem, seed: int = 0) -> tuple[NDArray[np.float64], str]:
         """λ of each chain, and who computed it: "devinterp" with its version, or "here"."""
-        n_beta = len(inputs) / math.log(len(inputs)) if self.n_beta is None else self.n_beta
-        batch = min(self.batch_size, len(inputs))
         try:
             import devinterp.slt.llc  # noqa: F401
         except ImportError:
-            return self.chains_of_our_own(
-                model, inputs, targets, losses, n_beta, batch, seed
-            ), "here"
-        values = self._by_devinterp(model, inputs, targets, losses, n_beta, batch, seed)
-        return values, f"devinterp {importlib.metadata.version('devinterp')}"
+            return self.by_our_chains(problem, seed), "here"
+        by = f"devinterp {importlib.metadata.version('devinterp')}"
+        return self._by_devinterp(problem, seed), by
 
-    def _by_devinterp(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        targets: Tensor,
-        losses: Losses,
-        n_beta: float,
-        batch: int,
-        seed: int,
-    ) -> NDArray[np.float64]:
+    def _sizes(self, problem: Problem) -> tuple[float, int]:
+        """nβ and the size of the minibatches."""
+        total = len(problem.inputs)
+        n_beta = total / math.log(total) if self.n_beta is None else self.n_beta
+        return n_beta, min(self.batch_size, total)
+
+    def _by_devinterp(self, problem: Problem, seed: int) -> NDArray[np.float64]:
         from datasets import Dataset
         from devinterp.slt.llc import llc
 
+        n_beta, batch = self._sizes(problem)
         # devinterp 2 knows token sequences only: here the first token is the number of an input.
-        tokens = Dataset.from_dict({"input_ids": [[i, 0] for i in range(len(inputs))]})
+        tokens = Dataset.from_dict({"input_ids": [[i, 0] for i in range(len(problem.inputs))]})
 
         def token_losses(model: nn.Module, ids: Tensor) -> Tensor:
-            return losses(model(inputs[ids[:, 0]]), targets[ids[:, 0]])[:, None]
+            chosen = ids[:, 0]
+            return problem.losses(model(problem.inputs[chosen]), problem.targets[chosen])[:, None]
 
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
             found = llc(
-                model, tokens.with_format("torch"), {}, lr=self.lr, n_beta=n_beta,
+                problem.model, tokens.with_format("torch"), {}, lr=self.lr, n_beta=n_beta,
                 loss_fn=token_losses, localization=self.localization, num_draws=self.draws,
                 num_chains=self.chains, batch_size=batch, init_seed=seed % 2**31, device="cpu",
                 output_path=Path(folder) / "samples.zarr",
             )  # fmt: skip
             return np.asarray(found["llc_per_chain"].values, dtype=np.float64)
 
-    def chains_of_our_own(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        targets: Tensor,
-        losses: Losses,
-        n_beta: float,
-        batch: int,
-        seed: int,
-    ) -> NDArray[np.float64]:
+    def by_our_chains(self, problem: Problem, seed: int) -> NDArray[np.float64]:
         """λ of each chain, by the equation above."""
+        model, inputs, targets, losses = problem
+        n_beta, batch = self._sizes(problem)
         generator = torch.Generator().manual_seed(seed)
         start = {name: p.detach().clone() for name, p in model.named_parameters()}
         own = float(losses(model(inputs), targets).mean().detach())

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deep.algorithms import Esgd, Rsgd, Sgd, Swa
+from deep.checks import check, check_one_of
 from deep.config import TrainingConfig
 
 TIMES = 1000  # of a run, for means over it
@@ -48,16 +49,14 @@ def equivalent_sgd(config: TrainingConfig, fraction: float | None = None) -> Equ
     ``ValueError`` for a base other than SGD, a γ that is measured in training, other algorithms.
     """
     own, decay, momentum = config.algorithm, config.weight_decay, config.momentum
-    if config.optimizer != "sgd":
-        raise ValueError(f"optimizer is {config.optimizer!r}; 'sgd' was expected.")
+    check_one_of("optimizer", config.optimizer, ("sgd",))
     if isinstance(own, Rsgd):
         return EquivalentSgd(config.lr / own.replicas, decay)
     if isinstance(own, Sgd | Swa):
         return EquivalentSgd(config.lr, decay)
     if not isinstance(own, Esgd):
         raise ValueError(f"algorithm is {own.name!r}; sgd, swa, rsgd or esgd was expected.")
-    if own.gamma == "measured":
-        raise ValueError("gamma is measured; a number was expected.")
+    check("gamma", own.gamma, own.gamma != "measured", "a number")
     from deep.methods import gamma_of
 
     times = (np.arange(TIMES) + 0.5) / TIMES if fraction is None else np.array([fraction])

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from deep.checks import check, check_one_of
 from deep.images.minibatches import Data, as_tensors
 from deep.measurements import BatchNormMode, Scope
 from deep.perturbed_networks import Loss, PerturbedNetworks, what_is_wrong
@@ -160,11 +161,9 @@ def local_entropy_curve(
         raise ValueError("variances and distances are both given; one of them was expected.")
     wanted = None if distances is None else check_ladder(distances, "distances")
     ladder = None if variances is None else check_ladder(variances, "variances")
-    if bn not in ("keep", "recalibrate"):
-        raise ValueError(f"bn is {bn!r}; 'keep' or 'recalibrate' was expected.")
-    for name, value, least in (("chains_at_once", chains_at_once, 1), ("seed", seed, 0)):
-        if value < least:
-            raise ValueError(f"{name} is {value}; at least {least} was expected.")
+    check_one_of("bn", bn, ("keep", "recalibrate"))
+    check("chains_at_once", chains_at_once, chains_at_once >= 1, "at least 1")
+    check("seed", seed, seed >= 0, "at least 0")
     settings = LadderSettings(draws=4000) if sampler is None else sampler
     scales = perturbation_scales(model, scale, scope)
     inputs, targets = as_tensors(inputs, targets)
@@ -185,11 +184,8 @@ def local_entropy_curve(
     most = own if errors is None else errors
     if own == len(inputs):
         raise ValueError(f"model makes errors on all {own} inputs; fewer were expected.")
-    if not own <= most < len(inputs):
-        raise ValueError(
-            f"errors is {most}; a number from {own}, the model's own errors, to {len(inputs) - 1} "
-            "was expected."
-        )
+    reachable = f"a number from {own}, the model's own errors, to {len(inputs) - 1}"
+    check("errors", most, own <= most < len(inputs), reachable)
     folder = None if out is None else RunFolder(Path(out))
     if folder is not None:
         options = {
@@ -226,10 +222,9 @@ def perturbation_scales(model: nn.Module, scale: Scale, scope: Scope = "all") ->
 
     Raises ``ValueError`` for unknown options, and where nothing would be perturbed.
     """
-    if scope not in ("all", "weights"):
-        raise ValueError(f"scope is {scope!r}; 'all' or 'weights' was expected.")
-    if scale not in ("layer", "filter") and not (isinstance(scale, int | float) and scale > 0):
-        raise ValueError(f"scale is {scale!r}; 'layer', 'filter' or a number > 0 was expected.")
+    check_one_of("scope", scope, ("all", "weights"))
+    known = scale in ("layer", "filter") or (isinstance(scale, int | float) and scale > 0)
+    check("scale", scale, known, "'layer', 'filter' or a number > 0")
     scales = {}
     for name, parameter in model.named_parameters():
         p = parameter.detach()

@@ -6,8 +6,9 @@ What was measured is kept in the run's folder, ``flatness/<network>.json`` and
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deep.checks import check, check_numbers
 from deep.config import DATASETS, archive_hash
+from message_passing.tools.files import content_hash
 from message_passing.tools.run_folder import measured_once
 
 if TYPE_CHECKING:
@@ -108,14 +110,14 @@ def checked_sigmas(sigmas: ArrayLike, samples: int) -> NDArray[np.float64]:
     return grid
 
 
+@dataclass
 class Images:
     """The images of the runs' data sets on the device, each loaded when it is first needed."""
 
-    def __init__(
-        self, device: Device, data: ImageData | None = None, data_dir: str | Path | None = None
-    ) -> None:
-        self.device, self.data, self.data_dir = device, data, data_dir
-        self._loaded: dict[tuple[str, int], ImageData] = {}
+    device: Device
+    data: ImageData | None = None
+    data_dir: str | Path | None = None
+    _loaded: dict[tuple[str, int], ImageData] = field(default_factory=dict)
 
     def __call__(self, run: Run) -> ImageData:
         """``data`` if that was given, else the run's data set; both without what was held out.
@@ -193,7 +195,11 @@ def measure_hessian(run: Run, name: str, options: HessianOptions, images: Images
 def measure_local_entropy(
     run: Run, name: str, options: LocalEntropyOptions, images: Images
 ) -> dict[str, Any]:
-    """The local entropy curve of a network of a run: the columns of its table, as lists."""
+    """The local entropy curve of a network of a run: the columns of its table, as lists.
+
+    Until it is stored, each rung of its ladder is kept beside it: an interrupted measurement
+    resumes.
+    """
     from deep.local_entropy import local_entropy_curve
     from message_passing.ladder import LadderSettings
 
@@ -201,16 +207,21 @@ def measure_local_entropy(
         draws=options.draws, chains=options.chains, steps=options.steps, burn_in=options.steps // 2
     )
 
+    file = run.folder / "local_entropy" / f"{name}.json"
+
     def measure() -> dict[str, Any]:
+        # The ladder of other options, or of another network, does not count.
+        key = content_hash(asdict(options), run.path(name))[:12]
         curve = local_entropy_curve(
             run.network(name).model.to(images.device.torch), _loader(run, options, images),
             variances=options.variances, errors=options.errors, scope=options.scope,
-            sampler=settings, seed=options.seed,
+            sampler=settings, seed=options.seed, out=file.with_name(f"{name}-{key}"),
         )  # fmt: skip
         return {"curve": curve.to_frame().to_dict("list")}
 
-    file = run.folder / "local_entropy" / f"{name}.json"
     curve: dict[str, Any] = _measured(run, name, file, options, measure)["curve"]
+    for ladder in file.parent.glob(f"{name}-*"):
+        shutil.rmtree(ladder, ignore_errors=True)
     return curve
 
 

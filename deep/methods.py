@@ -71,9 +71,14 @@ class Method:
         """The network that counts, within a context that restores the one in training."""
         return nullcontext(self.models[0])
 
-    def columns(self) -> dict[str, float]:
-        """Of the log: γ, and the mean of ½‖w^a − w̄‖² over the replicas."""
-        return {"gamma": 0.0, "distance": 0.0}
+    @property
+    def gamma(self) -> float:
+        """γ at present, for the log."""
+        return 0.0
+
+    def distance(self) -> float:
+        """The mean of ½‖w^a − w̄‖² over the replicas, for the log."""
+        return 0.0
 
     def result(self) -> dict[str, Any]:
         """Of the result."""
@@ -97,8 +102,9 @@ class Elastic(Method):
 
     logs_recalibrated = True
 
-    def columns(self) -> dict[str, float]:
-        return {"gamma": self.optimizer.gamma, "distance": 0.0}
+    @property
+    def gamma(self) -> float:
+        return self.optimizer.gamma
 
     def result(self) -> dict[str, Any]:
         return {"measured_gamma0": self.optimizer.gamma0}
@@ -141,9 +147,8 @@ class Replicas(Elastic):
     def network(self) -> AbstractContextManager[nn.Module]:
         return self.optimizer.centre()
 
-    def columns(self) -> dict[str, float]:
-        distance = self.optimizer.squared_distance() / self.optimizer.replicas
-        return super().columns() | {"distance": distance}
+    def distance(self) -> float:
+        return self.optimizer.squared_distance() / self.optimizer.replicas
 
     def state_dict(self) -> dict[str, Any]:
         return {"replicas": self.optimizer.replica_states()}

@@ -15,20 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from deep.algorithms import KINDS
-from deep.run import CELL, Run, open_runs
+from deep.run import CELL, Run, check_different, differing, open_runs
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import ERROR, means
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NETWORKS = {
-    2: (("cifar10", "resnet18"), ("tinyimagenet", "resnet50")),
-    3: (("cifar10", "resnet18"),),
-    4: (("cifar100", "efficientnet_b0"), ("cifar100", "pyramidnet272"),
-        ("tinyimagenet", "resnet50"), ("tinyimagenet", "densenet121")),
-    5: (("cifar10", "resnet110"),),
-}  # fmt: skip
 
 
 def error_curves(runs: Sequence[Run]) -> pd.DataFrame:
@@ -109,17 +101,14 @@ def _cells(runs: Sequence[Run]) -> list[tuple[Run, dict[str, str]]]:
     import pandas as pd
 
     runs = sorted(runs, key=lambda run: [*KINDS].index(run.config.algorithm.name))
-    table = pd.DataFrame([run.cells() for run in runs])
+    table = pd.DataFrame([{"run": str(run.folder), **run.cells()} for run in runs])
+    check_different(table)
     for cell, own in table.groupby(CELL):
-        names = [n for n in own if n != "seed" and own[n].nunique(dropna=False) > 1]
-        if names:
+        if names := [name for name in differing(own) if name != "seed"]:
             raise ValueError(
                 f"runs that differ in the seed only were expected; {names[0]} is "
                 f"{' and '.join(map(str, own[names[0]].unique()))} in {', '.join(map(str, cell))}."
             )
-        if own["seed"].duplicated().any():
-            twice = [str(runs[i].folder) for i in own.index[own["seed"].duplicated(keep=False)]]
-            raise ValueError(f"{' and '.join(twice)} have the same seed; one was expected.")
     cells: list[dict[str, Any]] = table[CELL].to_dict("records")  # type: ignore[assignment]
     return list(zip(runs, cells, strict=True))
 
@@ -179,10 +168,8 @@ class FigureCommand:
 
     number: Annotated[Literal[2, 3, 4, 5], tyro.conf.Positional]
     """Number of the figure."""
-    folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Folders of runs, or of the seeds of a run, of any network; none: those in --runs."""
-    runs: Path = Path("runs")
-    """Folder that is searched for the runs of the paper's figure."""
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of runs, or of the seeds of a run, of any network."""
     out: Path = Path("figures")
     """Folder for the figure (PDF, PNG) and the numbers behind it (CSV)."""
 
@@ -191,38 +178,14 @@ def draw_figure(chosen: FigureCommand) -> None:
     """Read the runs, write the figure and its numbers."""
     from deep.figures import legend_note, plot_curves
 
-    found = open_runs(chosen.folders) if chosen.folders else _runs_for(chosen)
+    every = open_runs(chosen.folders)
+    found = [run for run in every if run.state != "begun"] or every
     if chosen.number == 2:
-        table = error_curves([run for run in found if run.state != "begun"])
+        table = error_curves(found)
     else:
         table = flatness_curves(found, along=chosen.number in (3, 5))
         print(legend_note(table).replace("\n", " "))
-        final = table.dropna(subset="train_loss").drop_duplicates(["panel", "algorithm"])
-        losses = [
-            f"{row.model} on {row.dataset}, {row.algorithm}: {row.train_loss:.2g}"
-            for row in final.itertuples()
-        ]
-        print(f"Cross-entropy on the training set at the end: {'; '.join(losses)}.")
     path = chosen.out / f"figure{chosen.number}"
     write_table(path.with_suffix(".csv"), table)
     save_figure(plot_curves(table)[0].figure, path)
     print(f"Written: {path}.csv, .pdf and .png")
-
-
-def _runs_for(chosen: FigureCommand) -> list[Run]:
-    """The runs of the figure's data sets (or of archives of them) and models that have begun."""
-    networks = NETWORKS[chosen.number]
-    found = [Run(path.parent) for path in sorted(chosen.runs.glob("*/*/config.json"))]
-    own = [
-        run
-        for run in found
-        if (run.config.dataset_name.split("-")[0], run.config.model) in networks
-        and run.state != "begun"
-    ]
-    if not own:
-        rows = " ".join("-".join(network) for network in networks)
-        raise ValueError(
-            f"{chosen.runs} holds no run for this figure; `python -m deep table1 --rows {rows} "
-            f"--runs {chosen.runs}` makes them. Runs of other networks can be named one by one."
-        )
-    return own

@@ -271,14 +271,19 @@ def runs(
     import pandas as pd
 
     table = pd.DataFrame([run.row(sigmas) for run in open_runs(folders)])
-    same = table.duplicated(SETTINGS, keep=False)
-    if same.any():
-        first, second = table[same]["run"].iloc[:2]
+    check_different(table)
+    return table
+
+
+def check_different(table: pd.DataFrame) -> None:
+    """Raise ``ValueError`` where two rows of ``runs`` have the same settings and seed."""
+    same = table[table.duplicated(SETTINGS, keep=False)]
+    if len(same):
+        first, second = same["run"].iloc[:2]
         raise ValueError(
             f"{first} and {second} have the same settings and the same seed; different runs were "
             "expected."
         )
-    return table
 
 
 def differing(table: pd.DataFrame) -> list[str]:
@@ -325,15 +330,15 @@ def run_folder(runs: Path, config: TrainingConfig) -> Path:
     return cell_folder(runs, config) / f"seed-{config.seed}"
 
 
-def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+def check_folder(folder: Path, config: TrainingConfig) -> None:
     """Raise ``ValueError`` for a folder that holds another run, or results without settings."""
-    RunFolder(folder, units=FILES).check(settings)
+    RunFolder(folder, units=FILES).check(config.settings())
 
 
-def claim(folder: Path, config: TrainingConfig, settings: Mapping[str, Any]) -> None:
+def claim(folder: Path, config: TrainingConfig) -> None:
     """Write ``config.json``, or check that the folder holds this very run."""
-    check_folder(folder, settings)
-    RunFolder(folder).store_config(config.title, settings, dataset=config.dataset)
+    check_folder(folder, config)
+    RunFolder(folder).store_config(config.title, config.settings(), dataset=config.dataset)
 
 
 def _cell(value: Any) -> Any:

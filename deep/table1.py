@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from deep.algorithms import ALGORITHMS, KINDS
-from deep.checks import check_numbers, check_seeds
+from deep.checks import check, check_seeds
 from deep.config import Hardware, TrainingConfig
 from deep.recipes import TABLE, recipe
 from deep.run import CELL, Run, cell_folder, check_folder, run_folder
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = tuple(f"{dataset}-{model}" for dataset, model in TABLE)
+DATASETS = tuple(dict.fromkeys(dataset for dataset, _ in TABLE))
 Cells = dict[tuple[str, str, str], TrainingConfig]
-State = Literal["missing", "begun", "interrupted", "complete", "diverged", "other"]
 
 
 @dataclass(frozen=True)
@@ -31,32 +31,32 @@ class Table1Command:
     """Train the cells of Table 1 that are missing, then print the table beside the paper's.
 
     Row by row in the table's order, of a row all algorithms for each seed. Complete runs (also runs
-    of python -m deep train) are not trained again; interrupted ones resume. The table counts every
-    complete seed in --runs. Several of these commands may share a folder, one for each GPU: each
+    of python -m deep train) are not trained again; interrupted ones resume, so that the command can
+    be stopped at any time (timeout 3h python -m deep table1). The table counts every complete seed
+    in --runs. Several of these commands may share a folder, one for each GPU: each
     run is trained by one of them. Writes table1.csv and table1.md.
     """
 
-    rows: tuple[str, ...] = ROWS
+    rows: tuple[Literal[ROWS], ...] = ROWS  # type: ignore[valid-type]
     """Rows to train, DATASET-MODEL."""
-    algorithms: tuple[str, ...] = ALGORITHMS
+    algorithms: tuple[Literal[ALGORITHMS], ...] = ALGORITHMS  # type: ignore[valid-type]
     """Columns to train."""
     seeds: tuple[int, ...] = (0,)
     """Seeds to train, one run each."""
-    budget: Annotated[float | None, tyro.conf.arg(metavar="HOURS")] = None
-    """Stop after this time, at the next row of the log; None: when all is there."""
     dry_run: bool = False
     """Train nothing: list the cells and what is there of them."""
     runs: Path = Path("runs")
     """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
     passes: float | None = None
     """For a look: N passes in each run. Kept apart, in RUNS/passes-N."""
-    archives: dict[str, Path] = field(default_factory=dict)
+    archives: dict[Literal[DATASETS], Path] = field(  # type: ignore[valid-type]
+        default_factory=dict
+    )
     """Image-folder archives to take for data sets, e.g. cifar10 cifar10-jpeg.tar.xz. The table
     says so."""
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
 
     def __post_init__(self) -> None:
-        check_numbers(self, positive=("budget",))
         check_seeds(self.seeds)
 
 
@@ -83,45 +83,29 @@ def train_table1(chosen: Table1Command) -> None:
 
 
 def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
-    """One run after another, until all are there or the budget is used."""
+    """One run after another, until all are there."""
     from deep.training import DivergedError, train
     from message_passing.tools.run_folder import RunInUseError
 
+    rows = dict.fromkeys(cell[:2] for cell in selected)
     configs = [
         replace(config, seed=seed)
-        for row in dict.fromkeys(cell[:2] for cell in selected)
+        for row in rows
         for seed in chosen.seeds
         for cell, config in selected.items()
         if cell[:2] == row
     ]
     for config in configs:
-        state, problem = state_of(run_folder(runs, config), config)
-        if state == "other":
-            raise ValueError(f"{problem} Move it away, or choose another --runs.")
-    start = monotonic()
-
-    def used() -> bool:
-        return chosen.budget is not None and monotonic() - start >= 3600 * chosen.budget
-
+        check_folder(run_folder(runs, config), config)
     for config in configs:
         folder = run_folder(runs, config)
-        # Read again: another process may have trained it meanwhile.
-        state, problem = state_of(folder, config)
-        if state in ("complete", "diverged"):
-            print(problem, end="\n" if problem else "")
+        # Another process may have trained it meanwhile.
+        if state_of(folder) in ("complete", "diverged"):
             continue
-        if used():
-            break
         try:
-            result = train(config, folder, **vars(chosen.hardware), stop_when=used)
+            train(config, folder, **vars(chosen.hardware))
         except (DivergedError, RunInUseError) as error:
             print(f"{folder}: {error}")
-            continue
-        if result is None:
-            break
-    else:
-        return
-    print(f"The budget of {chosen.budget:g} h is used; the same command again resumes.")
 
 
 # -- what is there ----------------------------------------------------------------------
@@ -136,20 +120,12 @@ def cells(
     """The runs (of seed 0) of these rows and columns of Table 1, in its order.
 
     With ``passes`` every run is shortened, or stretched, to this number. ``archives`` gives
-    image-folder archives to take in place of data sets. Raises ``ValueError`` for unknown names,
-    archives that are not there, passes that are not positive.
+    image-folder archives to take in place of data sets. Raises ``ValueError`` for archives that are
+    not there, and passes that are not positive.
     """
     archives = archives or {}
-    for kind, names, known in (
-        ("rows", rows, ROWS), ("algorithms", algorithms, ALGORITHMS),
-        ("archives", [*archives], sorted({dataset for dataset, _ in TABLE})),
-    ):  # fmt: skip
-        for name in names:
-            if name not in known:
-                raise ValueError(f"{kind} has {name!r}; some of {[*known]} were expected.")
     for archive in archives.values():
-        if not archive.exists():
-            raise ValueError(f"archives has {str(archive)!r}, which is not there.")
+        check("archives", str(archive), archive.exists(), "an existing path")
     found = {}
     for dataset, model in TABLE:
         for algorithm in ALGORITHMS:
@@ -161,23 +137,16 @@ def cells(
     return found
 
 
-def state_of(folder: Path, config: TrainingConfig) -> tuple[State, str]:
-    """What the folder of a run holds, and a sentence if something is wrong with it."""
-    try:
-        check_folder(folder, config.settings())
-    except ValueError as error:
-        return "other", str(error)
-    if not (folder / "config.json").exists():
-        return "missing", ""
-    state = Run(folder).state
-    return state, f"{folder} diverged; delete it to try again." if state == "diverged" else ""
+def state_of(folder: Path) -> str:
+    """How far the run in a folder has come; "missing" where there is none."""
+    return Run(folder).state if (folder / "config.json").exists() else "missing"
 
 
 def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame:
     """A row for each run of a cell: the seeds in ``runs``, and ``seeds``.
 
     Columns: dataset, model, algorithm, seed, folder, state, problem (a sentence), done (a
-    fraction), test_error, seconds.
+    fraction), test_error. The state is "other" where a folder holds another run or is damaged.
     """
     import pandas as pd
 
@@ -187,15 +156,19 @@ def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame
         for seed in sorted({*seeds, *(int(name) for name in stored if name.isdigit())}):
             one = replace(config, seed=seed)
             folder = run_folder(runs, one)
-            state, problem = state_of(folder, one)
-            run = None if state in ("missing", "other") else Run(folder)
-            result = (run.result if run else None) or {}
-            measured = [result.get("test_error"), result.get("seconds")]
-            done = run.done if run else 0.0
-            rows.append([*cell, seed, folder, state, problem, done, *measured])
-    columns = [*CELL, "seed", "folder", "state", "problem", "done", "test_error", "seconds"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.astype({"test_error": float, "seconds": float, "done": float})
+            state, problem, done, error = "missing", "", 0.0, math.nan
+            try:
+                check_folder(folder, one)
+                if (state := state_of(folder)) != "missing":
+                    run = Run(folder)
+                    done, error = run.done, (run.result or {}).get("test_error", math.nan)
+            except ValueError as reason:
+                state, problem = "other", str(reason)
+            if state == "diverged":
+                problem = f"{folder} diverged; delete it to try again."
+            rows.append([*cell, seed, folder, state, problem, done, error])
+    columns = [*CELL, "seed", "folder", "state", "problem", "done", "test_error"]
+    return pd.DataFrame(rows, columns=columns).astype({"test_error": float, "done": float})
 
 
 def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
@@ -217,9 +190,10 @@ def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
     table = table.astype({"published": float, "published" + ERROR: float})
     table = table.merge(measured, "left", CELL).fillna({"n": 0}).astype({"n": int})
     left_out = found[~found["state"].isin(["complete", "missing"])]
-    far = left_out["folder"].astype(str) + [f", {100 * d:.3g} % done." for d in left_out["done"]]
-    problems = left_out["problem"].where(left_out["problem"] != "", far)
-    notes = [f"Not counted: {problem}" for problem in problems]
+    notes = []
+    for row in left_out.to_dict("records"):
+        problem = row["problem"] or f"{row['folder']}, {100 * row['done']:.3g} % done."
+        notes.append(f"Not counted: {problem}")
     return table, notes
 
 

@@ -50,10 +50,7 @@ def train(
     data_dir: str | Path | None = None,
     precision: str = "auto",
     compile_mode: CompileMode = "off",
-    checkpoint_every: int = 1,
     stop_after: int | None = None,
-    stop_when: Callable[[], bool] | None = None,
-    tensorboard: bool = False,
     progress: bool = True,
 ) -> Run | None:
     """Train as ``config`` says, or resume; a finished run is only read.
@@ -67,45 +64,26 @@ def train(
     compile_mode
         ``"off"``, or the mode of ``torch.compile``: ``"default"``, ``"reduce-overhead"`` (CUDA
         graphs on a GPU). Needs a C++ compiler; on a CPU SmallConvNet is slower with it.
-    checkpoint_every
-        Rows of the log from one checkpoint to the next.
     stop_after
         Number of steps in all after which to stop, with a checkpoint (returns None).
-    stop_when
-        Asked after every row of the log: stop there, with a checkpoint (returns None).
-    tensorboard
-        Write the rows of the log to ``<folder>/tensorboard`` too (needs ``tensorboard``).
 
     Seeds torch's global generators. Raises ``ValueError`` for a folder that holds another run and
     for what cannot be used, before anything is created; ``RunInUseError`` for a folder that
-    another process trains in; ``DivergedError`` where the loss is no longer finite;
-    ``ImportError`` for TensorBoard that is not installed.
+    another process trains in; ``DivergedError`` where the loss is no longer finite.
     """
     folder = Path(folder)
-    settings = config.settings()
-    check_folder(folder, settings)
+    check_folder(folder, config)
     if (folder / "result.json").exists():
         run = Run(folder)
         run.check_final()
         return run
     here = Device(device, precision)
-    if config.algorithm.networks == 1 and here.group is not None:
-        raise ValueError(
-            f"algorithm is {config.algorithm.name!r} in {here.processes} processes; only replicas "
-            "can be spread over processes."
-        )
-    images = data or load_images(config.dataset, data_dir)
-    images = images.held_out(config.validation_images).to(here.torch)
-    training = Training(config, images, here, compile_mode)
-    if tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
+    images = (data or load_images(config.dataset, data_dir)).held_out(config.validation_images)
+    training = Training(config, images.to(here.torch), here, compile_mode)
     with RunFolder(folder).in_use() if here.first else nullcontext():
         if here.first:
-            claim(folder, config, settings)
+            claim(folder, config)
         start = training.restore(folder)
-        board = None
-        if tensorboard and here.first:  # purges what was written after the checkpoint
-            board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         left = range(start, start if training.has_reached_stop_loss() else training.steps)
         steps = tqdm(
             left, total=training.steps, initial=start, unit="step",
@@ -120,19 +98,13 @@ def train(
             if row:
                 training.write_row(folder, done)
                 steps.set_postfix(test_error=f"{training.log[-1]['test_error']:.4f}")
-                if board is not None:
-                    for name, value in training.log[-1].items():
-                        board.add_scalar(name, value, done)
-                stop = stop or (stop_when is not None and stop_when())
                 last = last or training.has_reached_stop_loss()
-            if stop or last or (row and len(training.log) % checkpoint_every == 0):
+            if stop or row:
                 training.checkpoint(folder, done)
-            if stop and not last:
-                return None
-            if training.has_reached_stop_loss():
+            if last:
                 break
-        if board is not None:
-            board.close()
+            if stop:
+                return None
         training.finish(folder)
     return Run(folder)
 
@@ -144,7 +116,7 @@ def train_all(configs: Iterable[TrainingConfig], runs: Path, **options: Any) -> 
     """
     folders = [(config, run_folder(runs, config)) for config in configs]
     for config, folder in folders:
-        check_folder(folder, config.settings())
+        check_folder(folder, config)
     done = [train(config, folder, **options) for config, folder in folders]
     return [run for run in done if run is not None]
 
@@ -315,42 +287,39 @@ class Training:
         """A row of the log; resets the running training loss and error."""
         loss, wrong, count = self.device.total(self.sums).tolist()
         self.sums.zero_()
-        recalibrated_error, fixed_loss = {}, {}
+        others = {}
         with self.network() as network:
             test_loss, test_error = self._evaluate(network, "test")
+            if self.config.stop_loss > 0:
+                others["fixed_images_loss"] = self._evaluate(network, "train", STOP_IMAGES)[0]
             if self.has_batch_norm and self.method.logs_recalibrated:
                 fresh = self._recalibrated(network, RECALIBRATION_IMAGES)
-                recalibrated_error["test_error_recalibrated"] = self._evaluate(fresh, "test")[1]
-        columns = self.method.columns()
-        if self.config.stop_loss > 0:
-            with self.network() as network:
-                fixed_loss = {"fixed_images_loss": self._evaluate(network, "train", STOP_IMAGES)[0]}
+                others["test_error_recalibrated"] = self._evaluate(fresh, "test")[1]
         return {
             "step": done,
             "passes": done / self.per_pass * self.config.algorithm.gradients_per_step,
             "lr": self.config.learning_rate(max(done - 1, 0) / self.steps),
-            "gamma": columns["gamma"],
+            "gamma": self.method.gamma,
             "train_loss": loss / count,
             "train_error": wrong / count,
             "test_loss": test_loss,
             "test_error": test_error,
-            **fixed_loss,
-            **recalibrated_error,
-            "distance": columns["distance"],
+            **others,
+            "distance": self.method.distance(),
             "seconds": self.seconds,
         }
-
-    def _write_log(self, folder: Path) -> None:
-        import pandas as pd
-
-        if self.device.first:
-            write_table(folder / "log.csv", pd.DataFrame(self.log))
 
     def _save(self, path: Path) -> None:
         with self.network() as network:
             if self.device.first:
                 about = {"classes": list(self.data.classes), "log": self.log[-1]}
                 save_network(path, network, about)
+
+    def _write_log(self, folder: Path) -> None:
+        import pandas as pd
+
+        if self.device.first:
+            write_table(folder / "log.csv", pd.DataFrame(self.log))
 
     def finish(self, folder: Path) -> None:
         """Write the final network, then the result: errors without augmentation, and the cost."""

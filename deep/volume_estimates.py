@@ -28,7 +28,7 @@ from torch.nn.functional import softplus
 import message_passing
 from committee.flatness import local_energy
 from deep.hessian import hessian_trace
-from deep.learning_coefficient import LearningCoefficient
+from deep.learning_coefficient import LearningCoefficient, Problem
 from deep.local_entropy import local_entropy_curve, perturbation_scales
 from deep.perturbed_networks import PerturbedNetworks, what_is_wrong
 from message_passing import MonteCarlo
@@ -193,7 +193,7 @@ def curvature(case: Case) -> Estimate:
 
 def learning_coefficient(settings: LearningCoefficient, case: Case) -> Estimate:
     """λ of the smooth loss; the standard error is from the spread of the chains."""
-    values, by = settings.of(case.smooth, *case.data, case.losses, case.seed)
+    values, by = settings.of(Problem(case.smooth, *case.data, case.losses), case.seed)
     error = float(values.std(ddof=1)) / math.sqrt(len(values))
     return Estimate(float(values.mean()), error, bool(np.isfinite(values).all()), by)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -121,7 +120,12 @@ def local_energy(
             for s, sigma in enumerate(grid):
                 if sigma == 0:
                     continue
-                _perturb(parameters, originals, sigma, stream_seed(seed, sample))
+                generator = torch.Generator(parameters[0].device)
+                generator.manual_seed(stream_seed(seed, sample))
+                for p, original in zip(parameters, originals, strict=True):
+                    # The same noise for every memory format.
+                    z = torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
+                    p.copy_(z.mul_(sigma).add_(1)).mul_(original)
                 if bn == "recalibrate":
                     update_bn(loader, model)
                 increase[sample, s] = evaluate(model, loader)[1] - reference
@@ -135,14 +139,3 @@ def local_energy(
         scope=scope,
         bn=bn,
     )
-
-
-def _perturb(
-    parameters: Sequence[Tensor], originals: Sequence[Tensor], sigma: float, seed: int
-) -> None:
-    """w ← w0 ∘ (1 + σz), z drawn from the seed."""
-    generator = torch.Generator(parameters[0].device).manual_seed(seed)
-    for p, original in zip(parameters, originals, strict=True):
-        # The same noise for every memory format.
-        z = torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
-        p.copy_(z.mul_(sigma).add_(1)).mul_(original)

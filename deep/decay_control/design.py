@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from deep.checks import check, check_numbers
+from deep.checks import check_numbers
 from deep.config import Hardware, TrainingConfig
 from deep.linear_response import equivalent_sgd
 from deep.measurements import FlatnessOptions, HessianOptions
@@ -124,8 +124,6 @@ class DecayControlCommand:
     def __post_init__(self) -> None:
         positive = ("seeds", "passes", "batchnorm_seeds", "batchnorm_passes", "validation_images")
         check_numbers(self, positive=(*positive, "workers"))
-        for stage in self.stages:
-            check("stages", self.stages, stage in STAGES, f"some of {', '.join(STAGES)}")
 
     def settings(self, stage: Stage) -> dict[str, Any]:
         """What makes the runs of a stage other ones."""

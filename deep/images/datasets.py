@@ -137,19 +137,16 @@ def load_images(dataset: str, directory: str | Path | None = None) -> ImageData:
     OSError
         The cache cannot be written; ``$WIDE_FLAT_MINIMA_CACHE`` moves it.
     """
-    if directory is not None and not Path(directory).is_dir():
-        raise ValueError(f"directory is {str(directory)!r}; an existing folder was expected.")
+    if directory is not None:
+        check("directory", str(directory), Path(directory).is_dir(), "an existing folder")
     if dataset == "synthetic":
         return synthetic_images()
     if dataset in OFFICIAL:
         read, file = OFFICIAL[dataset]
         return _decoded_once(dataset, find_files([file], directory) / file.name, read)
     path = Path(dataset)
-    if not path.exists():
-        raise ValueError(
-            f"dataset is {dataset!r}; one of {[*OFFICIAL, 'synthetic']} or the path of an "
-            "image-folder archive was expected."
-        )
+    expected = f"one of {[*OFFICIAL, 'synthetic']} or the path of an image-folder archive"
+    check("dataset", dataset, path.exists(), expected)
     name = path.name.split(".")[0]
     if path.is_dir():
         return _as_data(name, read_image_folder(path))

@@ -157,11 +157,8 @@ def load_policy(name: str) -> Policy:
         path = find_files([FAST_AUTOAUGMENT]) / FAST_AUTOAUGMENT.name
         return _from_levels(_archived_list(path, ARCHIVED[name]), f"{ARCHIVED[name]} of {path}")
     path = Path(name)
-    if not path.is_file():
-        raise ValueError(
-            f"policy is {name!r}; one of {['autoaugment-cifar10', *ARCHIVED]} or the path of a "
-            "policy file was expected."
-        )
+    expected = f"one of {['autoaugment-cifar10', *ARCHIVED]} or the path of a policy file"
+    check("policy", name, path.is_file(), expected)
     try:
         content = json.loads(path.read_text())
     except ValueError as error:  # not JSON, or not text

@@ -162,6 +162,5 @@ def resnet8(num_classes: int, shortcut: Literal["A", "B"] = "A") -> ResNet:
 
 def _cifar_resnet(num_classes: int, blocks: int, option: str) -> ResNet:
     """Three stages of 16, 32 and 64 channels with n ``blocks`` each: 6n + 2 layers."""
-    if option not in ("A", "B"):
-        raise ValueError(f"shortcut is {option!r}; 'A' or 'B' was expected.")
+    check_one_of("shortcut", option, ("A", "B"))
     return ResNet(num_classes, stem_of("cifar", 16), 16, [16, 32, 64], [blocks] * 3, option)

@@ -7,6 +7,7 @@ A *base* is anything that is called as ``base(param_groups, lr=…)`` and return
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +40,7 @@ class Progress:
             group[self.name] = value
 
 
-class EntropicOptimizer(torch.optim.Optimizer):
+class EntropicOptimizer(torch.optim.Optimizer, ABC):
     """The part of EntropySGD and ReplicatedSGD that is not in the paper.
 
     ``state`` and ``param_groups`` hold all that changes in training, so that state dicts, their
@@ -95,11 +96,13 @@ class EntropicOptimizer(torch.optim.Optimizer):
             if not before:
                 self.train()
 
+    @abstractmethod
     def _enter_evaluation(self) -> None:
-        raise NotImplementedError
+        """Put the weights to evaluate in the place of the weights in training."""
 
+    @abstractmethod
     def _leave_evaluation(self) -> None:
-        raise NotImplementedError
+        """Put the weights in training back."""
 
     def _check_training(self) -> None:
         if self.evaluating:
@@ -126,13 +129,13 @@ class EntropicOptimizer(torch.optim.Optimizer):
             p.grad.any() for p in self._parameters() if p.grad is not None
         )
 
+    @abstractmethod
     def _share_state(self) -> None:
         """Show the state of the bases in ``state``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _hand_out_state(self) -> None:
         """Give the bases what was loaded into ``state`` and ``param_groups``."""
-        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact resume needs besides the weights, in torch's form.

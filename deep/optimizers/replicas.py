@@ -10,9 +10,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from deep.optimizers.tensor_list import TensorList
+from message_passing.tools.commands import CommandError
 
 
-class ReplicaLostError(RuntimeError):
+class ReplicaLostError(CommandError):
     """Another process of the run has died or hangs."""
 
 

@@ -88,8 +88,8 @@ def test_bad_commands(tmp_path, arguments, monkeypatch):
         with pytest.raises(SystemExit, match=re.escape(words)):
             main([*arguments, *changes])
 
-    said("algorithms has 'rsgd-xy', whose replicas", "--algorithms", "sgd", "rsgd-xy")
-    said("different names were expected", "--algorithms", "sgd", "sgd")
+    said("rsgd, whose replicas share the passes was expected", "--algorithms", "sgd", "rsgd-xy")
+    said("a list of different names was expected", "--algorithms", "sgd", "sgd")
     said("passes is 0.0; a positive number", "--passes", "0")
     said("seeds is (1, 1); at least one was expected, each once", "--seeds", "1", "1")
     said("strictly increasing numbers were expected", "--sigmas", "0.5", "0.1")

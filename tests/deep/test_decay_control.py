@@ -108,7 +108,7 @@ def test_arms_are_paired_and_a_single_replica_is_sgd(archive):
             training.step(step)
         ends.append(flat(training.models[0]))
     assert torch.equal(*ends) and not torch.equal(ends[0], starts[0])
-    assert build_method(alone, training.models[:1], 3, 1).columns()["distance"] == 0
+    assert build_method(alone, training.models[:1], 3, 1).distance() == 0
 
 
 def test_the_whole_experiment(archive, tmp_path, capsys, monkeypatch):

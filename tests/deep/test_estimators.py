@@ -10,7 +10,7 @@ from torch import nn
 from deep import volume_estimates
 from deep.__main__ import main
 from deep.estimators import EstimatorsCommand, compare, compare_estimators
-from deep.learning_coefficient import LearningCoefficient
+from deep.learning_coefficient import LearningCoefficient, Problem
 from deep.volume_estimates import (
     ENTROPIES,
     ESTIMATORS,
@@ -90,9 +90,8 @@ def test_the_learning_coefficient_of_a_square_loss_is_half_its_dimension():
     settings = LearningCoefficient(
         lr=0.02, n_beta=10.0, localization=10.0, draws=1500, batch_size=80
     )
-    found = settings.chains_of_our_own(
-        model, inputs, torch.zeros(80), lambda o, _: 0.5 * o.squeeze(1) ** 2, 10.0, 80, seed=1
-    )
+    problem = Problem(model, inputs, torch.zeros(80), lambda o, _: 0.5 * o.squeeze(1) ** 2)
+    found = settings.by_our_chains(problem, seed=1)
     lr_bias = 1 / (1 - 0.02 * 20 / 4)
     expected = 10.0 * 0.5 * 40 / 20 * lr_bias
     assert found.mean() == pytest.approx(expected, abs=max(4 * found.std(ddof=1) / 2, 0.4))
@@ -101,8 +100,9 @@ def test_the_learning_coefficient_of_a_square_loss_is_half_its_dimension():
 def test_devinterp_finds_what_our_chains_find():
     pytest.importorskip("devinterp", reason="the extra `estimators` is not installed")
     c, settings = case(N=40, P=64), LearningCoefficient(draws=400, chains=6)
-    theirs, by = settings.of(c.smooth, *c.data, c.losses, seed=1)
-    ours = settings.chains_of_our_own(c.smooth, *c.data, c.losses, 30.0, 32, seed=1)
+    problem = Problem(c.smooth, *c.data, c.losses)
+    theirs, by = settings.of(problem, seed=1)
+    ours = settings.by_our_chains(problem, seed=1)
     assert by.startswith("devinterp 2")
     error = np.hypot(*(v.std(ddof=1) / np.sqrt(6) for v in (theirs, ours)))
     assert abs(theirs.mean() - ours.mean()) < 4 * error

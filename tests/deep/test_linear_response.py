@@ -117,7 +117,7 @@ def test_other_algorithms():
     assert equivalent_sgd(replicated) == pytest.approx((0.02, 1e-4))
     for config, words in [
         (entropic(optimizer="rmsprop", nesterov=False), "optimizer is 'rmsprop'; 'sgd' was"),
-        (entropic(gamma="measured"), "gamma is measured; a number was"),
+        (entropic(gamma="measured"), "gamma is 'measured'; a number was"),
         (TrainingConfig(algorithm=Lookahead()), "algorithm is 'lookahead'; sgd, swa"),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -18,13 +18,19 @@ import torch
 import deep
 from deep.__main__ import main
 from deep.benchmark import BenchmarkOptions, benchmark
-from deep.commands import published_line
 from deep.device import Device
 from deep.images.datasets import synthetic_images
-from deep.measurements import FlatnessOptions, Images, measure_flatness
-from deep.recipes import recipe
+from deep.measurements import (
+    FlatnessOptions,
+    Images,
+    LocalEntropyOptions,
+    measure_flatness,
+    measure_local_entropy,
+)
 from deep.run import Run, runs
 from deep.training import train
+from message_passing import ladder
+from message_passing.tools.files import write_npz
 from tests.deep.test_training import SMALL, small
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +95,6 @@ def test_train_sums_up_and_resumes(small_data, tmp_path, capsys):
     printed = capsys.readouterr().out
     mean = f"{100 * table['test_error'].mean():.2f}"
     assert f"3 passes: test error {mean} " in printed and "%, n = 2" in printed
-    assert "published" not in printed
     # All seeds are checked before the first one trains.
     said([*command, "--seeds", "7", "1", "--lr", "0.3"], "of other settings: lr is 0.01 there and")
     assert not (folder / "seed-7").exists()
@@ -105,16 +110,6 @@ def test_options_of_the_model_and_settings_of_the_algorithm(small_data, tmp_path
         0.05, 0.1, 2,
     )  # fmt: skip
     said([*command, "stem", "cifar"], "smallconvnet has no option 'stem'")
-
-
-def test_the_published_error_is_that_of_the_data_set():
-    def line(dataset, model, algorithm):
-        return published_line(recipe(dataset, model, algorithm))
-
-    assert line("x/cifar10-jpeg.tar.xz", "resnet18", "sgd").endswith("images): 13.1 ± 0.3 %")
-    assert line("cifar100", "pyramidnet272", "rsgd-xy").endswith("12.7 %")
-    assert line("cifar100", "resnet18", "sgd") is None
-    assert line("cifar10", "pyramidnet272", "esgd") is None
 
 
 def test_bad_commands(tmp_path):
@@ -232,6 +227,35 @@ def test_local_entropy_of_final_networks_is_measured_once(stored, tmp_path, monk
     main([*command, "--out", str(tmp_path)])
 
 
+@pytest.mark.filterwarnings("ignore:engine slices did not converge")
+def test_an_interrupted_local_entropy_resumes_from_its_last_rung(stored, tmp_path, monkeypatch):
+    run = Run(shutil.copytree(stored[0][0], tmp_path / "run"))
+    images = Images(Device("cpu"), synthetic_images(train=60, test=40, size=16))
+    options = LocalEntropyOptions(20, variances=(1e-3, 1e-2), draws=64, chains=4, steps=4)
+    # The direct draws give the first point alone.
+    monkeypatch.setattr(
+        ladder, "start", lambda *a, direct=ladder.start: direct(*a[:2], a[2][:1], a[3])
+    )
+    whole = measure_local_entropy(run, "final", options, images)
+    (file,) = (run.folder / "local_entropy").iterdir()
+    file.unlink()
+    written = []
+
+    def stop_after_a_rung(path, **arrays):
+        written.append(write_npz(path, **arrays))
+        if len(written) == 2:  # the first is of the direct draws
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ladder, "write_npz", stop_after_a_rung)
+        with pytest.raises(KeyboardInterrupt):
+            measure_local_entropy(run, "final", options, images)
+    assert written[-1].is_file() and not file.exists()
+    monkeypatch.setattr(ladder, "start", None)  # not from the beginning
+    assert measure_local_entropy(run, "final", options, images) == whole
+    assert [*(run.folder / "local_entropy").iterdir()] == [file]
+
+
 def test_correlations_over_runs(stored, tmp_path, capsys):
     paths, _ = stored
     main(["correlations", *map(str, paths), "--out", str(tmp_path / "report.csv")])
@@ -251,31 +275,6 @@ def test_correlations_over_runs(stored, tmp_path, capsys):
     said(["correlations", *map(str, paths), "--sigmas", "2"], "sigma is 2.0")
 
 
-def test_correlations_over_a_table(tmp_path):
-    table, text = tmp_path / "table.csv", tmp_path / "text.csv"
-    lines = [f"{lr},{seed},{10 * lr + seed},{lr}" for lr in (1, 2, 3) for seed in (0, 1)]
-    table.write_text("\n".join(["lr,seed,sharpness,gap", *lines, "4,0,,4"]))
-    main([
-        "correlations", str(table), "--measures", "sharpness", "--errors", "gap",
-        "--hyper-parameters", "lr", "seed", "--out", str(tmp_path / "report.csv"),
-    ])  # fmt: skip
-    rows = pd.read_csv(tmp_path / "report.csv").set_index("kind")
-    assert rows["n"]["pearson"] == 6
-    # Along lr all pairs agree; the two seeds of a learning rate have the same gap.
-    assert rows["correlation"]["kendall along lr"] == 1
-    assert rows["correlation"]["kendall along seed"] == 0
-    assert rows["correlation"]["granulated kendall"] == 0.5
-    text.write_text("a,gap\nx,1\n")
-    for arguments, words in [
-        ([str(tmp_path / "no.csv")], "does not exist; a CSV file was expected"),
-        ([str(text), str(text)], "2 tables were given"),
-        ([str(text)], "measures is empty"),
-        ([str(text), "--measures", "a", "--errors", "gap"], "column 'a' is not of numbers"),
-        ([str(text), "--measures", "b"], "there is no column 'b'"),
-    ]:
-        said(["correlations", *arguments], words)
-
-
 def test_runs_side_by_side_with_errors_over_seeds(stored, tmp_path, capsys):
     folders = []
     for i, (error, passes) in enumerate([(0.2, 2), (0.3, 2.0), (0.4, 2)]):
@@ -288,7 +287,7 @@ def test_runs_side_by_side_with_errors_over_seeds(stored, tmp_path, capsys):
         (folders[-1] / "result.json").write_text(json.dumps(result))
     shutil.rmtree(folders[2] / "flatness")
     command = ["runs", *map(str, folders), "--out", str(tmp_path / "runs.csv")]
-    main([*command, "--settings", "weight_decay"])
+    main(command)
     first, second = capsys.readouterr().out.splitlines()[2:4]
     cells = [cell.strip() for cell in first.strip("|").split("|")]
     # Mean and standard error of 20 and 30 % over two seeds; equal networks otherwise.
@@ -304,7 +303,6 @@ def test_runs_side_by_side_with_errors_over_seeds(stored, tmp_path, capsys):
     (folders[2] / "result.json").unlink()
     main(command)
     assert f"Not counted: {folders[2]} is interrupted." in capsys.readouterr().err
-    said([*command, "--settings", "colour"], "settings has 'colour'; some of")
     shutil.copytree(folders[0], tmp_path / "twin")
     said(
         ["runs", *map(str, [*folders, tmp_path / "twin"])],
@@ -314,12 +312,10 @@ def test_runs_side_by_side_with_errors_over_seeds(stored, tmp_path, capsys):
 
 def test_the_benchmark_counts_memory():
     """Weights, gradients, momentum; Entropy-SGD adds anchor, average and a second momentum."""
-    options = BenchmarkOptions(
-        model="smallconvnet", batch_size=2, steps=2, repeats=2, replicas=2, device="cpu"
-    )
+    options = BenchmarkOptions("smallconvnet", batch_size=2, steps=2, repeats=2, device="cpu")
     table = benchmark(options)
     one = 657_080 * 4 / 2**20
-    np.testing.assert_allclose(table["memory_MiB"], [3 * one, 6 * one, 6 * one], rtol=1e-3)
+    np.testing.assert_allclose(table["memory_MiB"], [3 * one, 6 * one, 9 * one], rtol=1e-3)
     assert table["overhead_percent"][0] == 0 and table["milliseconds"][1] > 0
     with pytest.raises(ValueError, match="repeats is 1; at least 2 was expected"):
         BenchmarkOptions(repeats=1)

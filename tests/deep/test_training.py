@@ -94,16 +94,6 @@ def test_bf16_trains_too(tmp_path):
     assert 0 < difference < 0.2
 
 
-def test_the_log_goes_to_tensorboard_where_it_is_wanted(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    result = run(small("sgd", passes=2, lr_drops=()), tmp_path, tensorboard=True)
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    stored = {e.step: e.value for e in events.Scalars("test_error")}
-    assert stored == pytest.approx(dict(result.log.set_index("step")["test_error"]))
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
@@ -335,7 +325,7 @@ def test_bad_settings():
         ({"optimizer": "adam"}, "optimizer is 'adam'; 'sgd' or 'rmsprop'"),
         ({"optimizer": "rmsprop"}, "nesterov is True with optimizer 'rmsprop'"),
         ({"lr_schedule": "linear"}, "lr_schedule is 'linear'"),
-        ({"lr_schedule": "cosine"}, r"lr_drops is \(150, 225\) with lr_schedule 'cosine'"),
+        ({"lr_schedule": "cosine"}, r"lr_drops is \(150, 225\); \(\) with cosine"),
     ]:
         with pytest.raises(ValueError, match=words):
             TrainingConfig(**settings)
