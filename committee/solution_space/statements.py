@@ -72,7 +72,10 @@ def statements(machines: pd.DataFrame) -> pd.DataFrame:
                 for quantity, values in found.items()
             ]
     columns = [*CONDITION, "measure", "quantity", "mean", "low", "high", "draws"]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    correlations = table["quantity"].str.startswith("correlation")
+    table.loc[correlations, ["low", "high"]] = table.loc[correlations, ["low", "high"]].clip(-1, 1)
+    return table
 
 
 def _ranges(means: pd.DataFrame, x: str) -> dict[str, pd.Series]:
