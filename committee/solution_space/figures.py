@@ -50,6 +50,7 @@ def plot_conditions(machines: pd.DataFrame, measure: str = "local_entropy") -> F
     for ax, ((_, size, classes, balanced), own) in zip(panels, conditions, strict=False):
         plot_range(own, measure, ax)
         ax.set(xlabel="", ylabel="")
+        ax.tick_params(labelbottom=True)
         ax.set_title(f"{classes}, P = {size}{', balanced' if balanced else ''}", fontsize="small")
     for ax in panels[conditions.ngroups :]:
         ax.remove()
