@@ -19,7 +19,7 @@ from committee.perceptron import command as perceptron
 from committee.perceptron.experiment import PerceptronConfig
 from committee.results import ExperimentResults
 from committee.sensitivity import SensitivityConfig
-from committee.solution_space.experiment import FlatnessRangeConfig
+from committee.solution_space.experiment import CONDITION, FlatnessRangeConfig
 from committee.solution_space.experiment import compute as compute_range
 from committee.solution_space.figures import plot_flatness_range
 from committee.solution_space.statements import family_means, statements
@@ -73,7 +73,7 @@ def draw_flatness_range(config: FlatnessRangeConfig) -> None:
     columns = ["test_error", "local_energy_1", "local_entropy", "n"]
     means = family_means(machines).groupby("family", sort=False)[columns].mean()
     print(to_markdown(means.reset_index()))
-    print(to_markdown(statements(machines)))
+    print(to_markdown(statements(machines).drop(columns=[*CONDITION])))
     print(f"Written: {', '.join(map(str, write(machines)))} and tables in {config.out}")
 
 

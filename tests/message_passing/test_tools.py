@@ -176,6 +176,8 @@ def program(tmp_path):
         return subprocess.Popen(
             [sys.executable, str(tmp_path / "program.py"), *arguments], env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # A test run in the background of a script ignores Ctrl-C, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
 
     return start
