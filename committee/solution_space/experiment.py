@@ -16,17 +16,18 @@ one condition: a size, a pair of classes, balanced or not.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from committee.algorithms import ALGORITHMS, PUBLISHED, SGD, Algorithm, EntropyAscent, WeightNoise
-from committee.experiments import DrawOptions
+from committee.experiments import DataName, DrawOptions
 from committee.flatness import local_energy
 from committee.machine import error_rate
 from committee.patterns import PatternSet, load_patterns
@@ -105,19 +106,28 @@ def compute(
     """
     folder = RunFolder(config.out, extensible=("families",), units=("draws",))
     known = algorithms()
+    draws = (
+        load_patterns(
+            config.data, config.size, config.seed + draw, config.data_dir, config.balanced,
+            classes=config.classes,
+        )
+        for draw in range(config.draws)
+    )  # fmt: skip
+    first = next(draws)
+    # "auto" is resolved once: all draws are of one data set.
+    config = replace(config, data=cast(DataName, first.name))
     names = (*CONDITION, "seed", "hidden_units")
     settings = {
         **{name: as_json(getattr(config, name)) for name in names},
         "families": {name: as_json(known.get(name, TYPICAL)) for name in config.compared()},
     }
     folder.check(settings)
-    for draw in range(config.draws):
-        patterns = load_patterns(
-            config.data, config.size, config.seed + draw, config.data_dir, config.balanced,
-            classes=config.classes,
-        )  # fmt: skip
-        if draw == 0:
-            folder.store_config("From typical solutions to the flattest", settings)
+    folder.store_config(
+        "From typical solutions to the flattest", settings, patterns=first.description
+    )
+    if progress:
+        print(f"Data: {first.description}", flush=True)
+    for draw, patterns in enumerate(itertools.chain([first], draws)):
         make_missing(
             measure_family,
             {

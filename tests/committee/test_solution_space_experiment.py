@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +53,24 @@ def test_other_settings_are_refused(finished):
     config, _ = finished
     with pytest.raises(ValueError, match="size is 12 there and 13 here"):
         compute(FlatnessRangeConfig(**{**vars(config), "size": 13}))
+
+
+def test_auto_is_resolved_and_another_data_set_refused(tmp_path, monkeypatch):
+    config = FlatnessRangeConfig(
+        out=tmp_path, draws=1, restarts=1, data="hidden-manifold", size=12, hidden_units=1,
+        families=("weight-noise 1",), workers=1,
+    )  # fmt: skip
+    table = compute(config)
+    load, found = experiment.load_patterns, ["hidden-manifold", "random"]
+
+    def auto(name, *rest, **options):
+        return load(found[0] if name == "auto" else name, *rest, **options)
+
+    monkeypatch.setattr(experiment, "load_patterns", auto)
+    pd.testing.assert_frame_equal(compute(replace(config, data="auto")), table)
+    found.pop(0)
+    with pytest.raises(ValueError, match="data is 'hidden-manifold' there and 'random' here"):
+        compute(replace(config, data="auto"))
 
 
 def made_up(turn=-2.0, draws=4, size=500):
@@ -125,7 +145,8 @@ def test_command(finished, capsys):
          "--data", "teacher", "--size", "12", "--hidden-units", "1",
          "--families", *FAMILIES, "--workers", "1"]
     )  # fmt: skip
-    assert "turning point" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Data: " in printed and "turning point" in printed
     for name in ("machines.csv", "statements.csv", "figure.pdf", "figure.png"):
         assert (config.out / name).exists()
 
