@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-# Each name is imported when it is first used: torch takes seconds.
+# Each name is imported on first use, because importing torch takes seconds.
 _MODULES = {
     "__version__": "message_passing",
     "AutomaticFocusing": "deep.optimizers.gamma",

@@ -23,7 +23,7 @@ DESCRIPTION = "Entropic gradient descent for deep networks: the experiments of t
 
 
 def _training(command: Callable[[Any], object]) -> Callable[[Any], None]:
-    """The command in a process that is set up for training, and leaves torchrun in the end."""
+    """Wrap a command: set the process up for training, and leave torchrun's group at the end."""
 
     def run(options: Any) -> None:
         import torch
@@ -31,7 +31,7 @@ def _training(command: Callable[[Any], object]) -> Callable[[Any], None]:
         from deep.device import keep_freed_memory, leave
 
         keep_freed_memory()
-        # All minibatches but the last of a pass have the same shape: cuDNN may try its algorithms.
+        # Minibatch shapes change only at the end of a pass, so cuDNN's autotuner pays off.
         torch.backends.cudnn.benchmark = True
         command(options)
         leave()

@@ -10,7 +10,7 @@ from deep.checks import check, check_numbers, check_words
 if TYPE_CHECKING:
     from deep.config import TrainingConfig
 
-#: What the numbers have to be, of whatever algorithm (see ``check_numbers``).
+#: Allowed ranges of the numeric settings of all algorithms (see ``check_numbers``).
 RANGES = {
     "positive": (
         "gamma_growth", "replicas", "coupling_period", "late_coupling_period", "inner_steps",
@@ -24,7 +24,7 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What the algorithms have in common; one without settings of its own is plain SGD."""
+    """Base class of the algorithms. Its defaults are plain SGD."""
 
     name: ClassVar[str] = "sgd"
     label: ClassVar[str] = "SGD"
@@ -36,21 +36,21 @@ class Algorithm:
 
     @property
     def networks(self) -> int:
-        """Networks that train together: y of Replicated-SGD."""
+        """Number of networks that train together: y for Replicated-SGD, else 1."""
         return 1
 
     @property
     def gradients_per_step(self) -> int:
-        """Minibatch gradients that one step evaluates."""
+        """Number of minibatch gradients that one step evaluates."""
         return self.networks
 
     @property
     def passes_per_epoch(self) -> int:
-        """Passes that are logged while the data is consumed once, as the paper counts epochs."""
+        """Logged passes per epoch of the paper's figures: y for rsgd-xy, else 1."""
         return 1
 
     def check(self, run: TrainingConfig) -> None:
-        """Raise ``ValueError`` where the run's settings do not fit the algorithm's."""
+        """Raise ``ValueError`` if the run's settings do not fit the algorithm's."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Focused(Algorithm):
     """An algorithm with an elastic strength γ that grows along the run."""
 
     gamma: float | Literal["measured"] = "measured"
-    """γ0 of rsgd and esgd (with cosine focusing: the final γ); measured: γ0 balances the loss and
-    the elastic term."""
+    """Initial γ of rsgd and esgd (with cosine focusing: the final γ). measured: γ0 balances the
+    loss and the elastic term."""
     gamma_growth: float = 1e4
     """Factor by which γ grows over the run (exponential focusing); 10 for esgd."""
     focusing: Literal["exponential", "cosine"] = "exponential"
-    """How γ grows."""
+    """Schedule of γ: exponential, or cosine as for PyramidNet in the paper."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,17 +88,17 @@ class Rsgd(Focused):
     replicas: int = 3
     """Number y of replicas."""
     coupling_period: int = 10
-    """Steps K from one coupling of the replicas to the next."""
+    """Period K of the coupling between replicas, in steps."""
     late_coupling_period: int = 10
-    """K after late_coupling_from."""
+    """Coupling period K after late_coupling_from passes."""
     late_coupling_from: float = 0
     """Passes after which K is late_coupling_period; 0: never."""
     coupling: Literal["explicit", "implicit"] = "explicit"
-    """The elastic kick through the base optimizer, or its implicit form, which is always stable."""
+    """explicit: the elastic force passes through the base optimizer. implicit: always stable."""
 
     @property
     def networks(self) -> int:
-        """The replicas."""
+        """Number of replicas."""
         return self.replicas
 
     def coupling_period_at(self, passes: float, total: float) -> int:
@@ -117,13 +117,13 @@ class RsgdXY(Rsgd):
 
     @property
     def passes_per_epoch(self) -> int:
-        """The passes of all replicas are logged."""
+        """The log counts the passes of all replicas together."""
         return self.replicas
 
 
 @dataclass(frozen=True)
 class Esgd(Focused):
-    """Entropy-SGD: L Langevin steps for each outer step."""
+    """Entropy-SGD: L Langevin steps per outer step."""
 
     name: ClassVar[str] = "esgd"
     label: ClassVar[str] = "eSGD"
@@ -133,17 +133,17 @@ class Esgd(Focused):
     inner_lr: float = 0.02
     """Learning rate η' of the inner loop."""
     inner_steps: int = 5
-    """Minibatches L of the inner loop."""
+    """Number L of steps of the inner loop, one minibatch each."""
     noise: float = 1e-4
-    """Noise ε of the inner loop."""
+    """Noise amplitude ε of the inner loop."""
     averaging: float = 0.75
-    """Memory α of the running average."""
+    """Decay α of the running average μ of the weights."""
     outer_form: Literal["algorithm", "code"] = "algorithm"
-    """Rate of the outer step: η as in Algorithm 1, or ηγ as in the authors' code."""
+    """Outer learning rate. algorithm: η as in Algorithm 1. code: ηγ as in the authors' code."""
     kick: Literal["algorithm", "code"] = "algorithm"
-    """Noise of an inner step: √η' ε as in Algorithm 1, or √(2η') ε as in the authors' code."""
+    """Inner noise. algorithm: √η' ε as in Algorithm 1. code: √(2η') ε as in the authors' code."""
     decay_in: Literal["both", "inner", "outer"] = "both"
-    """Loops in which weight decay acts."""
+    """Loop in which weight decay acts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,9 +162,9 @@ class Lookahead(Algorithm):
     label: ClassVar[str] = "Lookahead"
 
     lookahead_steps: int = 5
-    """Steps k from one slow step to the next."""
+    """Number k of base steps per slow step."""
     lookahead_rate: float = 0.8
-    """Length α < 1 of the slow step; 1 would be the base optimizer's."""
+    """Length α < 1 of the slow step. 1 would be the base optimizer alone."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Sam(Algorithm):
 
     @property
     def gradients_per_step(self) -> int:
-        """The gradient at w, and the one at the perturbed weights."""
+        """One gradient at w and one at the perturbed weights."""
         return 2
 
 
@@ -196,13 +196,13 @@ class Asam(Sam):
 
 @dataclass(frozen=True)
 class Swa(Algorithm):
-    """SWA [Izmailov et al. 2018, arXiv 1803.05407]; averages from epoch 161 of 300 on, as there."""
+    """SWA [Izmailov et al. 2018, arXiv 1803.05407]; averages from epoch 161 of 300, as there."""
 
     name: ClassVar[str] = "swa"
     label: ClassVar[str] = "SWA"
 
     swa_from: float = 161 / 300
-    """Fraction of the run after which the weights are averaged, once a pass."""
+    """Fraction of the run after which the weights are averaged, once per pass."""
 
 
 @dataclass(frozen=True)
@@ -213,10 +213,10 @@ class ScheduleFree(Algorithm):
     label: ClassVar[str] = "schedule-free"
 
     schedulefree_warmup: float = 0.05
-    """Fraction of the run in which the learning rate grows from 0."""
+    """Fraction of the run during which the learning rate grows from 0."""
 
     def check(self, run: TrainingConfig) -> None:
-        """It takes the place of a base optimizer, which has to be SGD with momentum."""
+        """Raise ``ValueError`` unless the replaced base optimizer is SGD with momentum."""
         if run.optimizer != "sgd" or run.momentum == 0:
             raise ValueError(
                 f"optimizer is {run.optimizer!r} with momentum {run.momentum}; 'sgd' with a "
@@ -233,6 +233,6 @@ BASELINES = ("lookahead", "sam", "asam", "swa", "schedulefree")
 
 
 def algorithm_named(name: str) -> Algorithm:
-    """The algorithm of that name with its default settings. Raises ``ValueError``."""
+    """The algorithm ``name`` with default settings. Raises ``ValueError`` for unknown names."""
     check("algorithm", name, name in KINDS, f"one of {tuple(KINDS)}")
     return KINDS[name]()

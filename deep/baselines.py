@@ -1,4 +1,4 @@
-"""``python -m deep baselines``: algorithms beside each other at equal gradient evaluations."""
+"""``python -m deep baselines``: compare algorithms at the same number of gradient evaluations."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SPLITS = ("train", "test")
 class BaselinesCommand:
     """Train by SGD, Lookahead, SAM, ASAM, SWA, schedule-free SGD, eSGD and rSGD, and compare.
 
-    Same network, data, minibatch size and number of gradients (SAM takes two a step, rSGD one for
-    each replica). The settings are in deep.recipes; nothing is tuned. Runs are shared with the
-    command train and resume where they were. Writes baselines.csv (a row for each algorithm),
-    runs.csv (for each run) and a figure. The flatness is measured on images as they are, of both
-    splits. The seconds count whole runs, evaluations included; the memory counts weights,
-    gradients and optimizer state. Hardware and versions are in each run's config.json.
+    All runs share network, data, minibatch size and number of gradients (SAM takes two per step,
+    rSGD one per replica). The settings are in deep.recipes; nothing is tuned. The command train
+    uses the same run folders, and interrupted runs resume. Writes baselines.csv (one row per
+    algorithm), runs.csv (one row per run) and a figure. Flatness is measured on both splits without
+    augmentation. Seconds count whole runs, evaluations included. Memory counts weights, gradients
+    and optimizer state. Hardware and versions are in each run's config.json.
     """
 
     dataset: str = "cifar10"
@@ -38,18 +38,18 @@ class BaselinesCommand:
     model: str = "smallconvnet"
     """A model of Table 1."""
     algorithms: tuple[str, ...] = ("sgd", *BASELINES, "esgd", "rsgd")
-    """What is compared; lookahead, sam, asam and schedulefree need the package pytorch_optimizer
-    (pip install "wide-flat-minima[baselines]")."""
+    """Algorithms to compare. lookahead, sam, asam and schedulefree need the package
+    pytorch_optimizer (pip install "wide-flat-minima[baselines]")."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds, one run each."""
+    """Seeds of the runs, one run each."""
     passes: float | None = None
-    """Passes that the gradients are worth; None: the passes of SGD's recipe."""
+    """Number of gradients per run, in passes of SGD; None: the passes of SGD's recipe."""
     sigmas: tuple[float, ...] = (0.2, 0.4)
-    """Noise intensities of δE, relative to each weight."""
+    """Noise intensities σ of δE, relative to each weight."""
     samples: int = 10
-    """Noise vectors."""
+    """Number of noise vectors."""
     images: int | None = None
-    """Number of images of each split for δE; None: all of them."""
+    """Number of images per split for δE; None: all of them."""
     runs: Path = Path("runs")
     """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
     out: Path = Path("baselines")
@@ -60,11 +60,11 @@ class BaselinesCommand:
 def equal_budget(
     dataset: str, model: str, algorithms: Sequence[str], passes: float | None = None
 ) -> list[TrainingConfig]:
-    """Runs of the algorithms with as many gradient evaluations: ``passes``, else the passes of SGD.
+    """One run per algorithm, all with the same number of gradient evaluations.
 
-    All have the recipe's minibatches; learning rate drops and focusing stretch along. Raises
-    ``ValueError`` for unknown names, for rsgd-xy, which evaluates y times as many gradients, and
-    where a package that an algorithm needs is not installed.
+    The number is ``passes`` passes, by default the passes of SGD's recipe. All use the recipe's
+    minibatch size. Drops and focusing scale with the length. Raises ``ValueError`` for unknown
+    names, for rsgd-xy (y times the gradients), and if a package of an algorithm is not installed.
     """
     from deep.methods import library
 
@@ -79,7 +79,7 @@ def equal_budget(
 
 
 def compare(chosen: BaselinesCommand) -> None:
-    """Train what is missing, measure, write and print the table."""
+    """Train the missing runs, measure them, write and print the table."""
     import pandas as pd
 
     from deep.device import Device
@@ -90,7 +90,7 @@ def compare(chosen: BaselinesCommand) -> None:
     check_seeds(chosen.seeds)
     options = FlatnessOptions(chosen.sigmas, chosen.samples, augment=False, images=chosen.images)
     configs = equal_budget(chosen.dataset, chosen.model, chosen.algorithms, chosen.passes)
-    # Seed by seed, so that an interrupted comparison is one of all algorithms.
+    # Seed by seed, so that an interrupted comparison has runs of all algorithms.
     seeded = [replace(config, seed=seed) for seed in chosen.seeds for config in configs]
     done = train_all(seeded, chosen.runs, **vars(chosen.hardware))
     images = Images(Device(chosen.hardware.device), data_dir=chosen.hardware.data_dir)
@@ -106,7 +106,7 @@ def compare(chosen: BaselinesCommand) -> None:
 
 
 def measured_row(run: Run, options: FlatnessOptions, images: Images) -> dict[str, object]:
-    """Errors, δE on both splits and cost of a finished run; δE is measured once."""
+    """Errors, cost, and δE on both splits of a finished run. Stored δE is not measured again."""
     result = run.result or {}
     steps = result["steps"] * run.config.algorithm.gradients_per_step
     profiles = {s: measure_flatness(run, "final", options, images, s) for s in SPLITS}
@@ -120,7 +120,7 @@ def measured_row(run: Run, options: FlatnessOptions, images: Images) -> dict[str
             for split, profile in profiles.items()
             for sigma, value in zip(profile.sigma, profile.local_energy, strict=True)
         },
-        # Of the replicas of rsgd: the error of their centre means little before they meet.
+        # Distance of rsgd's replicas: the error of their centre means little before they meet.
         "distance": run.log["distance"].iloc[-1],
         "seconds_per_gradient": result["seconds"] / steps,
         "hours": result["seconds"] / 3600,

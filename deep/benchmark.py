@@ -1,4 +1,4 @@
-"""Steps per second and memory of the entropic optimizers beside their base optimizer."""
+"""Steps per second and memory of the entropic optimizers and of their base optimizer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """Time sgd, esgd and rsgd on the same network; prints hardware, versions and a table.
+    """Time sgd, esgd and rsgd on the same network. Prints hardware, versions and a table.
 
-    Training steps on synthetic images, with Nesterov momentum; L = 5, y = 3 and K = 10.
+    Training steps run on synthetic images, with Nesterov momentum, L = 5, y = 3 and K = 10.
     """
 
     model: str = "resnet18"
@@ -32,13 +32,13 @@ class BenchmarkOptions:
     steps: int = 10
     """Minibatches per repetition and replica."""
     repeats: int = 5
-    """Repetitions, taken in turn by the optimizers, after one to warm up."""
+    """Timed repetitions, after one for warming up. The optimizers take turns."""
     device: str = "auto"
     """auto, cpu, cuda."""
     precision: str = "auto"
     """auto, float32, bf16."""
     out: Path | None = None
-    """JSON file for the numbers."""
+    """JSON file for the results."""
 
     def __post_init__(self) -> None:
         check_numbers(self, positive=("batch_size", "steps"))
@@ -48,10 +48,10 @@ class BenchmarkOptions:
 def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
     """Milliseconds per minibatch of a training step, and the overhead over plain SGD.
 
-    The overhead compares a step of Replicated-SGD with y plain steps and an outer step of
-    Entropy-SGD with L plain steps; it is a mean of ratios of repetitions that followed each other.
-    Errors are standard errors over the repetitions. Memory counts weights, gradients and
-    optimizer state.
+    The overhead compares a step of Replicated-SGD with y plain steps, and an outer step of
+    Entropy-SGD with L plain steps. It is the mean over repetitions of the ratio within a
+    repetition. Errors are standard errors over the repetitions. Memory counts weights, gradients
+    and optimizer state.
     """
     import pandas as pd
     import torch
@@ -85,7 +85,7 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
                 training.step(step)
             if device.gpu:
                 torch.cuda.synchronize(device.torch)
-            minibatches = len(steps) * len(training.models)  # of the replicas together
+            minibatches = len(steps) * len(training.models)  # summed over replicas
             milliseconds = 1e3 * (time.perf_counter() - start) / minibatches
             if repeat > 0:  # the first one warms up
                 times[name].append(milliseconds)
@@ -105,7 +105,7 @@ def benchmark(options: BenchmarkOptions) -> pd.DataFrame:
 
 
 def show(chosen: BenchmarkOptions) -> None:
-    """Print the benchmark, and keep it."""
+    """Run the benchmark, print it, and write it to ``out``."""
     import torch
 
     from deep.device import Device

@@ -1,4 +1,4 @@
-"""Files of tensors: checkpoints with all replicas in one file, and networks."""
+"""Files of tensors: checkpoints, which hold all replicas in one file, and networks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def save_checkpoint(
     progress: dict[str, Any],
     group: Any | None = None,
 ) -> None:
-    """Write models, optimizers and ``progress``, atomically; the first process writes for all.
+    """Write models, optimizer states and ``progress`` atomically.
 
-    With a (gloo) ``group`` every process contributes its replicas and has to call this.
+    With a (gloo) ``group`` every process must call this: the first one gathers and writes all.
     """
     own = _on_cpu([model.state_dict() for model in models]), _on_cpu(method.state_dict())
     parts: list[Any] | None = [own]
@@ -49,9 +49,9 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, models: Sequence[nn.Module], method: Method, indices: Sequence[int]
 ) -> dict[str, Any] | None:
-    """Restore the replicas with these indices; returns ``progress``, None without a checkpoint.
+    """Restore the replicas with these indices. Returns ``progress``, or None without a checkpoint.
 
-    Raises ``ValueError`` for a broken file or one of another model.
+    Raises ``ValueError`` for a broken file or a checkpoint of another model.
     """
     path = folder / CHECKPOINT
     if not path.exists():
@@ -67,12 +67,12 @@ def load_checkpoint(
 
 
 def save_network(path: Path, model: nn.Module, about: dict[str, Any]) -> None:
-    """Write the weights of a network with what is known about it."""
+    """Write the weights of a network, with ``about`` as its metadata."""
     _write(path, {"model": _on_cpu(model.state_dict()), "about": about})
 
 
 def load_file(path: Path, advice: str) -> dict[str, Any]:
-    """A file of tensors and plain values. Raises ``ValueError``, with ``advice``, if broken."""
+    """Read a file of tensors and plain values. Raises ``ValueError`` with ``advice`` if broken."""
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # a broken file can make the unpickler raise anything

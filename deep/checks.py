@@ -1,4 +1,4 @@
-"""Checks of options: each names the option, its value and what was expected."""
+"""Checks of options. Each error names the option, its value and the expected one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_numbers(
     below_one: Sequence[str] = (),
     fractions: Sequence[str] = (),
 ) -> None:
-    """Raise ``ValueError`` for a number of ``settings`` that is out of its range; None is in it."""
+    """Raise ``ValueError`` if a number in ``settings`` is out of its range. None is allowed."""
     for names, text, good in (
         (positive, "a positive number", lambda x: x > 0),
         (non_negative, "a non-negative number", lambda x: x >= 0),
@@ -29,7 +29,7 @@ def check_numbers(
 
 
 def check_words(settings: Any) -> None:
-    """Raise ``ValueError`` where a ``Literal`` field of a dataclass holds another word."""
+    """Raise ``ValueError`` if a ``Literal`` field of a dataclass holds another word."""
     hints = get_type_hints(type(settings))
     for name in (field.name for field in fields(settings)):
         if get_origin(hints[name]) is Literal:
@@ -37,17 +37,17 @@ def check_words(settings: Any) -> None:
 
 
 def check_one_of(name: str, value: str, expected: Collection[str]) -> None:
-    """Raise ``ValueError`` where ``value`` is none of the expected words."""
+    """Raise ``ValueError`` if ``value`` is none of the expected words."""
     check(name, value, value in expected, " or ".join(map(repr, expected)))
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Raise ``ValueError`` for no seed, and for a seed twice."""
+    """Raise ``ValueError`` if ``seeds`` is empty or repeats a seed."""
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds is {seeds}; at least one was expected, each once.")
 
 
 def check(name: str, value: Any, good: bool, expected: str) -> None:
-    """Raise ``ValueError`` where the value is not good."""
+    """Raise ``ValueError`` unless ``good``."""
     if not good:
         raise ValueError(f"{name} is {value!r}; {expected} was expected.")

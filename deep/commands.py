@@ -1,6 +1,6 @@
 """Commands on runs: train, runs, flatness, correlations.
 
-The options of a command are a dataclass; torch and pandas are imported when a command runs, so that
+The options of a command are a dataclass. torch and pandas are imported when a command runs, so that
 ``--help`` is quick.
 """
 
@@ -23,8 +23,8 @@ from deep.run import cell_folder, differing, open_runs, runs
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import ERROR, means, to_markdown, with_error
 
-# Settings of a run and of all algorithms as one dataclass, so that --help has all of them with
-# their docstrings, and what is not given can be told from a default: it is None.
+# One dataclass holds the settings of a run and of all algorithms, so that --help shows all of them
+# with their docstrings. Its defaults are None, which marks the settings that were not given.
 _KINDS = [*reversed(KINDS.values()), TrainingConfig]
 _SPECIAL: dict[str, tuple[Any, Any]] = {
     "dataset": (str, "cifar10"),
@@ -49,16 +49,16 @@ Settings = make_dataclass(
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train a network, with the published settings unless others are given.
+    """Train a network, with the published settings unless you give others.
 
-    A setting that is not given, None, has the published value for the data set, the model and the
-    algorithm. A setting of another algorithm is refused. Several --seeds are trained one after the
-    other. An interrupted run resumes when you give the same command again, bit for bit on CPUs. On
-    a CPU, start one run per core with OMP_NUM_THREADS=1.
+    A setting that you leave at None takes the published value for the data set, the model and the
+    algorithm. A setting of another algorithm is an error. Several --seeds are trained one after the
+    other. An interrupted run resumes when you repeat the command, bit for bit on CPUs. On a CPU,
+    start one run per core with OMP_NUM_THREADS=1.
 
     torchrun spreads the replicas of rsgd and rsgd-xy over processes, one GPU each:
     torchrun --nproc-per-node 3 -m deep train --model resnet18 --algorithm rsgd-xy.
-    On several hosts, give each the same line and a folder that all share:
+    On several hosts, run the same line on each, with a folder that all share:
     torchrun --nnodes 3 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint HOST:29400
     --rdzv-id rsgd -m deep train --model resnet18 --algorithm rsgd-xy --runs /shared/runs.
     If a process is lost, the others stop, and the same line resumes from the last checkpoint.
@@ -66,7 +66,7 @@ class TrainCommand:
 
     settings: Annotated[Settings, tyro.conf.arg(name="")]  # type: ignore[valid-type]
     seeds: tuple[int, ...] = (0,)
-    """Seeds, one run each."""
+    """Seeds of the runs, one run each."""
     runs: Path = Path("runs")
     """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
@@ -75,7 +75,7 @@ class TrainCommand:
 
 
 def chosen_config(settings: Any) -> TrainingConfig:
-    """The recipe, with the settings that were given in place of its own."""
+    """The recipe, with the given settings replacing its own."""
     given = {k: v for k, v in vars(settings).items() if v is not None and k not in _SPECIAL}
     config = recipe(settings.dataset, settings.model, settings.algorithm)
     if "passes" in given:
@@ -93,7 +93,7 @@ def _number_or_word(value: str) -> Any:
 
 
 def train_networks(chosen: TrainCommand) -> None:
-    """Train one network for each seed; table and figure of them, and their mean test error."""
+    """Train one network per seed, write a table and a figure, print the mean test error."""
     from deep.device import first_process
     from deep.figures import plot_training
     from deep.training import train_all
@@ -122,21 +122,21 @@ def train_networks(chosen: TrainCommand) -> None:
 class RunsCommand:
     """Compare finished runs: the settings in which they differ, errors, flatness.
 
-    Prints a table with a row for each choice of settings, means ± standard errors over the seeds.
-    Flatness, the norm of the weights and the Hessian are there for runs that were measured before,
-    by python -m deep flatness --hessian.
+    Prints a table with one row per choice of settings: means ± standard errors over the seeds.
+    Flatness, weight norms and Hessians are shown for runs that python -m deep flatness --hessian
+    has measured.
     """
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of runs, or of the seeds of a run."""
     sigmas: tuple[float, ...] = (0.3, 0.5)
-    """Noise intensities of the local energy."""
+    """Noise intensities σ of the local energy."""
     out: Path = Path("runs.csv")
-    """File for the table, a row for each run."""
+    """File for the table, one row per run."""
 
 
 def show_runs(chosen: RunsCommand) -> None:
-    """Write the runs and print their means."""
+    """Write the table of runs and print the means over seeds."""
     from deep.run import SETTINGS
     from deep.tables import in_markdown, over_seeds
 
@@ -152,12 +152,13 @@ def show_runs(chosen: RunsCommand) -> None:
 
 @dataclass(frozen=True)
 class FlatnessCommand:
-    """Local energy of the networks of finished or running runs: along training and at the end.
+    """Measure the local energy of stored networks, along training and at the end.
 
-    Writes flatness.csv (also norms of the weights) and the figures flatness.pdf/.png (final
-    networks of all runs) and, for each run, along-training-RUN. With --hessian the table has the
-    curvature of the loss at the final networks beside it. With --local-entropy there are
-    local_entropy.csv and a figure of the curves of the final networks. A network is measured once.
+    Runs may be finished or still running. Writes flatness.csv (also the norms of the weights) and
+    the figures flatness.pdf/.png (final networks of all runs) and along-training-RUN for each run.
+    --hessian adds the curvature of the loss at the final networks to the table. --local-entropy
+    writes local_entropy.csv and a figure of the final networks' curves. No network is measured
+    twice.
     """
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -166,21 +167,21 @@ class FlatnessCommand:
         default_factory=FlatnessOptions
     )
     hessian: bool = False
-    """Measure the Hessian of the final networks too: largest eigenvalues and trace."""
+    """Also measure the Hessian of the final networks: largest eigenvalues and trace."""
     hessian_options: HessianOptions = field(default_factory=HessianOptions)
     local_entropy: bool = False
-    """Measure the local entropy of the final networks too, with error bars: minutes to hours."""
+    """Also measure the local entropy of the final networks, with error bars: minutes to hours."""
     local_entropy_options: LocalEntropyOptions = field(default_factory=LocalEntropyOptions)
     out: Path = Path("flatness")
     """Folder for the table and the figures."""
     device: str = "auto"
     """auto, cpu, cuda."""
     data_dir: Path | None = None
-    """Where the official archives are, and image-folder archives that were moved."""
+    """Folder of the official archives, and of image-folder archives that were moved."""
 
 
 def show_flatness(chosen: FlatnessCommand) -> None:
-    """Measure what is missing; write the table and the figures."""
+    """Measure the missing networks; write the table and the figures."""
     import pandas as pd
     from tqdm import tqdm
 
@@ -237,22 +238,22 @@ def show_flatness(chosen: FlatnessCommand) -> None:
 class CorrelationsCommand:
     """Do flatness and error go together? Pearson, Spearman, Kendall, granulated Kendall.
 
-    Of runs, the final networks are compared; their flatness has to be measured before, by
-    python -m deep flatness (with --hessian the Hessian counts too), and the hyper-parameters are
-    the settings but the seed in which the runs differ (name those that were varied where others
-    follow them, as γ follows the algorithm). deep.correlation_report does the same for any table.
+    Compares the final networks of runs. Measure their flatness first with python -m deep flatness;
+    with --hessian there, the Hessian is compared too. The hyper-parameters are the settings in
+    which the runs differ, except the seed. Name the varied ones if other settings follow them, as γ
+    follows the algorithm. deep.correlation_report does the same for any table.
     """
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of finished runs, or of the seeds of a run."""
     sigmas: tuple[float, ...] = (0.3, 0.5)
-    """Noise intensities at which the local energy of runs is compared."""
+    """Noise intensities σ at which the local energy is compared."""
     measures: tuple[str, ...] = ()
-    """Columns of flatness and norm; none: all of them."""
+    """Columns of flatness and norm to compare; none: all of them."""
     errors: tuple[str, ...] = ("test_error", "gap")
-    """Columns of errors."""
+    """Columns of errors to compare with."""
     hyper_parameters: tuple[str, ...] = ()
-    """Settings, for the granulated coefficients; none: all that differ."""
+    """Settings for the granulated coefficients; none: all that differ."""
     out: Path = Path("correlations.csv")
     """File for the report."""
 

@@ -1,6 +1,6 @@
-"""What is trained and how: one frozen object per run, in Python and on the command line.
+"""The settings of a run: one frozen object, in Python and on the command line.
 
-The settings that only one algorithm has are in ``algorithms``. Nothing here needs torch.
+Settings of a single algorithm are in ``algorithms``. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ Precision = Literal["auto", "float32", "bf16"]
 class TrainingConfig:
     """One training run.
 
-    Time is counted in passes over the training data, so that runs with the same ``passes``
-    evaluate as many gradients: a pass of rsgd is shared by its y replicas, every minibatch of
-    the inner loops of esgd counts, and so does each of the two gradients of a step of sam. Only
-    with rsgd-xy does each replica make all the passes.
+    Time is counted in passes over the training data, so runs with the same ``passes`` evaluate the
+    same number of gradients. The y replicas of rsgd share a pass. Every inner-loop minibatch of
+    esgd counts, and so do both gradients of a step of sam. The exception is rsgd-xy, where each
+    replica makes all passes.
     """
 
     dataset: str = "cifar10"
     """cifar10, cifar100, tinyimagenet, synthetic, or the path of an image-folder archive: a
-    folder or tar file with train/CLASS/* and test/CLASS/*. An archive is known by its content, so
-    that it may be moved."""
+    folder or tar file with train/CLASS/* and test/CLASS/*. An archive is identified by its content,
+    so you may move it."""
     model: str = "smallconvnet"
     """smallconvnet, resnet18, resnet110, pyramidnet272, efficientnet_b0, resnet50, densenet121."""
     model_options: dict[str, Any] = field(default_factory=dict)
-    """Options of the model by name and value, e.g. stem cifar."""
+    """Options of the model, by name and value: e.g. stem cifar."""
     algorithm: Algorithm = field(default_factory=Sgd)
-    """sgd; rsgd: replicas share the passes; esgd; rsgd-xy: each replica makes all passes; or a
+    """sgd, esgd, rsgd (replicas share the passes), rsgd-xy (each replica makes all passes), or a
     baseline: lookahead, sam, asam, swa, schedulefree."""
     passes: float = 300
-    """Passes over the training data; learning rate drops and focusing stretch along."""
+    """Passes over the training data. Learning rate drops and focusing scale with this number."""
     batch_size: int = 128
     """Images per minibatch."""
     lr: float = 0.01
@@ -56,37 +56,37 @@ class TrainingConfig:
     lr_schedule: Literal["drops", "cosine"] = "drops"
     """drops: piecewise constant; cosine: lr ½(1 + cos πt) at the fraction t of the run."""
     warmup_passes: float = 0
-    """Passes at the learning rate warmup_lr before all else."""
+    """Passes at the learning rate warmup_lr at the start."""
     warmup_lr: float = 0.0
     """Learning rate of the warm-up."""
     optimizer: Literal["sgd", "rmsprop"] = "sgd"
-    """Base optimizer (rmsprop: memory 0.9 and ε 1e-3, as for EfficientNet)."""
+    """Base optimizer. rmsprop has decay 0.9 and ε = 1e-3, as for EfficientNet."""
     momentum: float = 0.9
     """Momentum of the base optimizer."""
     nesterov: bool = True
-    """Nesterov's momentum (of sgd)."""
+    """Use Nesterov momentum (with sgd only)."""
     weight_decay: float = 1e-4
-    """Weight decay of the base optimizer, in all parameters."""
+    """Weight decay of the base optimizer. It acts on all parameters."""
     padding: int = 4
     """Pixels of zero padding around an image before the random crop; 0 for no crop."""
     flip: bool = True
     """Mirror images at random."""
     image_size: int = 0
-    """Pixels to which images are resized before all else; 0: as they are."""
+    """Size in pixels to which images are resized first; 0: no resizing."""
     policy: str = ""
     """Augmentation policy: autoaugment-cifar10, fast-autoaugment-imagenet, a JSON file, or none."""
     cutout: int = 0
-    """Pixels of the side of Cutout's square; 0: none."""
+    """Side of Cutout's square in pixels; 0: no Cutout."""
     snapshots: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75)
-    """Fractions of the run after which the network is kept, for flatness along training."""
+    """Fractions of the run after which the network is stored, for flatness along training."""
     validation_images: int = 0
-    """Training images that are held out and take the place of the test images, for tuning. Every
-    run has the same ones, whatever its seed."""
+    """Number of training images that are held out and replace the test images, for tuning. They are
+    the same for every seed."""
     stop_loss: float = 0.0
-    """Stop after a pass when the loss on 5000 training images, as they are, is not above this; 0:
-    make all passes."""
+    """Stop after the first pass with at most this loss on 5000 training images without
+    augmentation; 0: make all passes."""
     seed: int = 0
-    """Of the initial weights, minibatches, augmentation and noise."""
+    """Seed of the initial weights, the minibatches, the augmentation and the noise."""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -133,18 +133,18 @@ class TrainingConfig:
         return max(1, round(self.passes * batches_per_pass / share))
 
     def learning_rate(self, fraction: float) -> float:
-        """η after a fraction of the run."""
+        """Learning rate η after a fraction of the run."""
         passes = fraction * self.passes
         if passes < self.warmup_passes:
             return self.warmup_lr
         if self.lr_schedule == "cosine":
             return 0.5 * self.lr * (1 + math.cos(math.pi * fraction))
-        # A small tolerance: the first step of a pass belongs to that pass.
+        # The tolerance absorbs rounding: the first step of a pass belongs to that pass.
         drops = sum(passes >= drop - 1e-9 * self.passes for drop in self.lr_drops)
         return self.lr * self.lr_factor**drops
 
     def changed(self, **settings: Any) -> TrainingConfig:
-        """This run with other settings, of the run or of its algorithm.
+        """A copy with other settings, of the run or of its algorithm.
 
         Raises ``ValueError`` for a setting that neither has.
         """
@@ -158,7 +158,7 @@ class TrainingConfig:
         return replace(self, algorithm=replace(algorithm, **own), **settings)
 
     def stretched(self, passes: float) -> TrainingConfig:
-        """The same run in more or fewer passes: drops at the same fractions of it."""
+        """A copy with more or fewer passes. Drops stay at the same fractions of the run."""
         check("passes", passes, math.isfinite(passes) and passes > 0, "a positive number")
         scale = passes / self.passes
         late = getattr(self.algorithm, "late_coupling_from", 0)
@@ -169,10 +169,10 @@ class TrainingConfig:
         )  # fmt: skip
 
     def settings(self) -> dict[str, Any]:
-        """What makes this run another one, in JSON's types.
+        """The settings that identify this run, in JSON's types.
 
-        An image-folder archive counts by its name and by the hash of its content. Raises
-        ``ValueError`` where it is not there.
+        The name and the content hash stand for an image-folder archive. Raises ``ValueError`` if
+        the archive does not exist.
         """
         archive = None if self.dataset in DATASETS else archive_hash(Path(self.dataset))
         algorithm = {"name": self.algorithm.name, **asdict(self.algorithm)}
@@ -183,9 +183,9 @@ class TrainingConfig:
     def from_settings(
         cls, settings: Mapping[str, Any], dataset: str | None = None
     ) -> TrainingConfig:
-        """The run that ``settings`` has described; ``dataset`` is the path of its archive.
+        """The inverse of ``settings``. ``dataset`` is the path of the archive.
 
-        Raises ``ValueError`` for other settings.
+        Raises ``ValueError`` if these are not the settings of a run.
         """
         try:
             values: dict[str, Any] = {
@@ -203,7 +203,7 @@ class TrainingConfig:
 def archive_hash(path: Path) -> str:
     """Hash of the content of an image-folder archive, a file or a folder.
 
-    Raises ``ValueError`` where there is none.
+    Raises ``ValueError`` if it does not exist.
     """
     expected = f"one of {[*DATASETS]} or the path of an image-folder archive"
     check("dataset", str(path), path.exists(), expected)
@@ -220,12 +220,12 @@ def _archive_hash(path: Path, _: int) -> str:
 
 @dataclass(frozen=True)
 class Hardware:
-    """Options of the commands that train: where to compute, and where the images are."""
+    """Options of the training commands: device, number format, folder of the images."""
 
     device: str = "auto"
     """auto, cpu, cuda."""
     precision: Precision = "auto"
-    """Number format of the network's passes; weights stay float32. auto: bf16 on a GPU, float32
-    elsewhere. bf16 takes two thirds of the time on CPUs with AVX-512 BF16."""
+    """Number format of forward and backward passes. Weights stay float32. auto: bf16 on a GPU,
+    float32 elsewhere. bf16 takes two thirds of the time on CPUs with AVX-512 BF16."""
     data_dir: Path | None = None
-    """Where the official archives are; else $WIDE_FLAT_MINIMA_DATA, the cache, a download."""
+    """Folder of the official archives. Default: $WIDE_FLAT_MINIMA_DATA, the cache, a download."""

@@ -1,4 +1,4 @@
-"""Do flatness and error go together over a set of networks? With error bars, and within groups."""
+"""Correlations of flatness and error over networks, with error bars, also within groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import stats
 
 from committee.correlations import correlation_with_interval
 
-# For each hyper-parameter groups of networks: places, agreement of pairs, which pairs count.
+# The groups of each hyper-parameter: row numbers, agreement of each pair, mask of counted pairs.
 Groups = dict[str, list[tuple[NDArray, NDArray, NDArray]]]
 P_VALUES = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
 
@@ -25,26 +25,26 @@ def correlation_report(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Correlations of each measure with each error over the rows of a table, one per network.
+    """Correlations of each measure with each error over the networks of a table.
 
     Parameters
     ----------
     table : DataFrame
-        A network that lacks one of a pair of quantities (NaN) is left out of their correlation.
+        One row per network. A NaN excludes the network from the correlations of that column.
     measures, errors : columns
-        E.g. local energies; test errors.
+        For example local energies, and test errors.
     hyper_parameters : columns
-        What the networks were trained with; gives the granulated coefficients.
+        Training settings, for the granulated coefficients. None by default.
 
     Returns
     -------
     Rows with the columns measure, error, kind, n, correlation, p_value, low, high. Kinds:
-    "pearson", "spearman", "kendall" (τ_b), with two-sided p-values and bootstrap limits (BCa) —
-    NaN for fewer than five networks and for a constant quantity; with hyper-parameters,
-    "granulated kendall" (Ψ of [J19], see ``granulated_kendall``), with bootstrap limits
-    (percentiles, networks resampled), and its parts "kendall along <hyper-parameter>".
+    "pearson", "spearman" and "kendall" (τ_b) have two-sided p-values and bootstrap limits (BCa).
+    They are NaN for fewer than five networks and for a constant quantity. With hyper-parameters,
+    "granulated kendall" (Ψ of [J19], see ``granulated_kendall``) has bootstrap limits
+    (percentiles, resampled networks), followed by its parts "kendall along <hyper-parameter>".
 
-    Raises ``ValueError`` for no measure, no error, a column that is not there or not of numbers.
+    Raises ``ValueError`` for no measure, no error, or a column that is missing or not numeric.
     """
     for name, columns in (("measures", measures), ("errors", errors)):
         if not columns:
@@ -89,20 +89,20 @@ def granulated_kendall(
 ) -> tuple[tuple[float, float, float], dict[str, float]]:
     """The granulated Kendall coefficient Ψ of [J19] with its limits, and its parts ψ_i.
 
-    ``ψ_i`` is the mean of Kendall's coefficient over groups of networks that differ in
-    hyper-parameter i alone, ``Ψ`` the mean of the ψ_i. The coefficient of a group is the mean of
-    ``sgn(μ_a − μ_b) sgn(g_a − g_b)`` over its pairs, ties counting zero. Where several networks
-    share all hyper-parameters (seeds), only pairs that differ in i count.
+    ``ψ_i`` is the mean of Kendall's coefficient over groups of networks that differ only in
+    hyper-parameter i. ``Ψ`` is the mean of the ψ_i. The coefficient of a group is the mean of
+    ``sgn(μ_a − μ_b) sgn(g_a − g_b)`` over its pairs. A tie gives zero. If several networks share
+    all hyper-parameters (seeds), only pairs that differ in i count.
 
     Parameters
     ----------
     measure, error : (n,)
         μ and g of each network.
     hyper_parameters : DataFrame
-        A row for each network, a column for each hyper-parameter.
+        One row per network, one column per hyper-parameter.
 
-    A hyper-parameter along which there is no pair has ψ = NaN and is left out of Ψ. The limits are
-    quantiles over resampled networks; NaN for fewer than five networks.
+    A hyper-parameter without a pair has ψ = NaN and is left out of Ψ. The limits are quantiles over
+    resampled networks. They are NaN for fewer than five networks.
     """
     n = len(hyper_parameters)
     groups = _groups(np.asarray(measure), np.asarray(error), hyper_parameters)
@@ -118,7 +118,7 @@ def granulated_kendall(
 
 
 def _groups(mu: NDArray, g: NDArray, hyper_parameters: pd.DataFrame) -> Groups:
-    """For each hyper-parameter the groups that differ in it alone."""
+    """For each hyper-parameter, the groups of networks that differ only in it."""
     agreement = np.sign(mu[:, None] - mu) * np.sign(g[:, None] - g)
     codes = hyper_parameters.apply(lambda column: pd.factorize(column)[0])
     groups: Groups = {str(axis): [] for axis in codes}
@@ -136,7 +136,7 @@ def _groups(mu: NDArray, g: NDArray, hyper_parameters: pd.DataFrame) -> Groups:
 
 
 def _granulated(groups: Groups, counts: NDArray) -> tuple[NDArray, dict[str, NDArray]]:
-    """Ψ and the ψ_i of samples, which hold a network as often as a row of ``counts`` says."""
+    """Ψ and the ψ_i of samples. ``counts`` (samples, n) says how often each holds a network."""
     parts = {}
     for axis, own in groups.items():
         total, known = np.zeros(len(counts)), np.zeros(len(counts))

@@ -1,4 +1,4 @@
-"""Where a run computes: device, number format, process of torchrun."""
+"""Device, number format and torchrun process of a run."""
 
 from __future__ import annotations
 
@@ -15,24 +15,22 @@ from torch import Tensor
 from deep.checks import check_one_of
 from deep.optimizers.replicas import guarded
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt(3)
 
 
 class Device:
-    """The device of this process, and the process group where torchrun has started several.
+    """The device of this process, and its process group if torchrun started several processes.
 
     Parameters
     ----------
     device
-        "auto" takes a GPU where there is one.
+        "auto" takes a GPU if there is one.
     precision
         "float32", "bf16" (autocast: weights and sums stay float32), or "auto": bf16 on a GPU,
-        float32 elsewhere. On a CPU bf16 takes two thirds of the time where the processor has
-        AVX-512 BF16.
+        float32 elsewhere. bf16 takes two thirds of the time on CPUs with AVX-512 BF16.
 
-    Under torchrun each process of a host has a GPU of its own, in the order of their local ranks.
-    Raises ``ValueError`` for a device that cannot be used, and for more processes of a host than
-    it has GPUs.
+    Under torchrun each process of a host has its own GPU, numbered by the local rank. Raises
+    ``ValueError`` for a device that cannot be used, and for more processes than GPUs on a host.
     """
 
     def __init__(self, device: str = "auto", precision: str = "auto") -> None:
@@ -66,14 +64,14 @@ class Device:
         return torch.autocast(self.torch.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def total(self, tensor: Tensor) -> Tensor:
-        """Sum of a tensor over the processes."""
+        """The sum of a tensor over all processes."""
         tensor = tensor.clone()
         if self.group is not None:
             guarded(lambda: dist.all_reduce(tensor, group=self.group))
         return tensor
 
     def gathered(self, value: int) -> list[int]:
-        """A number of every process, in the order of the processes."""
+        """The values of all processes, in the order of their ranks."""
         if self.gloo is None:
             return [value]
         values = [0] * self.processes
@@ -81,12 +79,12 @@ class Device:
         return values
 
     def name(self) -> str:
-        """The device in words."""
+        """Name of the device, for people."""
         return torch.cuda.get_device_name(self.torch) if self.gpu else str(self.torch)
 
 
 def launched() -> bool:
-    """Whether torchrun has started this process."""
+    """Whether torchrun started this process."""
     return dist.is_available() and dist.is_torchelastic_launched()
 
 
@@ -96,9 +94,9 @@ def first_process() -> bool:
 
 
 def own_gpu() -> str:
-    """The GPU of this process of torchrun, which becomes the current one.
+    """Select the GPU of this torchrun process by its local rank, and return its name.
 
-    Raises ``ValueError`` where the host has fewer GPUs than processes: NCCL takes one process each.
+    Raises ``ValueError`` for more processes than GPUs: NCCL takes one process per GPU.
     """
     processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
     if processes > gpus:
@@ -112,17 +110,17 @@ def own_gpu() -> str:
 
 
 def leave() -> None:
-    """Leave them at the end, where this process had joined: NCCL complains otherwise."""
+    """Leave the process group, if this process has joined one. NCCL complains otherwise."""
     if launched() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc keep what is freed, for the rest of this process; returns whether it does.
+    """Let malloc keep freed memory for the rest of this process. Returns whether it does.
 
-    By default glibc gives the activations of a step back to the kernel, which has to clear the
-    same pages for the next step: up to a fifth of the time of SmallConvNet. Only a program should
-    ask for this, since the process then never shrinks; without glibc nothing happens.
+    By default glibc returns the activations of a step to the kernel, which must then clear the same
+    pages for the next step. This takes up to a fifth of SmallConvNet's time. Call it only from a
+    program, because the process then never shrinks. Without glibc nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

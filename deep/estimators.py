@@ -1,8 +1,8 @@
-"""``python -m deep estimators``: do estimators of flatness find the local entropy?
+"""``python -m deep estimators``: compare estimators of flatness with the local entropy.
 
-Committees of signs are trained by the algorithms of Figure 1 of [P21]. Monte Carlo with exact arcs
-gives their log Z(Δ) with an error bar: the truth. The estimates beside it are those of
-:mod:`deep.volume_estimates`.
+The algorithms of Figure 1 of [P21] train committees of signs. Monte Carlo with exact arcs gives
+their log Z(Δ) with an error bar: the truth. :mod:`deep.volume_estimates` has the estimators that
+are compared with it.
 """
 
 from __future__ import annotations
@@ -44,38 +44,38 @@ if TYPE_CHECKING:
 class EstimatorsCommand:
     """Compare estimators of flatness with the exact local entropy of committee machines.
 
-    Writes machines.csv (a row for each machine and estimator), estimators.csv (a row for each
-    estimator) and a figure. A machine is measured once. The learning coefficient is devinterp's
-    own where that package is installed (extra `estimators`).
+    Writes machines.csv (one row per machine and estimator), estimators.csv (one row per estimator)
+    and a figure. No machine is measured twice. The package devinterp computes the learning
+    coefficient if it is installed (extra `estimators`).
     """
 
     machines: int = 50
-    """Committees. They take the algorithms in turn; more can be added to the same folder."""
+    """Number of committees. They take the algorithms in turn. You can add more later."""
     algorithms: tuple[AlgorithmName, ...] = tuple(PUBLISHED)
     """Algorithms that train them."""
     data: DataName = "auto"
-    """Patterns; auto: Fashion-MNIST where it can be had, else the hidden manifold."""
+    """Patterns. auto: Fashion-MNIST if it is available, else the hidden manifold."""
     data_dir: Path | None = None
     """Folder with the four files of Fashion-MNIST."""
     size: int = 500
-    """Training patterns."""
+    """Number of training patterns."""
     hidden_units: int = 9
-    """Hidden units K, an odd number."""
+    """Number K of hidden units; odd."""
     max_epochs: int | None = None
     """Epochs after which training gives up. Default: the algorithm's own number."""
     variance: float = 0.2
-    """Δ of log Z(Δ), relative; the distance d is about Δ/2."""
+    """Relative variance Δ of log Z(Δ). The distance d is about Δ/2."""
     beta: float = 2.0
     """Slope β of the smooth committee."""
     omega: float = 1.0
-    """Scale ω of its loss."""
+    """Scale ω of the smooth committee's loss."""
     ladder: LadderSettings = field(default_factory=lambda: LadderSettings(draws=4000))
     seed: int = 0
-    """Of the patterns, the training and all estimators."""
+    """Seed of the patterns, the training and all estimators."""
     workers: int | None = None
-    """Processes. Default: one on each core."""
+    """Number of processes. Default: one per core."""
     out: Path = Path("results/estimators")
-    """Folder of the results. Running again with the same folder resumes."""
+    """Folder for the results. The same command resumes an interrupted run."""
 
     def __post_init__(self) -> None:
         check_least(self, machines=1, size=1, workers=1, max_epochs=1, seed=0)
@@ -86,7 +86,7 @@ class EstimatorsCommand:
 
 
 def measure(command: EstimatorsCommand, patterns: PatternSet, machine: int) -> pd.DataFrame:
-    """Unit of work: train one machine; a row for each estimator, with CPU seconds."""
+    """Unit of work: train one machine. Returns one row per estimator, with CPU seconds."""
     import pandas as pd
 
     from deep.volume_estimates import ESTIMATORS, Case
@@ -117,13 +117,13 @@ def measure(command: EstimatorsCommand, patterns: PatternSet, machine: int) -> p
 
 
 def compare(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each estimator against the truth, over the machines that both converged for.
+    """Compare each estimator with the truth, over the machines where both converged.
 
-    Columns: ``by``; ``n``, and ``not_converged``; ``kendall`` with its 95 % limits ``low`` and
-    ``high`` (bootstrap), +1 where the estimator ranks as log Z does; of entropies, in nats:
-    ``bias``, ``error`` (root mean square), ``claimed`` (of the standard errors), ``ratio``, the
-    root mean square of deviations in units of all claimed errors (1 where they are right);
-    ``seconds``, the median.
+    Columns: ``by`` (who computed it), ``n``, ``not_converged``; ``kendall`` with 95 % bootstrap
+    limits ``low`` and ``high``, +1 if the estimator ranks as log Z does; ``seconds``, the median.
+    Entropies also have, in nats, ``bias``, ``error`` (root mean square) and ``claimed`` (root mean
+    square of the standard errors). Their ``ratio`` is the root mean square of the deviations in
+    units of both claimed errors; it is 1 if the claims are right.
     """
     import pandas as pd
 
@@ -154,7 +154,7 @@ def compare(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_estimators(rows: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """A panel for each estimator, against the exact log Z; a colour for each algorithm."""
+    """One panel per estimator, against the exact log Z. Colours are algorithms."""
     from matplotlib.figure import Figure
 
     from deep.volume_estimates import ENTROPIES, TRUTH
@@ -179,7 +179,7 @@ def plot_estimators(rows: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 
 def compare_estimators(command: EstimatorsCommand) -> None:
-    """Measure what is missing; write and print the tables, draw the figure."""
+    """Measure the missing machines; write and print the tables, draw the figure."""
     import pandas as pd
 
     folder = RunFolder(command.out, units=("machines",))

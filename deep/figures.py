@@ -1,4 +1,4 @@
-"""Figures of deep networks, drawn from tables and measured profiles only."""
+"""Figures of deep networks. They need only tables and measured profiles."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NOISE, DIFFERENCE = "noise intensity σ", "train error difference δE (%)"
 
 
 def axes(ax: Axes | None) -> Axes:
-    """The given axes, or those of a new figure."""
+    """The given axes, or new ones."""
     return ax or Figure(figsize=(5, 3.6), layout="constrained").subplots()
 
 
 def plot_curves(table: pd.DataFrame) -> list[Axes]:
-    """The panels of ``error_curves`` or ``flatness_curves``, at most three in a row.
+    """Plot the panels of ``error_curves`` or ``flatness_curves``, at most three in a row.
 
-    Panels of one network share their axes; a cell that is left over says what the legends mean.
+    Panels of one network share their axes. An empty cell explains the legends.
     """
     local = "local_energy" in table
     x, y = ("sigma", "local_energy") if local else ("epochs", "test_error")
@@ -61,7 +61,7 @@ def plot_curves(table: pd.DataFrame) -> list[Axes]:
 
 
 def legend_note(table: pd.DataFrame) -> str:
-    """What the legends of the local energy mean, and on which images it was measured."""
+    """Explanation of the local energy's legends, and the images that it was measured on."""
     images, samples = ", ".join(table["images"].unique()), table["noise_vectors"].iloc[0]
     return (
         "Legends: epoch (train, test error in %), seeds.\n"
@@ -70,7 +70,7 @@ def legend_note(table: pd.DataFrame) -> str:
 
 
 def plot_local_energy(profiles: Mapping[str, LocalEnergyProfile], ax: Axes | None = None) -> Axes:
-    """δE(σ) in percent for each label; bands are one standard error over the noise vectors."""
+    """Plot δE(σ) in percent for each label. Bands are one standard error over noise vectors."""
     ax = axes(ax)
     for label, profile in profiles.items():
         value, error = 100 * profile.local_energy, 100 * profile.standard_error
@@ -88,7 +88,7 @@ def plot_local_energy(profiles: Mapping[str, LocalEnergyProfile], ax: Axes | Non
 
 
 def plot_local_entropy(curves: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
-    """D Φ_LE(d) for each label, in nats, with one standard error; hollow: not converged."""
+    """Plot D Φ_LE(d) for each label, in nats, ± one standard error. Hollow: not converged."""
     ax = axes(ax)
     for label, curve in curves.items():
         nats = curve["parameters"] * curve["local_entropy"]
@@ -106,7 +106,7 @@ def plot_local_entropy(curves: Mapping[str, pd.DataFrame], ax: Axes | None = Non
 
 
 def plot_training(logs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
-    """Test error in percent along training, against the passes over the data."""
+    """Plot the test error in percent against the passes over the data."""
     ax = axes(ax)
     for label, log in logs.items():
         ax.plot(log["passes"], 100 * log["test_error"], label=label)
@@ -116,7 +116,7 @@ def plot_training(logs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> A
 
 
 def plot_baselines(table: pd.DataFrame, flatness: str, ax: Axes | None = None) -> Axes:
-    """Test error against the column ``flatness`` in percent; bars: errors over the seeds."""
+    """Plot the test error against the column ``flatness``, in percent. Bars: errors over seeds."""
     ax = axes(ax)
     for _, row in table.iterrows():
         ax.errorbar(
@@ -131,7 +131,7 @@ def plot_baselines(table: pd.DataFrame, flatness: str, ax: Axes | None = None) -
 
 
 def plot_figure7(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """δE(σ) of PGDL's networks against the test error; bars are one standard deviation."""
+    """Plot δE(σ) of PGDL's networks against the test error. Bars are one standard deviation."""
     ax = axes(ax)
     sigma, samples = table["sigma"][0], table["samples"][0]
     bars = table["local_energy_standard_error"] * samples**0.5
@@ -143,7 +143,7 @@ def plot_figure7(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def pearson_in_words(table: pd.DataFrame) -> str:
-    """Pearson's r of local energy and test error with its n − 2 degrees of freedom, and p."""
+    """Pearson's r of local energy and test error, with its n − 2 degrees of freedom, p and n."""
     from scipy import stats
 
     r, p_value = stats.pearsonr(table["local_energy"], table["test_error"])

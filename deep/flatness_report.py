@@ -1,4 +1,4 @@
-"""All measures of flatness of one network together, of the whole and of each of its layers."""
+"""All measures of flatness of a network in one report, for the whole and for each layer."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SIGMAS = (0.05, 0.1, 0.2, 0.3, 0.5)
 
 @dataclass(frozen=True)
 class Measures:
-    """Flatness in some parameters of a network, the others being fixed.
+    """Flatness in some parameters of a network. The others are fixed.
 
     Attributes
     ----------
     local_entropy : Φ_LE(d), with standard errors and ``converged``.
     local_energy : δE(σ).
     spectrum : largest eigenvalues of the Hessian of the mean cross-entropy.
-    trace : its trace.
+    trace : trace of the same Hessian.
     """
 
     local_entropy: NetworkLocalEntropyCurve
@@ -44,20 +44,20 @@ class Measures:
 
     @property
     def converged(self) -> bool:
-        """Whether the curve and the eigenvalues are."""
+        """Whether the entropy curve and the eigenvalues converged."""
         return bool(self.local_entropy.converged.all()) and self.spectrum.converged
 
 
 @dataclass(frozen=True, repr=False)
 class FlatnessReport:
-    """What :func:`flatness` found.
+    """Result of :func:`flatness`.
 
     Attributes
     ----------
     network : Measures
-        In all parameters.
+        Flatness in all parameters.
     layers : name → Measures
-        In the parameters of one layer each.
+        Flatness in the parameters of one layer.
     """
 
     network: Measures
@@ -79,9 +79,9 @@ class FlatnessReport:
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each number: part, measure, at (d, σ or index), value, converged.
+        """One row per number: part, measure, at (d, σ or index), value, its error, converged.
 
-        The part is "network" or the name of a layer; entropies are per parameter.
+        The part is "network" or the name of a layer. Entropies are per parameter.
         """
         import pandas as pd
 
@@ -104,7 +104,7 @@ class FlatnessReport:
         return table[["part", "measure", "at", "value", "value_standard_error", "converged"]]
 
     def plot(self) -> list[Axes]:
-        """Three panels: Φ_LE(d), δE(σ), and the largest eigenvalue of each part."""
+        """Plot three panels: Φ_LE(d), δE(σ), and the largest eigenvalue of each part."""
         from matplotlib.figure import Figure
 
         from deep.figures import plot_local_energy
@@ -143,33 +143,33 @@ def flatness(
     seed: int = 0,
     progress: bool = True,
 ) -> FlatnessReport:
-    """Local entropy, local energy and Hessian of a classifier, of the whole and of each layer.
+    """Local entropy, local energy and Hessian of a classifier, for the whole and for each layer.
 
-    A layer is a module with parameters of its own; in its measures all other parameters are fixed.
-    The equations, units and normalisations are those of :func:`deep.local_entropy_curve` (with
-    ``scale="layer"``), :func:`deep.local_energy`, :func:`deep.hessian_spectrum` and
-    :func:`deep.hessian_trace` (of the mean cross-entropy).
+    A layer is a module with its own parameters. Its measures keep all other parameters fixed. See
+    :func:`deep.local_entropy_curve` (with ``scale="layer"``), :func:`deep.local_energy`,
+    :func:`deep.hessian_spectrum` and :func:`deep.hessian_trace` (both of the mean cross-entropy)
+    for equations, units and normalisations.
 
     Parameters
     ----------
     model
-        A classifier: outputs (P, C), C ≥ 2. It stays as it is.
+        A classifier: outputs (P, C), C ≥ 2. It is not changed.
     inputs, targets : (P, …), (P,)
-        On the model's device, with classes from 0 to C − 1; or a loader of both alone.
+        Tensors on the model's device, with classes from 0 to C − 1, or a loader in place of both.
     variances, distances, errors, sampler
-        Of the local entropy. Each layer has its own default variances.
+        Options of the local entropy. Each layer has its own default variances.
     sigmas, samples
-        Of the local energy.
+        Options of the local energy.
     eigenvalues, trace_samples
-        Of the Hessian.
+        Options of the Hessian.
     layers : bool
-        False: the whole network only.
+        False: measure the whole network only.
     seed : int
-        Same seed, same result.
+        The same seed gives the same result.
     progress : bool
-        Show a bar for each curve.
+        Show a progress bar for each curve.
 
-    Raises ``ValueError``, before any long work, for what these functions refuse.
+    Raises the ``ValueError`` of these functions, before any long work.
     """
     checked_sigmas(sigmas, samples)
     inputs, targets = as_tensors(inputs, targets)
@@ -202,7 +202,7 @@ def flatness(
 
 
 def only_layer(model: nn.Module, name: str) -> nn.Module:
-    """A copy of the model whose parameters, but the layer's own, have become buffers."""
+    """A copy of the model in which only the layer's parameters remain; the others are buffers."""
     part = copy.deepcopy(model)
     kept = {id(p) for p in part.get_submodule(name).parameters(recurse=False)}
     for module in part.modules():

@@ -1,4 +1,4 @@
-"""Curvature of the loss: largest eigenvalues and trace of the Hessian, without its matrix."""
+"""Curvature of the loss: matrix-free largest eigenvalues and trace of the Hessian."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class HessianWarning(UserWarning):
-    """The eigenvalues did not converge."""
+    """Some eigenvalues did not converge."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,13 +37,13 @@ class HessianSpectrum:
     Attributes
     ----------
     eigenvalues : (k,)
-        The algebraically largest ones, in falling order; NaN where ARPACK did not converge.
+        The algebraically largest ones, in descending order. NaN if ARPACK did not converge.
     residuals : (k,)
         ``‖Hv − λv‖ / ‖v‖`` of each pair.
     converged : bool
-        Whether all of them did, to the tolerance that was asked for.
+        Whether all eigenvalues converged to the requested tolerance.
     products : int
-        Hessian-vector products that were made.
+        Number of Hessian-vector products.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -57,7 +57,7 @@ class HessianSpectrum:
         return f"<Hessian eigenvalues {values}, {state}, {self.products} products>"
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each eigenvalue: index (from 1), eigenvalue, residual."""
+        """One row per eigenvalue: index (from 1), eigenvalue, residual."""
         import pandas as pd
 
         values = {"eigenvalue": self.eigenvalues, "residual": self.residuals}
@@ -72,9 +72,9 @@ class HessianTrace:
     ----------
     trace : float
     standard_error : float
-        From the spread over the vectors.
+        Standard error over the vectors.
     samples : int
-        Number of vectors.
+        Number of random vectors.
     """
 
     trace: float
@@ -96,21 +96,21 @@ class Hessian:
     """The Hessian of the mean loss over a loader, as an operator on flat vectors.
 
     ``H = ∇² (1/P) Σ_i ℓ(f(x_i; w), y_i)`` over the parameters with ``requires_grad``, in the
-    order of ``model.parameters()``, in evaluation mode. A product Hv is the gradient of
-    ``v·∇L`` (double backward), one forward and two backward passes over the loader. The model's
-    ``.grad``, buffers and modes stay as they were.
+    order of ``model.parameters()``, in evaluation mode. A product Hv is the gradient of ``v·∇L``.
+    It takes one forward and two backward passes over the loader. The model's ``.grad``, buffers and
+    modes are not changed.
 
     Parameters
     ----------
     model
-        Any classifier; the kinks of ReLU contribute nothing.
+        Any classifier. The kinks of ReLU contribute nothing.
     loader
-        Yields (inputs, labels) on the model's device, the same at each iteration.
+        Yields (inputs, labels) on the model's device, the same in each iteration.
     loss
-        Mean loss of a batch from outputs and labels.
+        Maps outputs and labels of a batch to its mean loss.
 
-    Raises ``ValueError`` for a model without trainable parameters, and, in a product, for a
-    loader without a batch, a vector of the wrong length, a loss that is not finite.
+    Raises ``ValueError`` for a model without trainable parameters. A product raises it for a loader
+    without a batch, a vector of the wrong length and a loss that is not finite.
     """
 
     def __init__(self, model: nn.Module, loader: Iterable[Any], loss: Loss = cross_entropy) -> None:
@@ -122,7 +122,7 @@ class Hessian:
         self.products = 0
 
     def __matmul__(self, vector: NDArray) -> NDArray[np.float64]:
-        """Hv of a vector (N,)."""
+        """The product Hv with a vector (N,)."""
         vector = np.asarray(vector)
         if vector.shape != (self.size,):
             raise ValueError(f"vector has the shape {vector.shape}; ({self.size},) was expected.")
@@ -170,18 +170,18 @@ def hessian_spectrum(
     model, loss
         See ``Hessian``.
     inputs, targets : (P, …), (P, …)
-        On the model's device; or a loader of both alone, the same at each iteration.
+        Tensors on the model's device, or a loader in place of both (see ``Hessian``).
     k
         Number of eigenvalues, less than the number of parameters.
     tolerance
-        Relative accuracy of the eigenvalues. In float32 a product is good to some 1e-6.
+        Relative accuracy of the eigenvalues. A float32 product is accurate to about 1e-6.
     iterations
-        Restarts of ARPACK at most.
+        Maximum number of ARPACK's restarts.
     seed
-        Of the start vector.
+        Seed of the start vector.
 
-    What does not converge is NaN, ``converged`` is False then, and a ``HessianWarning`` is given.
-    Raises ``ValueError`` for k out of range and for what ``Hessian`` raises.
+    An eigenvalue that does not converge is NaN. Then ``converged`` is False and a
+    ``HessianWarning`` is issued. Raises ``ValueError`` for k out of range, and as ``Hessian`` does.
     """
     operator = Hessian(model, as_loader(inputs, targets), loss)
     check("k", k, 1 <= k < operator.size, f"a number from 1 to {operator.size - 1}")
@@ -219,9 +219,9 @@ def hessian_trace(
 ) -> HessianTrace:
     """Trace of the Hessian by Hutchinson's estimator: the mean of z·Hz over random signs z.
 
-    Its variance is twice the sum of the squared off-diagonal elements, over ``samples``.
-    For the parameters see ``hessian_spectrum``; ``seed`` draws the signs. Raises ``ValueError`` for
-    fewer than two samples and for what ``Hessian`` raises.
+    Its variance is twice the sum of the squared off-diagonal elements, divided by ``samples``.
+    ``seed`` is the seed of the signs. ``hessian_spectrum`` explains the other parameters. Raises
+    ``ValueError`` for fewer than two samples, and as ``Hessian`` does.
     """
     check("samples", samples, samples >= 2, "at least 2")
     operator = Hessian(model, as_loader(inputs, targets), loss)
@@ -234,7 +234,7 @@ def hessian_trace(
 
 @contextmanager
 def _ieee_products() -> Iterator[None]:
-    """float32 as it is: by default a GPU's convolutions round to TF32, with 10 bits."""
+    """Compute in full float32. By default a GPU's convolutions round to TF32, with 10 bits."""
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     backends = convolutions, torch.backends.cuda.matmul
     before = [backend.fp32_precision for backend in backends]

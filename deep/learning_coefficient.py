@@ -1,10 +1,10 @@
-"""Local learning coefficient of a network: by devinterp where it is installed, else by our chains.
+"""Local learning coefficient of a network: by devinterp if it is installed, else by our chains.
 
 λ = nβ (⟨L⟩ − L(w)), where ⟨L⟩ is the mean loss along Langevin chains that start at the weights w:
 
     w′ ← w′ − ½ε (nβ ∇L(w′) + γ (w′ − w)) + √ε z,
 
-∇L from minibatches. As in devinterp 2, ⟨L⟩ is over all steps. Source: Lau et al., arXiv 2308.12108.
+∇L from minibatches. As in devinterp 2, ⟨L⟩ averages all steps. Lau et al., arXiv 2308.12108.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-#: From outputs and targets (B, …) to the loss of each input (B,).
+#: Maps outputs and targets (B, …) to the loss of each input (B,).
 Losses = Callable[[Tensor, Tensor], Tensor]
 
 
 class Problem(NamedTuple):
-    """A model at its weights w, inputs and targets (P, …), and the loss of each input."""
+    """A model with weights w, inputs and targets (P, …), and the loss per input."""
 
     model: nn.Module
     inputs: Tensor
@@ -40,7 +40,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class LearningCoefficient:
-    """Settings of the chains. The defaults are the ones of devinterp's README.
+    """Settings of the chains. The defaults are from devinterp's README.
 
     Attributes
     ----------
@@ -49,6 +49,7 @@ class LearningCoefficient:
     n_beta : float or None
         nβ. None: P / log P for P inputs.
     draws, chains, batch_size : int
+        Steps per chain, number of chains, inputs per minibatch.
     """
 
     lr: float = 1e-3
@@ -59,7 +60,7 @@ class LearningCoefficient:
     batch_size: int = 32
 
     def of(self, problem: Problem, seed: int = 0) -> tuple[NDArray[np.float64], str]:
-        """λ of each chain, and who computed it: "devinterp" with its version, or "here"."""
+        """λ of each chain, and its source: "devinterp" with the version, or "here"."""
         try:
             import devinterp.slt.llc  # noqa: F401
         except ImportError:
@@ -78,7 +79,7 @@ class LearningCoefficient:
         from devinterp.slt.llc import llc
 
         n_beta, batch = self._sizes(problem)
-        # devinterp 2 knows token sequences only: here the first token is the number of an input.
+        # devinterp 2 takes token sequences only, so the first token is the index of an input.
         tokens = Dataset.from_dict({"input_ids": [[i, 0] for i in range(len(problem.inputs))]})
 
         def token_losses(model: nn.Module, ids: Tensor) -> Tensor:

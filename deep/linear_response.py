@@ -1,9 +1,9 @@
 """Plain SGD that moves and decays the weights as fast as another algorithm does.
 
-A small constant gradient g moves the weights by a displacement per minibatch gradient, its linear
-response: η g/(1 − m) for SGD with momentum m. Weight decay alone, λw in the place of a gradient,
-shrinks them by a factor per gradient. Two algorithms that agree in both learn and forget alike,
-as long as the weights move little in an inner loop.
+A small constant gradient g moves the weights by a displacement per minibatch gradient, the linear
+response. It is η g/(1 − m) for SGD with momentum m. Weight decay alone, a gradient λw, shrinks them
+by a factor per gradient. Two algorithms with equal displacement and factor learn and forget at the
+same speed, as long as the weights move little in an inner loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deep.algorithms import Esgd, Rsgd, Sgd, Swa
 from deep.checks import check, check_one_of
 from deep.config import TrainingConfig
 
-TIMES = 1000  # of a run, for means over it
+TIMES = 1000  # points in time for means over a run
 Array = NDArray[np.float64]
 
 
@@ -29,24 +29,24 @@ class EquivalentSgd(NamedTuple):
 
 
 def equivalent_sgd(config: TrainingConfig, fraction: float | None = None) -> EquivalentSgd:
-    """The learning rate and weight decay of SGD that learns and forgets as the run does.
+    """Learning rate and weight decay with which SGD learns and forgets as fast as the run.
 
     Parameters
     ----------
     fraction
-        Of the run, at which γ is taken; None: the means over the run, η over time and λ over
-        what is learnt, with which SGD learns and decays as much in all.
+        Fraction of the run at which γ is taken. None: means over the run, of η over time and of λ
+        weighted by learning. SGD then learns and decays the same total amount.
 
-    For Entropy-SGD, to first order in λ (the decay that is returned is exact)::
+    For Entropy-SGD, to first order in λ (the returned decay is exact)::
 
         η_SGD = η s D / L,      λ_SGD = λ [in the inner loop] + λ [in the outer loop] / D
 
-    with s = 1, or γ for ``outer_form="code"``; D g = w − μ after an inner loop along g, in which
-    the momentum starts from zero. The centre of Replicated-SGD responds to one of y gradients:
+    with s = 1, or γ for ``outer_form="code"``. D g = w − μ after an inner loop along g. Its
+    momentum starts from zero. The centre of Replicated-SGD responds to one of y gradients, so
     η_SGD = η / y.
 
-    Learning rate drops act on both alike: the η that is returned is the one before them. Raises
-    ``ValueError`` for a base other than SGD, a γ that is measured in training, other algorithms.
+    Learning rate drops act on both alike, so the returned η is the one before them. Raises
+    ``ValueError`` for a base other than SGD, a γ that training measures, and other algorithms.
     """
     own, decay, momentum = config.algorithm, config.weight_decay, config.momentum
     check_one_of("optimizer", config.optimizer, ("sgd",))
@@ -65,7 +65,7 @@ def equivalent_sgd(config: TrainingConfig, fraction: float | None = None) -> Equ
     inner, outer = (decay * (own.decay_in in ("both", loop)) for loop in ("inner", "outer"))
     response = inner_response(own, gamma, momentum, config.nesterov)
     rates = outer_lr * response / own.inner_steps
-    # Of w − μ and of the outer base's own decay, as one decay of an SGD with the outer rate.
+    # w − μ and the outer base's own decay act together as one decay of an SGD with the outer rate.
     total = inner * inner_response(own, gamma + inner, momentum, config.nesterov) + outer
     factor = shrinking_factor(outer_lr * total, momentum, config.nesterov)
     factor = factor ** (1 / own.inner_steps)
@@ -82,7 +82,7 @@ def equivalent_sgd(config: TrainingConfig, fraction: float | None = None) -> Equ
 def inner_response(own: Esgd, gamma: Array, momentum: float, nesterov: bool) -> Array:
     """D = (w − μ)/g after L inner steps (Algorithm 1, lines 4 to 7) along a gradient g, for each γ.
 
-    Of w' − w, the velocity and μ − w, in units of g, all zero at first.
+    It iterates w' − w, the velocity and μ − w in units of g, from zero.
     """
     moved, velocity, average = (np.zeros_like(gamma) for _ in range(3))
     for _ in range(own.inner_steps):
@@ -95,11 +95,11 @@ def inner_response(own: Esgd, gamma: Array, momentum: float, nesterov: bool) -> 
 
 
 def shrinking_factor(kick: Array, momentum: float, nesterov: bool) -> Array:
-    """Factor ρ of the weights in a step of SGD with ηλ = ``kick`` and no other gradient.
+    """Factor ρ by which an SGD step with ηλ = ``kick`` and no other gradient shrinks the weights.
 
-    The larger root of ρ² − (1 + m)(1 − ηλ)ρ + m(1 − ηλ) = 0 with Nesterov's momentum m, of
-    ρ² − (1 + m − ηλ)ρ + m = 0 without. Its modulus, where decay is so strong that the weights
-    oscillate.
+    ρ is the larger root of ρ² − (1 + m)(1 − ηλ)ρ + m(1 − ηλ) = 0 with Nesterov momentum m, and of
+    ρ² − (1 + m − ηλ)ρ + m = 0 without. If decay is strong enough for oscillations, the modulus is
+    returned.
     """
     last = momentum * (1 - kick if nesterov else np.ones_like(kick))
     middle = (1 + momentum) * (1 - kick) if nesterov else 1 + momentum - kick
@@ -107,6 +107,6 @@ def shrinking_factor(kick: Array, momentum: float, nesterov: bool) -> Array:
 
 
 def decay_with_factor(factor: Array, momentum: float, nesterov: bool) -> Array:
-    """ηλ with which ``shrinking_factor`` is ``factor``."""
+    """ηλ for which ``shrinking_factor`` is ``factor``: the inverse function."""
     numerator = (1 - factor) * (factor - momentum)
     return numerator / ((1 + momentum) * factor - momentum if nesterov else factor)

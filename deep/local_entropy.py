@@ -1,12 +1,12 @@
-"""Local entropy of any network: the share of its neighbours that make as few errors.
+"""Local entropy of any network: the fraction of neighbours with at most a number of errors.
 
-Z(Δ) = P[errors(w + √Δ s∘z) ≤ errors allowed], z white in the D perturbed parameters, s the root
-mean square of the weights of a layer or of a filter, which makes Δ relative. With φ = log Z / D and
-r = ⟨‖z‖²⟩ / D over the neighbours that count, d = rΔ/2 and
+Z(Δ) = P[errors(w + √Δ s∘z) ≤ allowed errors], with z white in the D perturbed parameters and s the
+root mean square of the weights of a layer or filter, so Δ is relative. With φ = log Z / D and
+r = ⟨‖z‖²⟩ / D over the neighbours within this number of errors, d = rΔ/2 and
 
     Φ_LE(d) = φ + ½ (r − 1 − log r) ≤ 0,
 
-as in :mod:`message_passing.local_entropy`: around a committee of signs this is eq. 3 of [P21].
+as in :mod:`message_passing.local_entropy`. For a committee of signs this is eq. 3 of [P21].
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from message_passing.tools.run_folder import RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Δ of the default ladder, for Δ = 1 where half of the draws count (log Z = −0.7).
+#: Default ladder, in units of the Δ at which half of the draws are allowed (log Z = −0.7).
 DEFAULT_LADDER = np.geomspace(0.125, 32.0, 9)
-#: Draws that find where that is.
+#: Number of draws per test in the search for that Δ.
 PILOT_DRAWS = 64
-#: With ``distances``, Δ is corrected until the tangent has less than this to cover.
+#: With ``distances``, Δ is corrected until d has at most this relative error.
 CLOSE_ENOUGH = 0.05
 MOST_ROUNDS = 4
 
-#: Filters move in so many groups, one after the other.
+#: Number of groups of filters. The groups move one after the other.
 BLOCKS = 4
 
 Scale = Literal["layer", "filter"] | float
@@ -51,18 +51,18 @@ Scale = Literal["layer", "filter"] | float
 
 @dataclass(frozen=True, repr=False)
 class NetworkLocalEntropyCurve(LocalEntropyCurve):
-    """A ``LocalEntropyCurve`` of a network; entropies are per perturbed parameter.
+    """A ``LocalEntropyCurve`` of a network. Entropies are per perturbed parameter.
 
-    ``patterns`` counts the inputs, ``training_errors`` the model's own errors.
+    ``patterns`` is the number of inputs, ``training_errors`` the number of the model's own errors.
 
     Attributes
     ----------
     allowed_errors : int
-        Neighbours with at most so many errors count.
+        Maximum number of errors of a neighbour.
     parameters : int
         D. log Z is D times ``free_entropy``.
     scale, scope, bn
-        The options that the curve was measured with.
+        Options of the measurement.
     """
 
     allowed_errors: int
@@ -72,7 +72,7 @@ class NetworkLocalEntropyCurve(LocalEntropyCurve):
     bn: BatchNormMode
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per point."""
+        """One row per point, with the options as columns."""
         own = ("allowed_errors", "parameters", "scale", "scope", "bn")
         return super().to_frame().assign(**{name: getattr(self, name) for name in own})
 
@@ -99,63 +99,63 @@ def local_entropy_curve(
     """Local entropy Φ_LE(d) of a network, by elliptical slices on a ladder in Δ.
 
     Z(Δ) = P[errors(w + √Δ s∘z) ≤ ``errors``], φ = log Z / D, r = ⟨‖z‖²⟩ / D, d = rΔ/2,
-    Φ_LE(d) = φ + ½ (r − 1 − log r), where D counts the perturbed parameters. Standard errors and
-    ``converged`` are explained at :class:`message_passing.ladder.LadderSettings`. The statistical
-    error does not grow with D. A copy of the model is evaluated, in evaluation mode.
+    Φ_LE(d) = φ + ½ (r − 1 − log r), with D the number of perturbed parameters.
+    :class:`message_passing.ladder.LadderSettings` explains the standard errors and ``converged``.
+    The statistical error does not grow with D. A copy of the model runs in evaluation mode.
 
     Parameters
     ----------
     model
-        A classifier, or anything else with a ``loss_threshold``. It must be deterministic in
+        A classifier, or any model with a ``loss_threshold``. It must be deterministic in
         evaluation mode.
     inputs, targets : (P, …), (P, …)
-        On the model's device; or a loader of both alone. Outputs (P, C) with C ≥ 2 and whole
-        targets are classified by the largest output, outputs (P,) or (P, 1) with targets in
-        {0, 1} or ±1 by their sign.
+        Tensors on the model's device, or a loader in place of both. The largest output classifies
+        outputs (P, C) with C ≥ 2 and integer targets. The sign classifies outputs (P,) or (P, 1)
+        with targets in {0, 1} or ±1.
     scale : "layer", "filter" or number
-        s. "layer": the root mean square of each parameter tensor, so that the curve does not
-        change when layers of a ReLU network are rescaled. "filter": of each filter (first index)
-        of tensors with two or more indices. A number: the same for all parameters. Parameters
-        where s is zero stay as they are, and do not count in D.
+        s. "layer": the root mean square of each parameter tensor, so that the curve is invariant
+        under rescaling of the layers of a ReLU network. "filter": the same for each filter (first
+        index) of tensors with two or more indices. A number: the same for all parameters.
+        Parameters with s = 0 are not perturbed and not counted in D.
     variances : (M,), optional
         Increasing Δ > 0. Default: nine, from an eighth to 32 times the Δ at which half of the
-        neighbours count, where log Z = −0.7.
+        neighbours are allowed (log Z = −0.7).
     distances : (M,), optional
-        Increasing d > 0 in place of ``variances``: the points of the curve have these distances.
-        The ladder is repeated where Δ = 2d misses them by more than 5 %; a tangent covers the rest.
+        Increasing d > 0 of the points of the curve, in place of ``variances``. The ladder is
+        repeated with corrected Δ until all d are within 5 %. A tangent covers the rest.
     errors : int, optional
-        The number of errors allowed. Default: the model's own. More errors reach further; compare
-        models at the same number.
+        Number of allowed errors. Default: the model's own. More errors reach larger distances.
+        Compare models at the same number.
     loss_threshold : float, optional
-        An input counts as an error when its loss exceeds this, in place of its class.
+        An input is an error if its loss exceeds this. Its class is then ignored.
     loss : callable, optional
-        From outputs and targets to the loss of each input (P,). Default: cross-entropy for whole
+        Maps outputs and targets to the loss of each input (P,). Default: cross-entropy for integer
         targets, else the squared error summed over outputs.
     scope
-        "all" parameters, or "weights": those with two or more indices.
+        "all" parameters, or "weights": parameters with two or more indices.
     bn
-        "keep": BatchNorm's running statistics stay. "recalibrate": they are measured again over
-        the inputs for each neighbour and for the model itself; slow, without early exit.
+        "keep": BatchNorm's running statistics stay. "recalibrate": measure them again over the
+        inputs for each neighbour and for the model itself. This is slow, without early exit.
     sampler : LadderSettings, optional
         Draws, chains, steps. Default: 4000 draws, 16 chains of 80 steps.
     chains_at_once : int
-        Neighbours that are evaluated together; bounds the memory.
+        Number of neighbours that are evaluated together. It bounds the memory.
     seed : int
-        Same seed, same result.
+        The same seed gives the same result.
     progress : bool
         Show a bar with one step per point.
     out : path, optional
-        A folder for the state after each rung: an interrupted call resumes from there.
+        A folder for the state after each rung. An interrupted call resumes from there.
 
     Raises
     ------
     ValueError
-        Before any work: no inputs, lengths or devices that differ, outputs that are no classes
-        and no ``loss_threshold``, outputs that are not finite or differ between two evaluations,
+        Before any work: no inputs, different lengths or devices, outputs that are no classes
+        without a ``loss_threshold``, outputs that are not finite or differ between two evaluations,
         ``errors`` below the model's own, unknown options, a folder with other settings. Later:
-        no neighbour counts, however small Δ is.
+        no neighbour makes few enough errors, however small Δ is.
 
-    Source: [P21] eq. 3; the slices are those of Murray, Adams, MacKay (AISTATS 2010).
+    Sources: [P21] eq. 3; Murray, Adams, MacKay (AISTATS 2010) for elliptical slice sampling.
     """
     if variances is not None and distances is not None:
         raise ValueError("variances and distances are both given; one of them was expected.")
@@ -218,9 +218,9 @@ def local_entropy_curve(
 
 
 def perturbation_scales(model: nn.Module, scale: Scale, scope: Scope = "all") -> dict[str, Tensor]:
-    """s of each parameter, of a shape that broadcasts to the parameter's.
+    """The scale s of each parameter, in a shape that broadcasts to the parameter's.
 
-    Raises ``ValueError`` for unknown options, and where nothing would be perturbed.
+    Raises ``ValueError`` for unknown options, and if no parameter would be perturbed.
     """
     check_one_of("scope", scope, ("all", "weights"))
     known = scale in ("layer", "filter") or (isinstance(scale, int | float) and scale > 0)
@@ -266,7 +266,7 @@ def _climb(
 
 
 def _default_ladder(slices: EllipticalSlices, seed: int) -> NDArray[np.float64]:
-    """Nine Δ around the one at which half of the draws are allowed."""
+    """Nine Δ around the Δ at which half of the draws are allowed."""
     rng = np.random.default_rng([seed, 1])
 
     def fraction(variance: float) -> float:
@@ -283,7 +283,7 @@ def _default_ladder(slices: EllipticalSlices, seed: int) -> NDArray[np.float64]:
 
 @torch.no_grad()
 def _outputs(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Outputs on all inputs, after a look whether they are the same twice."""
+    """Outputs on all inputs. Checks that they are finite, and equal in two evaluations."""
     first, second = (torch.cat([model(x) for x in inputs.split(256)]) for _ in range(2))
     if not isinstance(first, Tensor) or len(first) != len(inputs):
         raise ValueError("outputs are not one row for each input; a tensor (P, …) was expected.")

@@ -1,8 +1,8 @@
-"""``python -m deep local-entropy-benchmark``: how long a local entropy curve takes.
+"""``python -m deep local-entropy-benchmark``: time the measurement of local entropy curves.
 
-Three tables: a whole curve of a network of 10⁵ weights on 1000 inputs; the evaluation of one
-neighbour with and without batching and early exit; the same against the numbers of weights and
-inputs. Networks are trained until they make no error, on patterns made from the seed.
+It times a whole curve of a network with 10⁵ weights on 1000 inputs, and the evaluation of one
+neighbour with and without batching and early exit, for several numbers of weights and inputs. The
+networks are trained to zero errors on patterns that the seed generates.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ MOST_EPOCHS = 1000
 
 @dataclass(frozen=True)
 class LocalEntropyBenchmark:
-    """What is timed."""
+    """Time local entropy curves and the evaluation of neighbours."""
 
     weights: int = 100_000
-    """About so many, in three layers."""
+    """Approximate number of weights, in three layers."""
     images: int = 1000
-    """Inputs."""
+    """Number of inputs."""
     variances: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
-    """Of the curve."""
+    """Relative variances Δ of the curve."""
     draws: int = 2000
-    """Direct samples."""
+    """Number of direct samples."""
     chains: int = 16
-    """Independent chains, evaluated together."""
+    """Number of independent chains, evaluated together."""
     repeats: int = 5
-    """Repetitions of the evaluation of all chains, after one to warm up."""
+    """Timed repetitions of the evaluation of all chains, after one for warming up."""
     seed: int = 0
-    """Of the patterns, the network and the chains."""
+    """Seed of the patterns, the network and the chains."""
     out: Path = Path("results/local_entropy_benchmark")
     """Folder for the tables and the figure."""
 
 
 def trained_network(weights: int, images: int, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """A ReLU network of two hidden layers without training errors, its inputs and classes.
+    """A ReLU network with two hidden layers and no training errors, its inputs and classes.
 
-    Raises ``ValueError`` where it does not learn them.
+    Raises ``ValueError`` if training does not reach zero errors.
     """
     import torch
     from torch import nn
@@ -79,7 +79,7 @@ def trained_network(weights: int, images: int, seed: int) -> tuple[nn.Module, Te
 
 
 def time_curve(config: LocalEntropyBenchmark) -> pd.DataFrame:
-    """A row for each point; ``seconds`` until it was reached, shared out by ``iterations``."""
+    """One row per point. ``seconds`` is cumulative; ``iterations`` divide the total time."""
     from deep.local_entropy import local_entropy_curve
 
     network = trained_network(config.weights, config.images, config.seed)
@@ -99,7 +99,7 @@ def time_curve(config: LocalEntropyBenchmark) -> pd.DataFrame:
 
 
 def time_evaluations(config: LocalEntropyBenchmark, weights: int, images: int) -> pd.DataFrame:
-    """Milliseconds for each neighbour, with and without batching and early exit."""
+    """Milliseconds per neighbour, with and without batching and early exit."""
     import pandas as pd
 
     from deep.local_entropy import perturbation_scales
@@ -116,7 +116,7 @@ def time_evaluations(config: LocalEntropyBenchmark, weights: int, images: int) -
             )  # fmt: skip
             rng = np.random.default_rng(config.seed)
             shape = (config.chains, networks.size)
-            # Slices propose about as many neighbours that are refused at once as that are near.
+            # As in the slices, half of the proposals are near and half are rejected at once.
             offsets = rng.standard_normal(shape, dtype=np.float32)
             offsets *= np.resize(np.sqrt([0.01, 0.5]), (config.chains, 1)).astype(np.float32)
             milliseconds = []
@@ -140,7 +140,7 @@ def time_evaluations(config: LocalEntropyBenchmark, weights: int, images: int) -
 
 
 def show(config: LocalEntropyBenchmark) -> None:
-    """Measure, print, draw."""
+    """Time everything; write and print the tables, draw the figure."""
     import pandas as pd
     import torch
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
-"""Flatness and curvature at the networks of stored runs, each measured once.
+"""Flatness and curvature of the networks of stored runs. Nothing is measured twice.
 
-What was measured is kept in the run's folder, ``flatness/<network>.json`` and
-``hessian/<network>.json``, with its options and the hash of the network.
+The run's folder keeps each measurement with its options and the hash of the network, in
+``flatness/<network>.json``, ``hessian/<network>.json`` or ``local_entropy/<network>.json``.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ BatchNormMode = Literal["keep", "recalibrate"]
 
 @dataclass(frozen=True)
 class FlatnessOptions:
-    """How the local energy of a stored network is measured."""
+    """Options of the local energy of a stored network."""
 
     sigmas: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
-    """Noise intensities, relative to each weight."""
+    """Noise intensities σ, relative to each weight."""
     samples: int = 10
-    """Noise vectors."""
+    """Number of noise vectors."""
     scope: Scope = "all"
-    """Perturb all parameters, or weights without biases and BatchNorm's."""
+    """Parameters to perturb. weights: without biases and BatchNorm's parameters."""
     bn: BatchNormMode = "keep"
     """Keep BatchNorm's running statistics, or measure them again for each perturbed network."""
     augment: bool = True
-    """Crop and flip the images as in training ([P21] App. B.2). The errors in the table and in
-    the legends are then those on such images."""
+    """Crop and flip the images as in training ([P21] App. B.2). The training errors in the table
+    and in the legends then refer to such images."""
     images: int | None = None
     """Number of images; None: all of them."""
     seed: int = 0
-    """Of the noise, the augmentation and the choice of images."""
+    """Seed of the noise, the augmentation and the choice of images."""
 
     def __post_init__(self) -> None:
         checked_sigmas(self.sigmas, self.samples)
@@ -58,45 +58,45 @@ class FlatnessOptions:
 
 @dataclass(frozen=True)
 class HessianOptions:
-    """How the Hessian of a stored network is measured; training images, not augmented."""
+    """Options of the Hessian of a stored network, on training images without augmentation."""
 
     eigenvalues: int = 3
-    """Number of largest eigenvalues."""
+    """Number of eigenvalues, from the largest down."""
     tolerance: float = 1e-2
     """Relative accuracy of the eigenvalues."""
     iterations: int = 100
-    """Restarts of ARPACK at most."""
+    """Maximum number of ARPACK's restarts."""
     trace_samples: int = 30
-    """Random vectors for the trace."""
+    """Number of random vectors for the trace."""
     images: int | None = 1000
-    """Training images that the loss is the mean over; None: all of them."""
+    """Number of training images in the mean loss; None: all of them."""
     batch_size: int = 250
-    """Images per pass; their activations are kept for a second derivative."""
+    """Images per batch. It bounds the memory: second derivatives keep their activations."""
     seed: int = 0
-    """Of the vectors and the choice of images."""
+    """Seed of the vectors and the choice of images."""
 
 
 @dataclass(frozen=True)
 class LocalEntropyOptions:
-    """How the local entropy of a stored network is measured; training images, not augmented."""
+    """Options of a stored network's local entropy, on training images without augmentation."""
 
     images: int | None = 1000
-    """Training images on which errors are counted; None: all of them."""
+    """Number of training images on which errors are counted; None: all of them."""
     errors: int | None = None
-    """Errors allowed on them; None: the network's own. Compare networks at the same number."""
+    """Number of allowed errors; None: the network's own. Compare networks at the same number."""
     variances: tuple[float, ...] | None = None
-    """Relative variances Δ of the points; None: around the one at which half of the neighbours
-    count."""
+    """Relative variances Δ of the points; None: nine around the Δ at which half of the neighbours
+    make at most the allowed errors."""
     draws: int = 4000
-    """Direct samples."""
+    """Number of direct samples."""
     chains: int = 16
-    """Independent chains."""
+    """Number of independent chains."""
     steps: int = 80
-    """Fewest steps of each chain on each rung; half of them come before as burn-in."""
+    """Minimum number of steps of each chain on each rung. Half this number precedes as burn-in."""
     scope: Scope = "all"
-    """Perturb all parameters, or weights without biases and BatchNorm's."""
+    """Parameters to perturb. weights: without biases and BatchNorm's parameters."""
     seed: int = 0
-    """Of the chains and the choice of images."""
+    """Seed of the chains and the choice of images."""
 
 
 def checked_sigmas(sigmas: ArrayLike, samples: int) -> NDArray[np.float64]:
@@ -112,7 +112,7 @@ def checked_sigmas(sigmas: ArrayLike, samples: int) -> NDArray[np.float64]:
 
 @dataclass
 class Images:
-    """The images of the runs' data sets on the device, each loaded when it is first needed."""
+    """The data sets of runs, on the device. Each is loaded on first use."""
 
     device: Device
     data: ImageData | None = None
@@ -120,10 +120,10 @@ class Images:
     _loaded: dict[tuple[str, int], ImageData] = field(default_factory=dict)
 
     def __call__(self, run: Run) -> ImageData:
-        """``data`` if that was given, else the run's data set; both without what was held out.
+        """``data`` if given, else the run's data set, with the run's validation split.
 
-        An archive is looked for by its name in ``data_dir``, then where it was. Raises
-        ``ValueError`` for one that holds other images.
+        An archive is searched by its name in ``data_dir``, then at its old path. Raises
+        ``ValueError`` if it holds other images.
         """
         from deep.images.datasets import load_images
 
@@ -146,10 +146,10 @@ class Images:
 def measure_flatness(
     run: Run, name: str, options: FlatnessOptions, images: Images, split: str = ""
 ) -> NetworkLocalEnergyProfile:
-    """The local energy of a network of a run, read where these options were measured.
+    """The local energy of a network of a run: the stored one, if it has these options.
 
-    By default on the training images, kept in ``flatness/<name>.json``; with a ``split``
-    ("train", "test") in ``flatness/<name>-<split>.json``.
+    Without ``split`` it is measured on training images and stored in ``flatness/<name>.json``.
+    With "train" or "test" it is stored in ``flatness/<name>-<split>.json``.
     """
     from deep.weight_noise import local_energy
 
@@ -175,7 +175,7 @@ def measure_flatness(
 
 
 def measure_hessian(run: Run, name: str, options: HessianOptions, images: Images) -> dict[str, Any]:
-    """Eigenvalues and trace at a network of a run: the mappings ``spectrum`` and ``trace``."""
+    """Eigenvalues and trace of a network of a run: the mappings ``spectrum`` and ``trace``."""
     from deep.hessian import hessian_spectrum, hessian_trace
 
     def measure() -> dict[str, Any]:
@@ -195,10 +195,10 @@ def measure_hessian(run: Run, name: str, options: HessianOptions, images: Images
 def measure_local_entropy(
     run: Run, name: str, options: LocalEntropyOptions, images: Images
 ) -> dict[str, Any]:
-    """The local entropy curve of a network of a run: the columns of its table, as lists.
+    """The local entropy curve of a network of a run, as lists: the columns of its table.
 
-    Until it is stored, each rung of its ladder is kept beside it: an interrupted measurement
-    resumes.
+    The finished rungs of the ladder are kept until the curve is stored, so an interrupted
+    measurement resumes.
     """
     from deep.local_entropy import local_entropy_curve
     from message_passing.ladder import LadderSettings
@@ -210,7 +210,7 @@ def measure_local_entropy(
     file = run.folder / "local_entropy" / f"{name}.json"
 
     def measure() -> dict[str, Any]:
-        # The ladder of other options, or of another network, does not count.
+        # Other options or another network start a new ladder.
         key = content_hash(asdict(options), run.path(name))[:12]
         curve = local_entropy_curve(
             run.network(name).model.to(images.device.torch), _loader(run, options, images),
@@ -226,9 +226,9 @@ def measure_local_entropy(
 
 
 def profile_of(stored: Mapping[str, Any], file: Path) -> NetworkLocalEnergyProfile:
-    """The profile that ``measure_flatness`` has stored in ``file``.
+    """The profile that ``measure_flatness`` stored in ``file``.
 
-    Raises ``ValueError`` where something is missing.
+    Raises ``ValueError`` if an entry is missing.
     """
     from deep.weight_noise import NetworkLocalEnergyProfile
 
@@ -255,5 +255,5 @@ def _loader(run: Run, options: Any, images: Images, **how: Any) -> ImageBatches:
 def _measured(run: Run, name: str, file: Path, options: Any, measure: Any) -> dict[str, Any]:
     path = run.path(name)
     if not path.exists():
-        run.network(name)  # says what is missing
+        run.network(name)  # raises the error that names the missing file
     return measured_once(file, asdict(options), path, measure)

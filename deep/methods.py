@@ -1,7 +1,7 @@
-"""The algorithms as the training loop sees them: one object for each.
+"""The algorithms as the training loop sees them: one object each.
 
-A method takes the steps of all networks of this process, and says which network counts. The
-optimizers to compare with are from libraries: Lookahead, SAM, ASAM and schedule-free SGD from
+A method takes the steps of all networks of this process, and provides the network to evaluate. The
+baselines come from libraries: Lookahead, SAM, ASAM and schedule-free SGD from
 ``pytorch_optimizer``, the average of SWA from torch. ``deep.algorithms`` names their papers.
 """
 
@@ -33,16 +33,16 @@ Gradient = Callable[[], tuple[Tensor, Tensor]]
 
 
 class Method:
-    """An optimizer in the training loop; this one is the base optimizer alone.
+    """An optimizer in the training loop. This class is the base optimizer alone.
 
     Attributes
     ----------
     averages : bool
-        Whether an average counts, which needs BatchNorm statistics of its own.
+        Whether the evaluated network is an average, which needs its own BatchNorm statistics.
     logs_recalibrated : bool
-        Whether the network that counts has made no forward pass in training, so that its
-        BatchNorm statistics belong to other weights. The log then has the test error with
-        statistics measured again, too.
+        Whether the log also has the test error with recalibrated BatchNorm statistics. This is so
+        if the evaluated network makes no forward pass in training: its statistics then belong to
+        other weights.
     """
 
     averages: bool = False
@@ -52,44 +52,44 @@ class Method:
         self.models, self.optimizer = models, optimizer
 
     def prepare(self, steps: int, loss: Callable[[nn.Module], float], first: bool) -> None:
-        """Before the first step: measure γ0 by ``loss``, warn where a coupling is unstable."""
+        """Before the first step: measure γ0 with ``loss``, warn if the coupling is unstable."""
 
     def set_rate(self, rate: float, fraction: float) -> None:
-        """The learning rate, and all else that changes, after a fraction of the run."""
+        """Set the learning rate and all other schedules, after a fraction of the run."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
     def step(self, loss: Tensor, gradient: Gradient) -> None:
-        """A step from the gradients in ``.grad``.
+        """Make a step with the gradients in ``.grad``.
 
-        ``loss`` is the loss of the last network. ``gradient`` adds the gradients of the same
-        minibatch once more.
+        ``loss`` is the loss of the last network. Each call of ``gradient`` adds the gradients of
+        the same minibatch again.
         """
         self.optimizer.step()
 
     def network(self) -> AbstractContextManager[nn.Module]:
-        """The network that counts, within a context that restores the one in training."""
+        """The network to evaluate, in a context that restores the training state at its end."""
         return nullcontext(self.models[0])
 
     @property
     def gamma(self) -> float:
-        """γ at present, for the log."""
+        """The current γ, for the log."""
         return 0.0
 
     def distance(self) -> float:
-        """The mean of ½‖w^a − w̄‖² over the replicas, for the log."""
+        """Mean of ½‖w^a − w̄‖² over the replicas, for the log."""
         return 0.0
 
     def result(self) -> dict[str, Any]:
-        """Of the result."""
+        """Additional entries of ``result.json``."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that an exact resume needs besides the weights of the models."""
+        """Everything that an exact resume needs in addition to the models' weights."""
         return self.optimizer.state_dict()
 
     def joined(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The states of all processes as one."""
+        """Merge the states of all processes."""
         return states[0]
 
     def load_state_dict(self, state: dict[str, Any], indices: Sequence[int]) -> None:
@@ -98,7 +98,7 @@ class Method:
 
 
 class Elastic(Method):
-    """What Replicated-SGD and Entropy-SGD have in common: γ, perhaps with a measured γ0."""
+    """Base class of Replicated-SGD and Entropy-SGD: γ, possibly with a measured γ0."""
 
     logs_recalibrated = True
 
@@ -111,10 +111,10 @@ class Elastic(Method):
 
 
 class Replicas(Elastic):
-    """Replicated-SGD: the centre counts.
+    """Replicated-SGD. The evaluated network is the centre.
 
-    Before the first step γ0 is measured, and the stability of the coupling checked over the whole
-    run.
+    ``prepare`` measures γ0, if it is automatic, and checks the stability of the coupling over the
+    whole run.
     """
 
     optimizer: ReplicatedSGD
@@ -161,7 +161,7 @@ class Replicas(Elastic):
 
 
 class Entropic(Elastic):
-    """Entropy-SGD: w counts, not the w' of a running inner loop; the first one measures γ0."""
+    """Entropy-SGD. The evaluated network is w, not w'. The first inner loop measures γ0."""
 
     optimizer: EntropySGD
 
@@ -178,7 +178,7 @@ class Entropic(Elastic):
 
 
 class Lookahead(Method):
-    """k steps of the base optimizer, then φ ← φ + α (w − φ), w ← φ; the slow weights φ count."""
+    """k base steps, then φ ← φ + α (w − φ), w ← φ. The evaluated network is φ."""
 
     averages = True
 
@@ -194,8 +194,8 @@ class Lookahead(Method):
 class SharpnessAware(Method):
     """SAM: the base optimizer along ∇L(w + ρ g/‖g‖), g = ∇L(w).
 
-    With ASAM the perturbation is ρ w²g/‖wg‖, entry by entry and without the small η of that paper.
-    Both gradients are of the same minibatch; BatchNorm's running statistics follow the first one.
+    ASAM's perturbation is ρ w²g/‖wg‖, elementwise and without the small η of its paper. Both
+    gradients are from the same minibatch. The first one updates BatchNorm's running statistics.
     """
 
     def step(self, loss: Tensor, gradient: Gradient) -> None:
@@ -204,9 +204,9 @@ class SharpnessAware(Method):
 
 
 class WeightAveraging(Method):
-    """SWA: the mean of the weights every ``period`` steps, from ``start`` on.
+    """SWA: the mean of the weights, taken every ``period`` steps from step ``start``.
 
-    Before the first average the weights themselves count.
+    Before ``start`` the evaluated network is the trained one.
     """
 
     def __init__(
@@ -240,13 +240,13 @@ class WeightAveraging(Method):
 
 
 class ScheduleFree(Method):
-    """Schedule-free SGD: gradients at y = (1 − β) z + β x; the average x counts."""
+    """Schedule-free SGD: gradients at y = (1 − β) z + β x. The evaluated network is x."""
 
     averages = True
 
     @contextmanager
     def network(self) -> Iterator[nn.Module]:
-        with values_kept(self.models[0].parameters()):  # the way from y to x and back rounds
+        with values_kept(self.models[0].parameters()):  # y → x → y has rounding errors
             self.optimizer.eval()
             try:
                 yield self.models[0]
@@ -261,9 +261,9 @@ def build_method(
     per_pass: int,
     group: Any | None = None,
 ) -> Method:
-    """The method of a run of ``steps`` steps; ``group`` holds the processes.
+    """The method for a run of ``steps`` steps. ``group`` is the process group, if any.
 
-    Raises ``ValueError`` where the package that a baseline comes from is not installed.
+    Raises ``ValueError`` if the package of a baseline is not installed.
     """
     base, parameters = base_of(config), list(models[0].parameters())
     lr = config.lr
@@ -309,10 +309,10 @@ def build_method(
 
 
 def base_of(config: TrainingConfig) -> Base:
-    """The base optimizer, to be called with parameters and ``lr``.
+    """Constructor of the base optimizer, to call with parameters and ``lr``.
 
-    RMSprop has the memory 0.9 and the ε that EfficientNet was published with; torch adds ε
-    outside of the root and TensorFlow inside.
+    RMSprop has the published decay 0.9 and ε of EfficientNet. torch adds ε outside of the root,
+    TensorFlow inside.
     """
     if config.optimizer == "rmsprop":
         return partial(
@@ -326,7 +326,7 @@ def base_of(config: TrainingConfig) -> Base:
 
 
 def gamma_of(own: Focused, total: float) -> Gamma:
-    """γ as a function of the steps, or outer steps, taken: ``total`` of them in the run."""
+    """γ as a function of the number of steps (outer steps of esgd). The run has ``total``."""
     if own.gamma == "measured":
         return AutomaticFocusing(own.gamma_growth, total)
     if own.focusing == "cosine":
@@ -335,7 +335,7 @@ def gamma_of(own: Focused, total: float) -> Gamma:
 
 
 def library(algorithm: str) -> ModuleType:
-    """The package that a baseline comes from. Raises ``ValueError`` if it is not installed."""
+    """The package of a baseline. Raises ``ValueError`` if it is not installed."""
     try:
         import pytorch_optimizer
     except ImportError as error:

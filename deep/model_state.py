@@ -1,4 +1,4 @@
-"""The state of a network: modes, weights and BatchNorm's statistics, kept or measured again."""
+"""Keep or recalibrate the state of a network: modes, weights and BatchNorm's statistics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 
 def recalibrated(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
-    """A copy of ``model`` whose BatchNorm statistics are the mean over ``batches``."""
+    """A copy of ``model`` with the mean of the BatchNorm statistics over ``batches``."""
     fresh = copy.deepcopy(model)
     update_bn(batches, fresh)
     return fresh
@@ -22,7 +22,7 @@ def recalibrated(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
 
 @contextmanager
 def modes_kept(*models: nn.Module) -> Iterator[None]:
-    """The modes (training, evaluation) of all modules are restored afterwards."""
+    """Context that restores the modes (training, evaluation) of all modules at its end."""
     modes = [(module, module.training) for model in models for module in model.modules()]
     try:
         yield
@@ -33,7 +33,7 @@ def modes_kept(*models: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def values_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """The values of tensors are restored afterwards, bit for bit."""
+    """Context that restores the values of tensors at its end, bit for bit."""
     saved = [(tensor, tensor.detach().clone()) for tensor in tensors]
     try:
         yield
@@ -45,7 +45,7 @@ def values_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
 
 @contextmanager
 def batch_statistics(models: Sequence[nn.Module]) -> Iterator[None]:
-    """Models in training mode; buffers, modes and the random state are restored afterwards."""
+    """Context in training mode. It restores buffers, modes and the random state at its end."""
     buffers = [buffer for model in models for buffer in model.buffers()]
     devices = {p.device.index for model in models for p in model.parameters() if p.is_cuda}
     generators = torch.random.fork_rng(devices=sorted(d for d in devices if d is not None))
@@ -56,7 +56,7 @@ def batch_statistics(models: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def bytes_held(models: Sequence[nn.Module], method: Any) -> int:
-    """Bytes of weights, gradients and all that the method stores (not of activations)."""
+    """Bytes of the weights, the gradients and the method's state, without activations."""
     weights = [p for model in models for p in model.parameters()]
     tensors = [*weights, *(p.grad for p in weights), *tree_leaves(method.state_dict())]
     held = {t.data_ptr(): t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor)}

@@ -1,8 +1,8 @@
 """Figures 2 to 5 of [P21]: the curves of stored runs as tables, and the command that draws them.
 
-A curve is the mean over the seeds of an algorithm, its band the standard error of the mean; of a
-single run the local energy has the standard error over its noise vectors instead. A table has all
-that its figure shows: a stored CSV can be drawn again by ``figures.plot_curves``.
+A curve is the mean over the seeds of an algorithm. Its band is the standard error of the mean. With
+a single run, the band of the local energy is the standard error over the noise vectors. A table
+has everything that its figure shows, so ``figures.plot_curves`` can redraw a stored CSV.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def error_curves(runs: Sequence[Run]) -> pd.DataFrame:
-    """Figure 2 of [P21]: test error against epochs, a panel for each data set and model.
+    """Figure 2 of [P21]: test error against epochs, one panel per data set and model.
 
-    Epochs are rescaled by y for rSGD and by L for eSGD, not for rSGD×y. Of runs that are not
-    finished a curve has the rows that all its seeds have. Columns: panel, dataset, model,
-    algorithm, label, epochs, n, test_error and its standard error. Raises ``ValueError`` for runs
-    of an algorithm that differ in more than the seed.
+    Epochs are rescaled by y for rSGD and by L for eSGD, not for rSGD×y. Unfinished runs count up to
+    the last epoch that all seeds of the curve have reached. Columns: panel, dataset, model,
+    algorithm, label, epochs, n, test_error and its standard error. Raises ``ValueError`` if runs of
+    an algorithm differ in more than the seed.
     """
     import pandas as pd
 
@@ -45,16 +45,16 @@ def error_curves(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def flatness_curves(runs: Sequence[Run], along: bool = False) -> pd.DataFrame:
-    """Local energy δE(σ): a panel for each data set and model, or along training.
+    """Local energy δE(σ) of final networks (Figure 4 of [P21]) or along training (Figures 3, 5).
 
-    With ``along`` (Figures 3 and 5 of [P21]) the runs are of one data set and model, and each
-    panel has the networks after the same fraction of training; else (Figure 4) the final ones.
-    Columns: panel, dataset, model, algorithm, label, sigma, n, local_energy and its standard error,
-    epoch, noise_vectors, images (which the local energy and train_error are of), train_error,
-    test_error, train_loss (of final networks, without augmentation).
+    By default there is one panel per data set and model. With ``along`` the runs must share both,
+    and a panel has the networks after the same fraction of training. Columns: panel, dataset,
+    model, algorithm, label, sigma, n, local_energy and its standard error, epoch, noise_vectors,
+    images (used for local_energy and train_error), train_error, test_error, train_loss (final
+    networks only, without augmentation).
 
-    Raises ``ValueError`` for runs that are not finished or not measured, or not measured alike,
-    and for runs of an algorithm that differ in more than the seed.
+    Raises ``ValueError`` for runs that are unfinished, not measured, or measured with different
+    options, and if runs of an algorithm differ in more than the seed.
     """
     import pandas as pd
 
@@ -69,7 +69,7 @@ def flatness_curves(runs: Sequence[Run], along: bool = False) -> pd.DataFrame:
         for name in run.networks if along else ["final"]:
             curve = _measured_curve(run, name, first)
             fraction = _fraction(run, name, curve["passes"].iloc[0])
-            if name == "final" or fraction < 1:  # else the final network is the same
+            if name == "final" or fraction < 1:  # a snapshot at the end repeats the final network
                 curves.append(curve.assign(**cell, fraction=fraction))
     long = pd.concat(curves).sort_values("fraction", kind="stable")
     long["train_loss"] = long["train_loss"].where(long["fraction"] == 1)
@@ -93,10 +93,9 @@ def flatness_curves(runs: Sequence[Run], along: bool = False) -> pd.DataFrame:
 
 
 def _cells(runs: Sequence[Run]) -> list[tuple[Run, dict[str, str]]]:
-    """Each run with its data set, model and algorithm, in the order of the algorithms.
+    """Each run with its cell (data set, model and algorithm), in the order of the algorithms.
 
-    Raises ``ValueError`` where runs of one such cell differ in more than the seed, or not even in
-    it.
+    Raises ``ValueError`` if two runs are equal, or runs of a cell differ in more than the seed.
     """
     import pandas as pd
 
@@ -114,7 +113,7 @@ def _cells(runs: Sequence[Run]) -> list[tuple[Run, dict[str, str]]]:
 
 
 def _measured_curve(run: Run, name: str, first: Run) -> pd.DataFrame:
-    """The local energy of a network, measured with the options that the first run has."""
+    """The stored local energy of a network. Its options must equal those of the run ``first``."""
     if run.result is None:
         raise ValueError(
             f"{run.folder} is not finished; `python -m deep train` or `table1` resumes it."
@@ -137,7 +136,7 @@ def _measured_curve(run: Run, name: str, first: Run) -> pd.DataFrame:
 
 
 def _fraction(run: Run, name: str, passes: float) -> float:
-    """The planned fraction of the run after which a network was stored; 1 in the last row."""
+    """The planned fraction of the run at which a network was stored. It is 1 at the end."""
     steps = run.log["step"].to_numpy()
     done = steps[(run.log["passes"] - passes).abs().to_numpy().argmin()] / steps[-1]
     if name == "final" or done == 1:
@@ -148,7 +147,7 @@ def _fraction(run: Run, name: str, passes: float) -> float:
 def _named(
     table: pd.DataFrame, labels: Sequence[str], ends: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """With the panel and the label of each curve beside what it is of."""
+    """Add the columns panel and label to a table of curves."""
     cells = zip(table["model"], table["dataset"], ends or [""] * len(table), strict=True)
     table.insert(0, "panel", [f"{model}, {dataset}{end}" for model, dataset, end in cells])
     table.insert(1 + len(CELL), "label", labels)
@@ -157,25 +156,25 @@ def _named(
 
 @dataclass(frozen=True)
 class FigureCommand:
-    """Figures 2 to 5 of the paper, from stored runs: means ± standard errors over the seeds.
+    """Draw Figures 2 to 5 of the paper from stored runs: means ± standard errors over the seeds.
 
-    2: test error along training, epochs rescaled by y for rSGD and by L for eSGD. 3 and 5: local
-    energy δE(σ) along training and at the end, of ResNet-18 and ResNet-110 on CIFAR-10. 4: local
-    energy at the end, of EfficientNet-B0, PyramidNet, ResNet-50 and DenseNet. Flatness has to be
-    measured before: python -m deep flatness RUN … In the legends: epoch, train and test error in
-    percent, seeds.
+    2: test error along training, with epochs rescaled by y for rSGD and by L for eSGD. 3 and 5:
+    local energy δE(σ) along training and at the end, in the paper of ResNet-18 and ResNet-110 on
+    CIFAR-10. 4: local energy at the end, in the paper of EfficientNet-B0, PyramidNet, ResNet-50 and
+    DenseNet. Measure the flatness first: python -m deep flatness RUN … Legends give the epoch, the
+    training and test errors in percent, and the number of seeds.
     """
 
     number: Annotated[Literal[2, 3, 4, 5], tyro.conf.Positional]
-    """Number of the figure."""
+    """Number of the figure in the paper."""
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of runs, or of the seeds of a run, of any network."""
     out: Path = Path("figures")
-    """Folder for the figure (PDF, PNG) and the numbers behind it (CSV)."""
+    """Folder for the figure (PDF, PNG) and its numbers (CSV)."""
 
 
 def draw_figure(chosen: FigureCommand) -> None:
-    """Read the runs, write the figure and its numbers."""
+    """Read the runs; write the figure and its numbers."""
     from deep.figures import legend_note, plot_curves
 
     every = open_runs(chosen.folders)

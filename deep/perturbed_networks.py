@@ -1,8 +1,8 @@
-"""Many perturbed copies of a network at once: which of them make few enough errors?
+"""Errors of many perturbed copies of a network at once, up to an allowed number.
 
-The parameters of the copies are stacked, and one call of ``torch.func.vmap`` evaluates them all.
-Inputs come in blocks, the hardest ones first; a copy that has made too many errors is not evaluated
-any further. The answer is exact.
+The parameters of the copies are stacked, and one call of ``torch.func.vmap`` evaluates all copies.
+Inputs come in blocks, hardest first. A copy with too many errors is not evaluated any further. The
+result is exact.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import update_bn
 
-#: Inputs of the first block; the following ones double, up to the largest.
+#: Number of inputs of the first block. Each next block is twice as large, up to the largest.
 FIRST_BLOCK, LARGEST_BLOCK = 64, 256
-#: Inputs are sorted anew after so many calls, and whenever the calls have doubled.
+#: Number of calls before inputs are first sorted. They are sorted again each time it has doubled.
 FIRST_SORT = 8
 
-#: From outputs (n, B, …) and targets (B,) to booleans (n, B).
+#: Maps outputs (n, B, …) and targets (B,) to booleans (n, B).
 Wrong = Callable[[Tensor, Tensor], Tensor]
-#: From outputs and targets to the loss of each input (B,).
+#: Maps outputs and targets to the loss of each input (B,).
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class PerturbedNetworks:
-    """Copies of a network with parameters w + s∘x, for offsets x of D numbers.
+    """Copies of a network with parameters w + s∘x, for offsets x (D,).
 
     Parameters
     ----------
     model
-        In evaluation mode, and nobody else's: it is used for its computations.
+        A model in evaluation mode. No other code may use it.
     scales
-        From names of parameters to s, of a shape that broadcasts to the parameter's. Zeros of s
-        keep their elements as they are, and do not count in D.
+        Maps names of parameters to s, in a shape that broadcasts to the parameter's. Elements with
+        s = 0 are not perturbed and not counted in D.
     inputs, targets : (P, …), (P, …)
-        On the model's device.
+        Tensors on the model's device.
     wrong
-        Which outputs are errors.
+        Tells which outputs are errors.
     at_once : int
-        Copies that are evaluated together.
+        Number of copies that are evaluated together.
     recalibrate : bool
-        Measure BatchNorm's statistics again for each copy, over all inputs; one copy at a time.
+        Measure BatchNorm's statistics again for each copy, over all inputs, one copy at a time.
     early_exit : bool
-        False: evaluate every copy on all inputs, in the given order (to see what it saves).
+        False: evaluate every copy on all inputs, in the given order (for benchmarks).
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class PerturbedNetworks:
 
     @torch.no_grad()
     def errors(self, offsets: NDArray[np.floating], most: int) -> NDArray[np.int64]:
-        """Errors (n,) of the copies with offsets (n, D), exact up to ``most``; more are more."""
+        """Errors (n,) of the copies with offsets (n, D). Above ``most`` they are lower bounds."""
         copies = self._parameters(offsets)
         alive = torch.arange(len(offsets), device=self.inputs.device)
         errors = torch.zeros(len(offsets), dtype=torch.int64, device=self.inputs.device)
@@ -105,7 +105,7 @@ class PerturbedNetworks:
         return errors.cpu().numpy()
 
     def blocks(self, most: int) -> NDArray[np.int64]:
-        """For each of the D numbers its group of filters: the first index of its tensor, modulo."""
+        """Group (D,) of each parameter: the first index in its tensor (filter), modulo ``most``."""
         rows = [
             torch.arange(shape[0] if shape else 1).repeat_interleave(shape[1:].numel())
             for shape in self.shapes.values()
@@ -120,7 +120,7 @@ class PerturbedNetworks:
             first, length = first + length, min(2 * length, LARGEST_BLOCK)
 
     def _parameters(self, offsets: NDArray[np.floating]) -> Tensor:
-        """Parameters (n, ·) of the copies, flat."""
+        """Flat parameters (n, ·) of the copies."""
         x = torch.from_numpy(offsets).to(self.reference)
         if self.moved is None:
             return torch.addcmul(self.reference, x, self.scale)
@@ -147,7 +147,7 @@ class PerturbedNetworks:
         return self.wrong(outputs, self.targets[block])
 
     def _vectorises(self) -> bool:
-        """Whether vmap can do this model; a warning says so where it cannot."""
+        """Whether vmap can evaluate this model. Warns if it cannot."""
         copies = self.reference.repeat(2, 1)
         try:
             with torch.no_grad():
@@ -172,12 +172,12 @@ class PerturbedNetworks:
         return int(self.wrong(outputs[None], self.targets).sum())
 
     def _sort(self) -> None:
-        """Put the inputs first that were wrong most often when they were looked at."""
+        """Sort the inputs by their error rate so far, highest first."""
         self.calls += 1
         if not self.early_exit or self.calls < self.next_sort:
             return
         self.next_sort = 2 * self.calls
-        # One more look, half of it wrong, ranks inputs that were hardly looked at.
+        # A pseudo-count of half an error in one evaluation ranks inputs with few evaluations.
         rate = (self.errors_seen + 0.5) / (self.times_seen + 1)
         order = torch.argsort(rate, descending=True, stable=True)
         for name in ("inputs", "targets", "errors_seen", "times_seen"):
@@ -187,9 +187,9 @@ class PerturbedNetworks:
 def what_is_wrong(
     outputs: Tensor, targets: Tensor, loss_threshold: float | None, loss: Loss | None
 ) -> Wrong:
-    """How errors are counted, from outputs of the model itself (P, …) and targets (P, …).
+    """Choose the definition of an error from the model's own outputs (P, …) and targets (P, …).
 
-    Raises ``ValueError`` where they cannot be counted.
+    Raises ``ValueError`` if they define no errors.
     """
     whole = not targets.is_floating_point() and targets.ndim == 1
     if loss_threshold is not None:
@@ -205,7 +205,7 @@ def what_is_wrong(
         return lambda outputs, targets: outputs.argmax(-1) != targets
     one = outputs.numel() == len(outputs) and targets.numel() == len(targets)
     if one and set(targets.unique().tolist()) in ({0, 1}, {-1, 1}, {1}, {0}, {-1}):
-        # A zero counts as positive, as everywhere.
+        # A zero counts as +1, as in the whole package.
         return lambda outputs, targets: (
             (outputs.reshape(*outputs.shape[:2]) >= 0) != (targets.reshape(-1) > 0)
         )

@@ -1,14 +1,14 @@
 """The published settings of [P21] App. C: one run for each cell of Table 1.
 
-``recipe("cifar10", "resnet18", "rsgd")`` is the run behind that cell. Numbers that the paper
-gives in epochs of an algorithm are in passes over the data here: an epoch of eSGD, which counts
-outer steps, is L = 5 passes. Where the paper says nothing, its general statements hold: the
-settings of SGD; y = 3, K = 10, measured γ0 and γ growing by 1e4 for rSGD; L = 5, ε = 1e-4,
-α = 0.75, Nesterov momentum 0.9 in both loops and γ growing by 10 for eSGD; learning rate drops at
-the same fractions of the run. rSGD×y has the settings of rSGD.
+``recipe("cifar10", "resnet18", "rsgd")`` is the run of that cell. The paper's epochs are converted
+to passes over the data: an epoch of eSGD counts outer steps, so it is L = 5 passes. If the paper
+gives no value for a cell, its general statements hold: the settings of SGD; y = 3, K = 10, measured
+γ0 and γ growing by 1e4 for rSGD; L = 5, ε = 1e-4, α = 0.75, Nesterov momentum 0.9 in both loops and
+γ growing by 10 for eSGD; learning rate drops at the same fractions of the run. rSGD×y has the
+settings of rSGD.
 
-The printed γ1 of eSGD, 2e-5 (SmallConvNet, DenseNet-121) and 5e-4 (ResNet-110), give the text's
-factor of 10 over the run in no common unit of time; the factor is taken.
+The printed γ1 of eSGD are 2e-5 (SmallConvNet, DenseNet-121) and 5e-4 (ResNet-110). No common unit
+of time makes them agree with the text's factor of 10 over the run. We use the factor.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deep.algorithms import BASELINES, algorithm_named
 from deep.checks import check
 from deep.config import TrainingConfig
 
-L = 5  # passes in an epoch of eSGD
+L = 5  # passes per epoch of eSGD
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Row:
     Attributes
     ----------
     published : dict
-        Test errors in percent with their errors, where printed. PyramidNet has no eSGD there.
+        Test errors in percent, with standard errors if printed. PyramidNet has no eSGD.
     sgd, rsgd, esgd : dict
-        Settings of SGD, and what the others have in place of them.
+        Settings of SGD, and the settings that rsgd and esgd change.
     """
 
     published: dict[str, tuple[float, float | None]]
@@ -41,13 +41,13 @@ class Row:
     esgd: dict[str, Any] = field(default_factory=dict)
 
 
-# The policy found on CIFAR-10, for CIFAR-100 too.
+# CIFAR-100 also uses the policy that was found on CIFAR-10.
 PYRAMIDNET = {"passes": 300, "batch_size": 64, "lr": 0.05, "lr_schedule": "cosine", "lr_drops": (),
               "weight_decay": 5e-5, "policy": "autoaugment-cifar10", "cutout": 16}  # fmt: skip
-# Printed: γ_τ = ½ γmax cos(πτ/τtot), which would start high and turn negative; taken:
-# ½ γmax (1 − cos(πτ/τtot)), "focusing".
+# The printed γ_τ = ½ γmax cos(πτ/τtot) would start high and turn negative. We use
+# ½ γmax (1 − cos(πτ/τtot)), which focuses.
 COSINE = {"focusing": "cosine", "gamma": 0.1}
-# The paper has no eSGD here: η, η' of the networks with about the same learning rate; measured γ0.
+# The paper has no eSGD here. η and η' are from networks with similar rates; γ0 is measured.
 PYRAMIDNET_ESGD = {"lr": 0.5, "inner_lr": 0.02}
 RESNET50 = {"passes": 270, "batch_size": 128, "lr": 0.05, "lr_drops": (90, 180, 240),
             "padding": 8, "policy": "fast-autoaugment-imagenet"}  # fmt: skip
@@ -68,7 +68,7 @@ TABLE: dict[tuple[str, str], Row] = {
         rsgd={"lr": 0.02, "coupling_period": 1},
         esgd={"passes": 32 * L, "lr": 0.25, "lr_drops": (16 * L, 25 * L), "inner_lr": 0.01},
     ),
-    ("cifar10", "resnet110"): Row(  # the baseline as in He et al. (2016)
+    ("cifar10", "resnet110"): Row(  # SGD as in He et al. (2016)
         {"sgd": (6.4, 0.1), "rsgd": (6.2, 0.2), "esgd": (6.2, 0.1), "rsgd-xy": (5.3, 0.1)},
         sgd={"passes": 164, "lr": 0.1, "lr_drops": (82, 124), "warmup_passes": 1,
              "warmup_lr": 0.01, "nesterov": False},
@@ -80,7 +80,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("cifar10", "pyramidnet272"): Row(
         {"sgd": (2.1, 0.2), "rsgd": (2.2, 0.1), "rsgd-xy": (1.8, None)},
         sgd=PYRAMIDNET,
-        # On CIFAR-10 only K falls from 10 to 3, at epoch 220 of 300.
+        # K falls from 10 to 3 at epoch 220 of 300, on CIFAR-10 only.
         rsgd=COSINE | {"late_coupling_period": 3, "late_coupling_from": 220},
         esgd=PYRAMIDNET_ESGD,
     ),
@@ -88,15 +88,15 @@ TABLE: dict[tuple[str, str], Row] = {
         {"sgd": (13.8, 0.1), "rsgd": (13.5, 0.1), "rsgd-xy": (12.7, None)},
         sgd=PYRAMIDNET, rsgd=COSINE, esgd=PYRAMIDNET_ESGD,
     ),
-    ("cifar100", "efficientnet_b0"): Row(  # as Tan & Le (2019) where the paper has no others
+    ("cifar100", "efficientnet_b0"): Row(  # Tan & Le (2019) if the paper has no other value
         {"sgd": (20.5, None), "rsgd": (20.6, None), "esgd": (20.1, 0.2), "rsgd-xy": (19.5, None)},
         sgd={"passes": 350, "batch_size": 64, "optimizer": "rmsprop", "lr": 0.01,
              "lr_drops": tuple(range(2, 350, 2)), "lr_factor": 0.97, "nesterov": False,
              "weight_decay": 1e-5, "image_size": 224, "padding": 32,
              "policy": "autoaugment-cifar10"},
         rsgd={"gamma": 5e-6},
-        # With "0.9 Nesterov momentum in both loops" the base can only be SGD. The number of epochs
-        # (350/5) and γ0 (measured) are not published; the decay is per epoch of eSGD.
+        # "0.9 Nesterov momentum in both loops" is only possible with SGD as the base. The number of
+        # epochs (350/5) and γ0 (measured) are not published. The rate decay is per epoch of eSGD.
         esgd={"passes": 70 * L, "lr": 0.5, "lr_drops": tuple(range(2 * L, 70 * L, 2 * L)),
               "lr_factor": 0.92, "inner_lr": 0.05},
     ),
@@ -117,9 +117,9 @@ TABLE: dict[tuple[str, str], Row] = {
 def recipe(dataset: str, model: str, algorithm: str, seed: int = 0) -> TrainingConfig:
     """The published settings of a data set, model and algorithm.
 
-    A data set that the paper has not tried with this model gets the settings of the model's first
-    row: a starting point. A baseline has the settings of SGD for the same network, but for
-    what its method recommends; nothing is tuned. Raises ``ValueError`` for unknown names.
+    A data set that the paper does not combine with this model gets the settings of the model's
+    first row, as a starting point. A baseline has SGD's settings for the same network, except for
+    its authors' recommendations. Nothing is tuned. Raises ``ValueError`` for unknown names.
     """
     own = algorithm_named(algorithm)
     known = {data: row for (data, name), row in TABLE.items() if name == model}
@@ -137,14 +137,14 @@ def recipe(dataset: str, model: str, algorithm: str, seed: int = 0) -> TrainingC
 
 
 def recommended(algorithm: str, sgd: dict[str, Any]) -> dict[str, Any]:
-    """What the method of a baseline changes in SGD's settings of a row."""
+    """The settings that a baseline's authors recommend in place of SGD's."""
     if algorithm == "swa":
-        # The authors' VGG-16, which like SmallConvNet has no BatchNorm: from 0.05 to 0.01 (here in
-        # one drop, at half of the run), where it stays.
+        # As for the authors' VGG-16, which has no BatchNorm either: the rate falls from 0.05 to
+        # 0.01 and stays there (here in one drop, at half of the run).
         half = (sgd["passes"] / 2,)
         return {"lr_schedule": "drops", "lr_drops": half, "lr_factor": 0.2}
     if algorithm == "schedulefree":
-        # The README of schedule_free: learning rates 10 to 50 times SGD's, no schedule, β = 0.9.
+        # schedule_free's README: learning rates 10 to 50 times SGD's, no schedule, β = 0.9.
         return {
             "optimizer": "sgd", "momentum": 0.9, "nesterov": False, "lr": 10 * sgd["lr"],
             "lr_schedule": "drops", "lr_drops": (), "warmup_passes": 0,

@@ -1,7 +1,7 @@
 """A stored run: the only reader of the files in its folder.
 
-``Run(folder)`` gives the configuration, the log, the result, the networks and what was measured
-on them; ``runs("runs/*/seed-*")`` is a table with a row for each run.
+``Run(folder)`` gives the configuration, the log, the result, the networks and their measurements.
+``runs("runs/*/seed-*")`` is a table with one row per run.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ FILES = ("result.json", "final.pt", "log.csv", "checkpoint.pt", "snapshots")
 SHARED = [f.name for f in fields(TrainingConfig)]
 OWN = [*dict.fromkeys(f.name for kind in KINDS.values() for f in fields(kind))]
 SETTINGS = SHARED + OWN
-CELL = ["dataset", "model", "algorithm"]  # of Table 1
+CELL = ["dataset", "model", "algorithm"]  # one cell of Table 1
 SIGMAS = (0.3, 0.5)
 
 
 class StoredNetwork(NamedTuple):
-    """A network that a run has left, and the row of the log after which it was stored."""
+    """A stored network, and the row of the log at which it was stored."""
 
     model: nn.Module
     row: Mapping[str, float]
@@ -48,7 +48,7 @@ class StoredNetwork(NamedTuple):
 class Run:
     """The run in a folder. Raises ``ValueError`` for a folder without one.
 
-    All properties raise ``ValueError`` that names the file where it is missing or damaged.
+    If a file is missing or damaged, the properties raise ``ValueError`` with its name.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -68,12 +68,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Names of the folder and of the one that it is in."""
+        """Names of the parent folder and of the folder."""
         return f"{self.folder.parent.name}/{self.folder.name}".strip("/")
 
     @cached_property
     def log(self) -> pd.DataFrame:
-        """One row per pass of a replica over the data."""
+        """The log: one row per pass of a replica over the data."""
         path = self.folder / "log.csv"
         if not path.exists():
             raise ValueError(
@@ -89,7 +89,7 @@ class Run:
 
     @cached_property
     def result(self) -> dict[str, Any] | None:
-        """Errors and losses of the final network without augmentation; None before the end."""
+        """Errors and losses of the final network, without augmentation. None before the end."""
         path = self.folder / "result.json"
         if not path.exists():
             return None
@@ -116,10 +116,10 @@ class Run:
         return float(self.epochs(self.log["passes"].iloc[-1]) / self.config.passes)
 
     def epochs(self, passes: Any) -> Any:
-        """Passes of the log as the paper counts them, the data that the baseline would consume.
+        """Convert logged passes to the epochs of the paper's figures.
 
-        The replicas of rSGD share its passes, and every minibatch of eSGD counts. rSGD×y logs the
-        passes of all replicas together; each replica makes all passes.
+        They are equal for rSGD, whose replicas share a pass, and for eSGD, where every minibatch
+        counts. rSGD×y logs the passes of all y replicas together, so its passes are divided by y.
         """
         return passes / self.config.algorithm.passes_per_epoch
 
@@ -127,7 +127,7 @@ class Run:
     def networks(self) -> list[str]:
         """Names of the snapshots in the order of training, then ``final`` at the end.
 
-        If no network is kept, the measured ones count.
+        If no network file is left, these are the names of the stored measurements.
         """
         kept = sorted((self.folder / "snapshots").glob("passes-*.pt"))
         if not kept and not self.path("final").exists():
@@ -136,11 +136,11 @@ class Run:
         return [path.stem for path in kept] + ["final"] * final
 
     def path(self, name: str) -> Path:
-        """File of a network."""
+        """Path of a network's file."""
         return self.folder / (f"{name}.pt" if name == "final" else f"snapshots/{name}.pt")
 
     def network(self, name: str = "final") -> StoredNetwork:
-        """A network that the run has left, on the CPU, as it was evaluated."""
+        """Load a stored network to the CPU, in the state in which it was evaluated."""
         import torch
 
         from deep.checkpoints import load_file
@@ -159,13 +159,13 @@ class Run:
             model.load_state_dict(stored["model"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} holds no network of this run ({error}). {advice}") from error
-        # As in training; on a CPU convolutions take half the time.
+        # As in training. It halves the time of convolutions on a CPU.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return StoredNetwork(model, stored["about"]["log"])
 
     def check_final(self) -> None:
-        """Raise ``ValueError`` if the final network is not there, with what can be done."""
-        result = self.result  # raises where it is damaged
+        """Raise ``ValueError``, with advice, if the final network does not exist."""
+        result = self.result  # raises if the file is damaged
         if self.path("final").exists():
             return
         if result is None:
@@ -178,9 +178,10 @@ class Run:
         raise ValueError(f"{self.path('final')} does not exist{problem}")
 
     def measured(self, name: str = "final", kind: str = "flatness") -> dict[str, Any] | None:
-        """What was measured on a network, None if nothing was, or only on an earlier network.
+        """The stored measurement of a network. None if this network file was not measured.
 
-        ``kind`` is "flatness" or "hessian". Of a network that is not kept, what is stored counts.
+        ``kind`` is the subfolder: "flatness", "hessian", "local_entropy" or "test". If the network
+        file is gone, the stored measurement still counts.
         """
         file, network = self.folder / kind / f"{name}.json", self.path(name)
         if not file.exists():
@@ -191,14 +192,14 @@ class Run:
         return stored
 
     def flatness(self, name: str = "final") -> NetworkLocalEnergyProfile | None:
-        """The measured local energy of a network."""
+        """The stored local energy of a network, or None."""
         from deep.measurements import profile_of
 
         stored, file = self.measured(name), self.folder / "flatness" / f"{name}.json"
         return None if stored is None else profile_of(stored, file)
 
     def curve(self, name: str = "final") -> pd.DataFrame | None:
-        """The measured local energy of a network, a row for each σ, and what it belongs to."""
+        """The stored local energy of a network with its metadata, one row per σ, or None."""
         stored, profile = self.measured(name), self.flatness(name)
         if stored is None or profile is None:
             return None
@@ -210,7 +211,7 @@ class Run:
         )  # fmt: skip
 
     def cells(self) -> dict[str, Any]:
-        """All settings as on the command line; None where the algorithm has no such setting."""
+        """All settings as on the command line. None: the algorithm has no such setting."""
         values = vars(self.config) | vars(self.config.algorithm)
         named = {"dataset": self.config.dataset_name, "algorithm": self.config.algorithm.name}
         return {name: _cell((values | named).get(name)) for name in SETTINGS}
@@ -252,21 +253,21 @@ class Run:
 def runs(
     folders: str | Path | Iterable[str | Path], sigmas: Sequence[float] = SIGMAS
 ) -> pd.DataFrame:
-    """A row for each run: settings, errors, flatness of the final network.
+    """A table with one row per run: settings, errors, flatness of the final network.
 
     Parameters
     ----------
     folders
         A pattern such as ``"runs/*/seed-*"``, or folders of runs, or of the seeds of a run.
     sigmas
-        Noise intensities of the local energy.
+        Noise intensities σ of the local energy.
 
-    Columns: run (its folder), all settings (empty where an algorithm has no such setting), state
+    Columns: run (its folder), all settings (empty if the algorithm has no such setting), state
     ("complete", "diverged", "interrupted", "begun"), done (a fraction), train_error, test_error,
     gap, ``local_energy_<σ>``, weight_norm (‖w‖₂ of all parameters), hessian_eigenvalue (the
-    largest), hessian_trace, and ``<column>_standard_error`` over the random vectors. Where nothing
-    was measured they are NaN. Raises ``ValueError`` where no folder holds a run, for a damaged
-    file, and for two runs with the same settings and the same seed.
+    largest), hessian_trace, and ``<column>_standard_error`` over the random vectors. Values that
+    were not measured are NaN. Raises ``ValueError`` if no folder holds a run, for a damaged file,
+    and for two runs with the same settings and seed.
     """
     import pandas as pd
 
@@ -276,7 +277,7 @@ def runs(
 
 
 def check_different(table: pd.DataFrame) -> None:
-    """Raise ``ValueError`` where two rows of ``runs`` have the same settings and seed."""
+    """Raise ``ValueError`` if two rows of ``runs`` have the same settings and seed."""
     same = table[table.duplicated(SETTINGS, keep=False)]
     if len(same):
         first, second = same["run"].iloc[:2]
@@ -289,7 +290,7 @@ def check_different(table: pd.DataFrame) -> None:
 def differing(table: pd.DataFrame) -> list[str]:
     """The settings in which the rows of ``runs`` differ.
 
-    An algorithm's own settings count where they differ within the algorithm.
+    An algorithm's own settings count only if they differ between runs of that algorithm.
     """
     groups = table.groupby("algorithm")
     return [
@@ -301,7 +302,7 @@ def differing(table: pd.DataFrame) -> list[str]:
 def open_runs(folders: str | Path | Iterable[str | Path]) -> list[Run]:
     """The runs in folders. A folder holds a run, or the seeds of a run.
 
-    A folder without a run is skipped and named on stderr. Raises ``ValueError`` if none has one.
+    A folder without a run is skipped, with a note on stderr. Raises ``ValueError`` if none is left.
     """
     if isinstance(folders, str | Path):
         folders = sorted(glob.glob(str(folders)))
@@ -319,7 +320,7 @@ def open_runs(folders: str | Path | Iterable[str | Path]) -> list[Run]:
 
 
 def cell_folder(runs: Path, config: TrainingConfig) -> Path:
-    """Folder of the runs that differ in their seeds only: data set, model, options, algorithm."""
+    """Folder of the seeds of a run, named by data set, model, options and algorithm."""
     options = [f"{name}-{value}" for name, value in config.model_options.items()]
     names = [config.dataset_name, config.model, *options, config.algorithm.name]
     return runs / "-".join(names)
@@ -331,18 +332,18 @@ def run_folder(runs: Path, config: TrainingConfig) -> Path:
 
 
 def check_folder(folder: Path, config: TrainingConfig) -> None:
-    """Raise ``ValueError`` for a folder that holds another run, or results without settings."""
+    """Raise ``ValueError`` if the folder holds another run, or results without settings."""
     RunFolder(folder, units=FILES).check(config.settings())
 
 
 def claim(folder: Path, config: TrainingConfig) -> None:
-    """Write ``config.json``, or check that the folder holds this very run."""
+    """Write ``config.json``. Raises ``ValueError`` as ``check_folder`` does."""
     check_folder(folder, config)
     RunFolder(folder).store_config(config.title, config.settings(), dataset=config.dataset)
 
 
 def _cell(value: Any) -> Any:
-    """A setting as on the command line; 300 and 300.0 are the same."""
+    """A setting as on the command line. 300.0 becomes 300."""
     if isinstance(value, dict):
         value = [word for pair in value.items() for word in pair]
     if isinstance(value, list | tuple):

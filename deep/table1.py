@@ -1,4 +1,4 @@
-"""Table 1 of [P21]: ``python -m deep table1`` trains what is missing, and prints both tables."""
+"""``python -m deep table1``: train the missing cells of Table 1 of [P21], and print both tables."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ Cells = dict[tuple[str, str, str], TrainingConfig]
 
 @dataclass(frozen=True)
 class Table1Command:
-    """Train the cells of Table 1 that are missing, then print the table beside the paper's.
+    """Train the missing cells of Table 1, then print the table together with the paper's.
 
-    Row by row in the table's order, of a row all algorithms for each seed. Complete runs (also runs
-    of python -m deep train) are not trained again; interrupted ones resume, so that the command can
-    be stopped at any time (timeout 3h python -m deep table1). The table counts every complete seed
-    in --runs. Several of these commands may share a folder, one for each GPU: each
-    run is trained by one of them. Writes table1.csv and table1.md.
+    Rows are trained in the table's order; within a row, all algorithms for one seed, then the next
+    seed. Complete runs (also runs of python -m deep train) are not trained again. Interrupted runs
+    resume, so you can stop the command at any time (timeout 3h python -m deep table1). The table
+    counts every complete seed in --runs. Several of these commands may share a folder, for example
+    one per GPU; each run is then trained by only one. Writes table1.csv and table1.md.
     """
 
     rows: tuple[Literal[ROWS], ...] = ROWS  # type: ignore[valid-type]
     """Rows to train, DATASET-MODEL."""
     algorithms: tuple[Literal[ALGORITHMS], ...] = ALGORITHMS  # type: ignore[valid-type]
-    """Columns to train."""
+    """Columns (algorithms) to train."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds to train, one run each."""
+    """Seeds of the runs to train, one run each."""
     dry_run: bool = False
-    """Train nothing: list the cells and what is there of them."""
+    """Train nothing. List the cells and the states of their runs."""
     runs: Path = Path("runs")
     """Folder for the runs: RUNS/DATASET-MODEL-ALGORITHM/seed-N."""
     passes: float | None = None
-    """For a look: N passes in each run. Kept apart, in RUNS/passes-N."""
+    """Passes of each run, for a quick preview. The runs are then in RUNS/passes-N."""
     archives: dict[Literal[DATASETS], Path] = field(  # type: ignore[valid-type]
         default_factory=dict
     )
-    """Image-folder archives to take for data sets, e.g. cifar10 cifar10-jpeg.tar.xz. The table
-    says so."""
+    """Image-folder archives that replace data sets, e.g. cifar10 cifar10-jpeg.tar.xz. A note in the
+    table says so."""
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class Table1Command:
 
 
 def train_table1(chosen: Table1Command) -> None:
-    """Train what is missing, or list it; print and write the table."""
+    """Train the missing runs, then print and write the table; or list the runs."""
     from deep.device import launched
 
     selected = cells(chosen.rows, chosen.algorithms, chosen.passes, chosen.archives)
@@ -83,7 +83,7 @@ def train_table1(chosen: Table1Command) -> None:
 
 
 def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
-    """One run after another, until all are there."""
+    """Train the missing runs one after another."""
     from deep.training import DivergedError, train
     from message_passing.tools.run_folder import RunInUseError
 
@@ -99,7 +99,7 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
         check_folder(run_folder(runs, config), config)
     for config in configs:
         folder = run_folder(runs, config)
-        # Another process may have trained it meanwhile.
+        # Another process may have trained it in the meantime.
         if state_of(folder) in ("complete", "diverged"):
             continue
         try:
@@ -108,7 +108,7 @@ def _train(selected: Cells, chosen: Table1Command, runs: Path) -> None:
             print(f"{folder}: {error}")
 
 
-# -- what is there ----------------------------------------------------------------------
+# -- stored runs ------------------------------------------------------------------------
 
 
 def cells(
@@ -117,11 +117,11 @@ def cells(
     passes: float | None = None,
     archives: Mapping[str, Path] | None = None,
 ) -> Cells:
-    """The runs (of seed 0) of these rows and columns of Table 1, in its order.
+    """The runs (with seed 0) of these rows and columns of Table 1, in its order.
 
-    With ``passes`` every run is shortened, or stretched, to this number. ``archives`` gives
-    image-folder archives to take in place of data sets. Raises ``ValueError`` for archives that are
-    not there, and passes that are not positive.
+    ``passes`` shortens or stretches every run to this number. ``archives`` maps data sets to
+    image-folder archives that replace them. Raises ``ValueError`` for archives that do not exist
+    and for passes that are not positive.
     """
     archives = archives or {}
     for archive in archives.values():
@@ -138,15 +138,15 @@ def cells(
 
 
 def state_of(folder: Path) -> str:
-    """How far the run in a folder has come; "missing" where there is none."""
+    """State of the run in a folder; "missing" if there is none."""
     return Run(folder).state if (folder / "config.json").exists() else "missing"
 
 
 def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame:
-    """A row for each run of a cell: the seeds in ``runs``, and ``seeds``.
+    """One row per cell and seed. The seeds are ``seeds`` and all seeds with a folder in ``runs``.
 
     Columns: dataset, model, algorithm, seed, folder, state, problem (a sentence), done (a
-    fraction), test_error. The state is "other" where a folder holds another run or is damaged.
+    fraction), test_error. The state is "other" if a folder holds another run or is damaged.
     """
     import pandas as pd
 
@@ -172,10 +172,10 @@ def states(runs: Path, chosen: Cells, seeds: Sequence[int] = ()) -> pd.DataFrame
 
 
 def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
-    """A row for each cell, of all its seeds in ``runs``; and sentences on what does not count.
+    """One row per cell, over all its complete seeds in ``runs``, and notes on the excluded runs.
 
     Columns: dataset, model, algorithm, passes, published and its standard error (as printed, in
-    percent), data (what it was trained on), n, test_error and its standard error.
+    percent), data (the training data), n, test_error and its standard error.
     """
     import pandas as pd
 
@@ -198,7 +198,7 @@ def table1(runs: Path, chosen: Cells) -> tuple[pd.DataFrame, list[str]]:
 
 
 def table1_text(table: pd.DataFrame, notes: Sequence[str] = (), passes: float | None = None) -> str:
-    """Table 1 in Markdown, each row above the paper's, with notes on what to know of it."""
+    """Table 1 in Markdown, each row above the paper's, followed by notes."""
     import pandas as pd
 
     lines = []

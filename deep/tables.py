@@ -1,4 +1,4 @@
-"""Tables of runs in print: means over seeds, in percent."""
+"""Printed tables of runs: means over seeds, in percent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PERCENT = ("train_error", "test_error", "gap", "local_energy", "train_local", "t
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """The complete rows of ``runs`` that differ in the seed only, as one: n, means, errors.
+    """Merge the complete rows of ``runs`` that differ only in the seed: n, means, standard errors.
 
-    Raises ``ValueError`` where no run is complete.
+    Raises ``ValueError`` if no run is complete.
     """
     complete = table[table["state"] == "complete"]
     if complete.empty:
@@ -28,7 +28,7 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_markdown(table: pd.DataFrame) -> str:
-    """A table of means, errors and local energies in percent; what was not measured is left out."""
+    """A table of means, with errors and local energies in percent and without empty columns."""
     counts = [name for name in table if str(name).endswith("_n")]
     shown = table.drop(columns=counts).dropna(axis="columns", how="all")
     percent = [str(name) for name in shown if str(name).startswith(PERCENT)]

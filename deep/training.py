@@ -1,8 +1,8 @@
-"""Training a network by SGD, Replicated-SGD, Entropy-SGD or a baseline, resumably.
+"""Resumable training of a network by SGD, Replicated-SGD, Entropy-SGD or a baseline.
 
-A run lives in a folder: ``config.json``, ``log.csv`` (one row per pass of a replica over the
+The folder of a run holds ``config.json``, ``log.csv`` (one row per pass of a replica over the
 data), ``checkpoint.pt``, ``snapshots/passes-*.pt``, and at the end ``final.pt`` and
-``result.json``. Calling ``train`` again with the same folder resumes it, bit for bit on a CPU.
+``result.json``. A second call of ``train`` with the folder resumes the run, bit for bit on a CPU.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from message_passing.tools.run_folder import RunFolder
 
 GAMMA0_MINIBATCHES = 8
 STOP_IMAGES = 5000
-RECALIBRATION_IMAGES = 5000  # of the training set, augmented: for a row, for an average
+RECALIBRATION_IMAGES = 5000  # augmented training images, for rows of the log and for averages
 
 
 class DivergedError(CommandError):
-    """The loss is no longer finite."""
+    """The training loss is no longer finite."""
 
 
 def train(
@@ -53,23 +53,23 @@ def train(
     stop_after: int | None = None,
     progress: bool = True,
 ) -> Run | None:
-    """Train as ``config`` says, or resume; a finished run is only read.
+    """Train the run ``config``, or resume it. A finished run is only read.
 
     Parameters
     ----------
     device, precision
         See ``Device``.
     data
-        Images; loaded by ``config.dataset`` (from ``data_dir``) if not given.
+        Images. None: load ``config.dataset`` (from ``data_dir``).
     compile_mode
         ``"off"``, or the mode of ``torch.compile``: ``"default"``, ``"reduce-overhead"`` (CUDA
-        graphs on a GPU). Needs a C++ compiler; on a CPU SmallConvNet is slower with it.
+        graphs on a GPU). It needs a C++ compiler, and makes SmallConvNet slower on a CPU.
     stop_after
-        Number of steps in all after which to stop, with a checkpoint (returns None).
+        Total number of steps after which to write a checkpoint, stop and return None.
 
-    Seeds torch's global generators. Raises ``ValueError`` for a folder that holds another run and
-    for what cannot be used, before anything is created; ``RunInUseError`` for a folder that
-    another process trains in; ``DivergedError`` where the loss is no longer finite.
+    Seeds torch's global generators. Raises ``ValueError`` for a folder with another run and for
+    unusable options, before anything is created; ``RunInUseError`` if another process trains in
+    the folder; ``DivergedError`` if the loss is no longer finite.
     """
     folder = Path(folder)
     check_folder(folder, config)
@@ -110,9 +110,9 @@ def train(
 
 
 def train_all(configs: Iterable[TrainingConfig], runs: Path, **options: Any) -> list[Run]:
-    """Train each run in its folder below ``runs``; all folders are checked before the first.
+    """Train each run in its folder in ``runs``, after checking all folders.
 
-    ``options`` are those of ``train``.
+    ``options`` are arguments of ``train``.
     """
     folders = [(config, run_folder(runs, config)) for config in configs]
     for config, folder in folders:
@@ -122,7 +122,7 @@ def train_all(configs: Iterable[TrainingConfig], runs: Path, **options: Any) -> 
 
 
 class Training:
-    """The replicas of this process, their minibatches, their method and the log."""
+    """The replicas of this process with their minibatches, method and log."""
 
     def __init__(
         self,
@@ -156,12 +156,12 @@ class Training:
             isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.models[0].modules()
         )
         self.log: list[dict[str, Any]] = []
-        # Of loss, wrong answers and images since the last row.
+        # Sums since the last row: loss, wrong answers, images.
         self.sums = torch.zeros(3, dtype=torch.float64, device=device.torch)
         self.seconds_before, self.started = 0.0, time.perf_counter()
 
     def _fresh_model(self, index: int) -> nn.Module:
-        """Initial weights are a function of the seed and the replica."""
+        """A model with initial weights that depend on the seed and the replica only."""
         torch.manual_seed(stream_seed(self.config.seed, START, index))
         classes, options = len(self.data.classes), self.config.model_options
         model = build_model(self.config.model, classes, **options).to(self.device.torch)
@@ -170,7 +170,7 @@ class Training:
     # -- a step -------------------------------------------------------------------------
 
     def step(self, step: int) -> None:
-        """One step of every replica; losses stay on the device."""
+        """One step of every replica. Losses stay on the device, which avoids a synchronisation."""
         fraction = step / self.steps
         self.method.set_rate(self.config.learning_rate(fraction), fraction)
         self.method.optimizer.zero_grad(set_to_none=not self.keeps_gradients)
@@ -183,7 +183,7 @@ class Training:
         self.method.step(loss, lambda: self._backward(0, images, labels))
 
     def _backward(self, replica: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the gradient of a replica on a minibatch; its loss and number of wrong answers."""
+        """Add a replica's gradient on a minibatch. Returns the loss and the wrong answers."""
         self.models[replica].train()
         with self.device.autocast():
             output = self.forwards[replica](images)
@@ -193,7 +193,7 @@ class Training:
         return loss.detach(), (output.argmax(1) != labels).sum()
 
     def _loss_at_start(self, model: nn.Module) -> float:
-        """Loss of a replica on its first minibatches, which balances γ0."""
+        """Loss of a replica on its first minibatches, for the automatic γ0."""
         replica = next(i for i, m in enumerate(self.models) if m is model)
         total, count = 0.0, min(GAMMA0_MINIBATCHES, self.per_pass)
         for step in range(count):
@@ -203,13 +203,13 @@ class Training:
             total += float(nn.functional.cross_entropy(output.float(), labels)) / count
         return total
 
-    # -- the network that counts --------------------------------------------------------
+    # -- the evaluated network ----------------------------------------------------------
 
     @contextmanager
     def network(self) -> Iterator[nn.Module]:
-        """The network that counts: w of Entropy-SGD, the centre of the replicas, an average.
+        """The network to evaluate: w of Entropy-SGD, the centre of the replicas, or an average.
 
-        An average of a baseline is a copy with BatchNorm statistics of its own.
+        A baseline's average is a copy with recalibrated BatchNorm statistics.
         """
         with self.method.network() as network:
             if self.has_batch_norm and self.method.averages:
@@ -231,7 +231,7 @@ class Training:
     # -- log, checkpoints, result -------------------------------------------------------
 
     def restore(self, folder: Path) -> int:
-        """Resume from the checkpoint, if there is one; returns the number of steps done."""
+        """Resume from the checkpoint, if there is one. Returns the number of steps done."""
         kept = load_checkpoint(folder, self.models, self.method, self.indices)
         done = kept["step"] if kept else 0
         steps = self.device.gathered(done)
@@ -250,23 +250,23 @@ class Training:
         return done
 
     def has_reached_stop_loss(self) -> bool:
-        """Whether the last row of the log ends the run."""
+        """Whether the last row of the log is at or below ``stop_loss``, which ends the run."""
         limit = self.config.stop_loss
         return limit > 0 and bool(self.log) and self.log[-1]["fixed_images_loss"] <= limit
 
     def checkpoint(self, folder: Path, done: int) -> None:
-        """Write what ``restore`` reads."""
+        """Write the checkpoint that ``restore`` reads."""
         sums = self.device.total(self.sums).cpu()
         state = {"step": done, "log": self.log, "seconds": self.seconds, "sums": sums}
         save_checkpoint(folder, self.models, self.method, state, self.device.gloo)
 
     @property
     def seconds(self) -> float:
-        """Of the whole run so far."""
+        """Wall time of the whole run so far, over all calls."""
         return self.seconds_before + time.perf_counter() - self.started
 
     def write_row(self, folder: Path, done: int) -> None:
-        """Add a row to the log, and keep the network where a snapshot is due.
+        """Add a row to the log, and store the network if a snapshot is due.
 
         Raises ``DivergedError`` after a row with a loss that is not finite.
         """
@@ -284,7 +284,7 @@ class Training:
             )
 
     def row(self, done: int) -> dict[str, Any]:
-        """A row of the log; resets the running training loss and error."""
+        """A row of the log. Resets the running training loss and error."""
         loss, wrong, count = self.device.total(self.sums).tolist()
         self.sums.zero_()
         others = {}
@@ -322,7 +322,7 @@ class Training:
             write_table(folder / "log.csv", pd.DataFrame(self.log))
 
     def finish(self, folder: Path) -> None:
-        """Write the final network, then the result: errors without augmentation, and the cost."""
+        """Write the final network, then the result: errors without augmentation and the cost."""
         row = self.log[-1]
         result: dict[str, Any] = {"passes": row["passes"], "steps": row["step"]}
         with self.network() as network:

@@ -1,9 +1,9 @@
 """Estimates of the flatness of a committee of signs: log Z(Δ), and numbers that only rank machines.
 
 Weights are in units of their root mean square: rows have the norm √N, and u_k = w_k·x/√N. Then
-log Z(Δ) is the same for engines that know what a committee is
-(:mod:`message_passing.local_entropy`) and for those that see a network only. Methods that need a
-gradient see the smooth committee of [P21] App. B.1,
+log Z(Δ) is the same for engines that exploit the structure of a committee
+(:mod:`message_passing.local_entropy`) and for black-box estimators. Methods that need a gradient
+use the smooth committee of [P21] App. B.1,
 
     f(x) = K^(-1/2) Σ_k tanh(β u_k),      loss −log p(y|x) = log(1 + exp(−2ω y f)).
 """
@@ -41,7 +41,7 @@ TRACE_VECTORS = 30
 
 
 class Committee(nn.Module):
-    """K^(-1/2) Σ_k tanh(β w_k·x/√N), or with signs (β = ∞, a zero counting as +1)."""
+    """K^(-1/2) Σ_k tanh(β w_k·x/√N). β = ∞ gives signs; a zero counts as +1."""
 
     def __init__(self, weights: NDArray, beta: float = math.inf) -> None:
         super().__init__()
@@ -58,9 +58,9 @@ class Committee(nn.Module):
 
 @dataclass(frozen=True)
 class Case:
-    """A machine (K, N) with rows of norm √N, what it has learnt, and the options.
+    """A machine (K, N) with rows of norm √N, its training patterns, and the options.
 
-    Δ of log Z(Δ), β and ω of the smooth committee, the settings of the black-box ladder.
+    Options: Δ of log Z(Δ), β and ω of the smooth committee, the settings of the black-box ladder.
     """
 
     weights: NDArray[np.float64]
@@ -89,7 +89,7 @@ class Case:
 
 
 class Estimate(NamedTuple):
-    """A value with its claimed standard error (NaN: none), and who has computed it."""
+    """A value with its claimed standard error (NaN: none), and who computed it."""
 
     value: float
     standard_error: float = math.nan
@@ -98,7 +98,7 @@ class Estimate(NamedTuple):
 
 
 def _engine(name: str, case: Case) -> Estimate:
-    """log Z by an engine that knows what a committee is. bp and ep start from smaller Δ."""
+    """log Z by an engine for committees. bp and ep start from smaller Δ."""
     Δ = case.variance
     ladder = [Δ] if name == TRUTH else [*DEFAULT_VARIANCES[DEFAULT_VARIANCES < 0.99 * Δ], Δ]
     curve = message_passing.local_entropy_curve(
@@ -110,7 +110,7 @@ def _engine(name: str, case: Case) -> Estimate:
 
 
 def black_box_ladder(case: Case) -> Estimate:
-    """log Z by ``deep.local_entropy_curve``, which sees outputs only."""
+    """log Z by ``deep.local_entropy_curve``, which uses only the outputs."""
     curve = local_entropy_curve(
         Committee(case.weights), *case.data, variances=[case.variance],
         sampler=case.ladder, seed=case.seed, progress=False,
@@ -126,7 +126,7 @@ def _last_point(curve: LocalEntropyCurve, size: int) -> Estimate:
 def laplace(case: Case) -> Estimate:
     """log Z ≈ −½ log det(1 + Δ H), H the Gauss–Newton matrix of the summed smooth loss.
 
-    H = Jᵀ Λ J has at most the rank P, so the determinant is that of 1 + Δ Λ^½ J Jᵀ Λ^½ (P, P).
+    H = Jᵀ Λ J has at most rank P, so the determinant equals det(1 + Δ Λ^½ J Jᵀ Λ^½), of size P.
     """
     model, (inputs, labels) = case.smooth, case.data
     weight = model.weight.detach()
@@ -138,7 +138,7 @@ def laplace(case: Case) -> Estimate:
 
 
 def log_ball(size: int, square: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log P[χ² ≤ square] for ``size`` degrees of freedom, also where P underflows."""
+    """log P[χ² ≤ square] for ``size`` degrees of freedom, even if P underflows."""
     a, h = 0.5 * size, 0.5 * np.asarray(square)
     with np.errstate(divide="ignore"):
         tail = a * np.log(h) - h - math.lgamma(a + 1) + np.log(hyp1f1(1.0, a + 1, np.minimum(h, a)))
@@ -146,9 +146,9 @@ def log_ball(size: int, square: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def radial_rays(case: Case) -> Estimate:
-    """log Z as if solutions were star-shaped: the share of each random ray up to its end.
+    """log Z for star-shaped solutions: the mean Gaussian mass of random rays up to their ends.
 
-    The end is found by bisection; a ray ends at ten standard deviations of |z|² at the latest.
+    Bisection finds the end. A ray ends at ten standard deviations of |z|² at the latest.
     """
     model, Δ = Committee(case.weights), case.variance
     size, (inputs, labels) = case.weights.size, case.data
@@ -192,14 +192,14 @@ def curvature(case: Case) -> Estimate:
 
 
 def learning_coefficient(settings: LearningCoefficient, case: Case) -> Estimate:
-    """λ of the smooth loss; the standard error is from the spread of the chains."""
+    """λ of the smooth loss, with the standard error over the chains."""
     values, by = settings.of(Problem(case.smooth, *case.data, case.losses), case.seed)
     error = float(values.std(ddof=1)) / math.sqrt(len(values))
     return Estimate(float(values.mean()), error, bool(np.isfinite(values).all()), by)
 
 
-#: What is compared: a function, and the sign of its correlation with log Z where it works.
-#: The second learning coefficient has the theory's nβ = P / log P, and chains that stay near.
+#: The estimators: a function, and the sign of its expected correlation with log Z.
+#: The second learning coefficient has the theory's nβ = P / log P and localised chains.
 LOCALIZED = LearningCoefficient(lr=1e-4, n_beta=None, localization=100.0, draws=1000)
 ESTIMATORS: dict[str, tuple[Callable[[Case], Estimate], int]] = {
     TRUTH: (partial(_engine, TRUTH), 1),

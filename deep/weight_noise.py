@@ -1,4 +1,4 @@
-"""Flatness of a network by its local energy: error under multiplicative weight noise."""
+"""Local energy of a network: the increase of its error under multiplicative weight noise."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ DEFAULT_SIGMAS = np.linspace(0.0, 0.5, 11)
 
 @dataclass(frozen=True, repr=False)
 class NetworkLocalEnergyProfile(LocalEnergyProfile):
-    """A ``LocalEnergyProfile`` of a network, with the options it was measured with.
+    """A ``LocalEnergyProfile`` of a network, with the options of the measurement.
 
     Attributes
     ----------
     scope
-        Which parameters were perturbed.
+        The perturbed parameters.
     bn
-        What became of BatchNorm's running statistics.
+        Treatment of BatchNorm's running statistics.
     images
-        In words, the images that the errors are of.
+        Description of the images on which errors were counted.
     """
 
     scope: Scope
@@ -51,12 +51,12 @@ class NetworkLocalEnergyProfile(LocalEnergyProfile):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each σ: sigma, local_energy and its standard error, reference_error."""
+        """One row per σ: sigma, local_energy and its standard error, reference_error."""
         frame = super().to_frame().drop(columns="machine")
         return frame.assign(reference_error=float(self.reference_error))
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """δE(σ) in percent, with a band of one standard error."""
+        """Plot δE(σ) in percent, with a band of one standard error."""
         from deep.figures import plot_local_energy
 
         return plot_local_energy({"": self}, ax)
@@ -76,31 +76,31 @@ def local_energy(
 ) -> NetworkLocalEnergyProfile:
     """Local energy of [P21] eq. 4: ``δE(σ) = ⟨E(w∘(1 + σz))⟩_z − E(w)``, z standard Gaussian.
 
-    The network is perturbed in place, evaluated in evaluation mode over the whole loader, and
-    restored exactly. A sample z is the same for all σ.
+    The network is perturbed in place, evaluated in evaluation mode on all inputs, and restored
+    exactly. The noise vectors z are the same for all σ.
 
     Parameters
     ----------
     model
         Any classifier.
     inputs, targets : (P, …), (P,)
-        On the model's device; or a loader of (inputs, targets) alone, which has to give the same
-        batches at each iteration (``ImageBatches`` does, with augmentation too).
+        Tensors on the model's device, or a loader of (inputs, targets) in place of both. It must
+        yield the same batches in each iteration, as ``ImageBatches`` does even with augmentation.
     sigmas : (S,)
-        Noise intensities ≥ 0, strictly increasing.
+        Noise intensities σ ≥ 0, strictly increasing.
     samples : int
-        Noise vectors z, at least 2.
+        Number of noise vectors z, at least 2.
     scope
-        ``"all"``: every parameter; ``"weights"``: only those with two or more indices, without
-        biases and BatchNorm's.
+        ``"all"``: perturb every parameter. ``"weights"``: only parameters with two or more indices,
+        which excludes biases and BatchNorm's parameters.
     bn
-        ``"keep"``: BatchNorm's running statistics stay; ``"recalibrate"``: measured again over
-        the loader for every perturbed network (also for the unperturbed reference).
+        ``"keep"``: BatchNorm's running statistics stay. ``"recalibrate"``: measure them again over
+        the loader for every perturbed network and for the unperturbed reference.
     seed
-        Of the noise.
+        Seed of the noise.
 
     Raises ``ValueError`` for unordered or negative sigmas, fewer than two samples, unknown
-    options, data that are neither two tensors of the same length nor a loader with a batch.
+    options, and data that are neither two tensors of equal length nor a loader with a batch.
     """
     loader = as_loader(inputs, targets)
     grid = checked_sigmas(sigmas, samples)
@@ -109,7 +109,7 @@ def local_energy(
     parameters: list[Tensor] = [p for p in model.parameters() if scope == "all" or p.ndim >= 2]
     if not parameters:
         raise ValueError(f"model has no parameters in scope {scope!r}.")
-    increase = np.zeros((samples, len(grid)))  # of the error, by each noise vector
+    increase = np.zeros((samples, len(grid)))  # error minus reference error
 
     with modes_kept(model), values_kept([*model.parameters(), *model.buffers()]):
         if bn == "recalibrate":
@@ -123,7 +123,7 @@ def local_energy(
                 generator = torch.Generator(parameters[0].device)
                 generator.manual_seed(stream_seed(seed, sample))
                 for p, original in zip(parameters, originals, strict=True):
-                    # The same noise for every memory format.
+                    # randn of the shape, not randn_like: the same noise in every memory format.
                     z = torch.randn(p.shape, generator=generator, device=p.device, dtype=p.dtype)
                     p.copy_(z.mul_(sigma).add_(1)).mul_(original)
                 if bn == "recalibrate":

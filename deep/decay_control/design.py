@@ -1,7 +1,7 @@
-"""What ``decay-control`` trains: the points of the tuning, the arms, the networks of the gap.
+"""The runs of ``decay-control``: grid points of the tuning, arms, networks of the stage gap.
 
-With the published settings Entropy-SGD decays weights some seven times as much per unit of
-learning as SGD does, so that a lead over SGD may come from either. Each arm changes one thing.
+With the published settings, Entropy-SGD decays weights about seven times as much per unit of
+learning as SGD. A lead over SGD may come from either, so each arm changes only one thing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deep.recipes import recipe
 
 Stage = Literal["tune", "final", "batchnorm", "gap"]
 STAGES: tuple[Stage, ...] = ("tune", "final", "batchnorm", "gap")
-#: What is tuned; eSGD with decay in its inner loop only, where λ means the same as for SGD.
+#: The tuned algorithms. eSGD has decay only in its inner loop, where λ means the same as for SGD.
 FAMILIES = ("sgd", "esgd", "rsgd", "swa")
 ARMS = {
     1: "SGD, tuned",
@@ -36,29 +36,29 @@ ARMS = {
 }
 BATCHNORM_ARMS = (1, 2, 3, 6)
 COMPARISONS = ((3, 1), (2, 4), (6, 7), (1, 2))
-Best = Mapping[str, tuple[float, float]]  # lr and weight decay of a family
+Best = Mapping[str, tuple[float, float]]  # family → lr and weight decay
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The points of the tuning, the same for each family."""
+    """The grid of the tuning, the same for each family of algorithms."""
 
     passes: float = 20
     """Passes of each run."""
     lrs: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)
-    """Learning rates of SGD. The other families have the learning rate that is equivalent."""
+    """Learning rates of SGD. The other families use the equivalent learning rates."""
     decays: tuple[float, ...] = (2e-4, 1e-3, 5e-3)
     """Weight decays."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The networks of the stage gap: SGD at constant rates, images as they are."""
+    """The networks of the stage gap: SGD with constant learning rates and no augmentation."""
 
     loss: float = 0.2
     """Loss on training images at which training stops."""
     passes: float = 40
-    """Passes after which it stops in any case."""
+    """Maximum number of passes."""
     lrs: tuple[float, ...] = (0.005, 0.01, 0.02)
     """Learning rates."""
     decays: tuple[float, ...] = (0.0, 1e-3)
@@ -66,9 +66,9 @@ class Gap:
     batch_sizes: tuple[int, ...] = (32, 128)
     """Images per minibatch."""
     dropouts: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6)
-    """Probabilities to drop a dense unit."""
+    """Dropout probabilities of the dense units."""
     local_entropy: bool = False
-    """Measure the local entropy too: minutes for each network."""
+    """Also measure the local entropy. This takes minutes per network."""
 
     def __post_init__(self) -> None:
         check_numbers(self, positive=("loss", "passes"))
@@ -76,29 +76,29 @@ class Gap:
 
 @dataclass(frozen=True)
 class DecayControlCommand:
-    """Do entropic algorithms generalise better than SGD, or do they decay weights more?
+    """Do entropic algorithms generalise better than SGD, or do they only decay weights more?
 
-    Stages: tune (SGD, eSGD with decay in the inner loop, rSGD, SWA; a learning rate and a decay of
-    each by the validation error), final (eight arms with half-width SmallConvNet), batchnorm (arms
-    1, 2, 3, 6 with ResNet-8, untuned, settings published for ResNet-110), gap (does flatness go
-    with the generalisation gap, over networks of many settings?). Arms are paired: a seed has
-    the same initial weights and minibatches in each. Every run trains without the validation
-    images. The test set is looked at once, at the final networks of the stages after tune. Seed 0
-    of all arms comes first, then seed 1. Interrupted runs resume, and so does each stage. One run
-    at a time in each worker, on one thread.
+    Stages: tune (SGD, eSGD with decay in the inner loop, rSGD, SWA: choose learning rate and decay
+    by the validation error), final (eight arms with half-width SmallConvNet), batchnorm (arms 1, 2,
+    3, 6 with ResNet-8, untuned, with the published settings of ResNet-110), gap (does flatness
+    correlate with the generalisation gap over networks of many settings?). Arms are paired: a seed
+    has the same initial weights and minibatches in each arm. No run trains on the validation
+    images. The test set is used once, for the final networks of the stages after tune. Seed 0 of
+    all arms is trained first, then seed 1. Interrupted runs and stages resume. Each worker trains
+    one run at a time, on one thread.
 
-    Writes tune.csv, runs.csv (a row for each run), summary.csv and .md (means over seeds),
+    Writes tune.csv, runs.csv (one row per run), summary.csv and .md (means over seeds),
     comparisons.csv, gap.csv, gap_correlations.csv and figures. Runs are in OUT/STAGE/ARM/seed-N.
     """
 
     stages: tuple[Stage, ...] = STAGES
-    """Stages to compute; final needs tune to be complete."""
+    """Stages to compute. final needs a complete stage tune."""
     out: Path = Path("decay_control")
     """Folder for the runs, the tables and the figures."""
     dataset: str = "cifar10"
     """cifar10, or the path of an image-folder archive of it."""
     seeds: int = 6
-    """Number of seeds of each arm; more can be added later."""
+    """Number of seeds of each arm in the stage final. You can add more later."""
     passes: float = 60
     """Passes of each run of the stage final."""
     batchnorm_seeds: int = 4
@@ -106,7 +106,7 @@ class DecayControlCommand:
     batchnorm_passes: float = 20
     """Passes of each run of the stage batchnorm."""
     validation_images: int = 5000
-    """Training images that are held out for tuning."""
+    """Number of training images that are held out for tuning."""
     tune: Tuning = field(default_factory=Tuning)
     gap: Gap = field(default_factory=Gap)
     flatness: FlatnessOptions = field(
@@ -116,9 +116,9 @@ class DecayControlCommand:
         default_factory=lambda: HessianOptions(eigenvalues=1, tolerance=0.05)
     )
     report: bool = False
-    """Train and measure nothing: write the tables of what is there, also beside a running one."""
+    """Only write the tables of the stored runs. This works while another command is training."""
     workers: int | None = None
-    """Runs at a time, one a process. Default: one on each core."""
+    """Number of simultaneous runs, one per process. Default: one per core."""
     hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class DecayControlCommand:
         check_numbers(self, positive=(*positive, "workers"))
 
     def settings(self, stage: Stage) -> dict[str, Any]:
-        """What makes the runs of a stage other ones."""
+        """The settings that identify the runs of a stage."""
         flatness, archive = vars(self.flatness), self.base("sgd", 1).settings()["archive"]
         common = {"archive": archive, "validation_images": self.validation_images}
         own: dict[Stage, dict[str, Any]] = {
@@ -135,11 +135,11 @@ class DecayControlCommand:
             "batchnorm": {"passes": self.batchnorm_passes, "flatness": flatness},
             "gap": {**vars(self.gap), "flatness": flatness, "hessian": vars(self.hessian)},
         }
-        own["gap"].pop("local_entropy")  # may be measured later
+        own["gap"].pop("local_entropy")  # it may be measured later
         return common | own[stage]
 
     def base(self, algorithm: str, passes: float, model: str = "smallconvnet") -> TrainingConfig:
-        """The recipe of an algorithm in ``passes`` passes, without the validation images."""
+        """The recipe of an algorithm with ``passes`` passes and held-out validation images."""
         return recipe(self.dataset, model, algorithm).stretched(passes).changed(
             validation_images=self.validation_images, snapshots=(0.25, 0.45, 0.55, 0.75, 0.9),
             model_options={"width": 0.5} if model == "smallconvnet" else {},
@@ -148,7 +148,7 @@ class DecayControlCommand:
 
 
 class Unit(NamedTuple):
-    """A run of a stage; ``name`` is its arm, or its point."""
+    """A run of a stage. ``name`` is its arm or its grid point."""
 
     stage: Stage
     name: str
@@ -160,7 +160,7 @@ class Unit(NamedTuple):
 
 
 def units(command: DecayControlCommand, stage: Stage, best: Best | None = None) -> list[Unit]:
-    """The runs of a stage, seed by seed; ``best`` is what the tuning has found, for final."""
+    """The runs of a stage, seed by seed. The stage final needs ``best``, the tuned settings."""
     if stage == "tune":
         return [
             Unit(stage, f"{c.algorithm.name}-lr-{c.lr:g}-decay-{c.weight_decay:g}", c)
@@ -174,7 +174,7 @@ def units(command: DecayControlCommand, stage: Stage, best: Best | None = None) 
         configs, seeds = arms(command, command.passes, best), command.seeds
     else:
         everything = arms(command, command.batchnorm_passes, {}, "resnet110")
-        # Its settings are published, ResNet-8 is what a CPU can train.
+        # The paper has settings for ResNet-110, but a CPU can only train ResNet-8.
         configs = {arm: everything[arm].changed(model="resnet8") for arm in BATCHNORM_ARMS}
         seeds = command.batchnorm_seeds
     return [
@@ -185,7 +185,7 @@ def units(command: DecayControlCommand, stage: Stage, best: Best | None = None) 
 
 
 def _points(command: DecayControlCommand, family: str) -> Iterator[TrainingConfig]:
-    """The runs of the tuning of a family."""
+    """The tuning runs of a family."""
     base = command.base(family, command.tune.passes)
     scale = base.lr / equivalent_sgd(base).lr
     for lr, decay in itertools.product(command.tune.lrs, command.tune.decays):
@@ -195,7 +195,7 @@ def _points(command: DecayControlCommand, family: str) -> Iterator[TrainingConfi
 def arms(
     command: DecayControlCommand, passes: float, best: Best, model: str = "smallconvnet"
 ) -> dict[int, TrainingConfig]:
-    """The run of each arm, of seed 0. A family that is not in ``best`` has its recipe."""
+    """The run of each arm, with seed 0. A family that is not in ``best`` has its recipe."""
 
     def tuned(family: str) -> TrainingConfig:
         base = command.base(family, passes, model)

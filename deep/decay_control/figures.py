@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def plot_arms(table: pd.DataFrame) -> Figure:
-    """Test error of each arm, and against the effective decay and the matched local energy.
+    """Plot the test error against the arm, the effective decay and the matched local energy.
 
-    Small points are seeds, large ones means with standard errors.
+    Small points are seeds. Large points are means with standard errors.
     """
     matched = [str(name) for name in table if str(name).endswith("_matched")][-1]
     sigma = matched.split("_")[2]
@@ -47,7 +47,7 @@ def plot_arms(table: pd.DataFrame) -> Figure:
 
 
 def plot_gap(table: pd.DataFrame, sigma: float) -> Figure:
-    """Local energy against the generalisation gap and the test error; a colour for each dropout."""
+    """Plot the local energy against the generalisation gap and the test error, by dropout."""
     name = f"local_energy_{sigma:g}"
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     for ax, error in zip(figure.subplots(1, 2), ("gap", "test_error"), strict=True):

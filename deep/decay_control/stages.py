@@ -1,4 +1,4 @@
-"""``python -m deep decay-control``: train and measure what is missing, stage by stage."""
+"""``python -m deep decay-control``: train and measure the missing runs, stage by stage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TITLE = "Entropy or weight decay?"
 
 
 def decay_control(command: DecayControlCommand) -> None:
-    """Compute the stages, one after the other; write and print their tables."""
+    """Compute the stages one after the other; write and print their tables."""
     from deep.decay_control import tables
     from deep.device import Device
     from deep.images.datasets import load_images
@@ -41,8 +41,8 @@ def decay_control(command: DecayControlCommand) -> None:
     settings = {"precision": precision, "stages": own}
     folder.check(settings)
     if "final" in command.stages and "tune" not in command.stages:
-        best_points(command)  # says what is missing
-    # An archive is decoded here, not in each process.
+        best_points(command)  # fails early if the tuning is incomplete
+    # Decode an archive here, once, instead of in each process.
     load_images(command.dataset, hardware.data_dir).held_out(command.validation_images)
     folder.store_config(TITLE, settings, dataset=command.dataset)
     for stage in command.stages:
@@ -63,7 +63,7 @@ def decay_control(command: DecayControlCommand) -> None:
 
 
 def state_of(unit: Unit, command: DecayControlCommand) -> Literal["left", "done", "diverged"]:
-    """Whether a unit is trained and measured."""
+    """Whether a unit is trained and measured ("done"), diverged, or has work left."""
     folder = unit.folder(command.out)
     if not (folder / "config.json").exists():
         return "left"
@@ -78,7 +78,7 @@ def state_of(unit: Unit, command: DecayControlCommand) -> Literal["left", "done"
 
 
 def compute(command: DecayControlCommand, unit: Unit) -> str:
-    """Unit of work: train a run, measure its networks; a sentence if that cannot be done."""
+    """Unit of work: train a run and measure its networks. Returns the problem, or ""."""
     import torch
 
     from deep.device import Device, keep_freed_memory
@@ -117,12 +117,12 @@ def _images(dataset: str, data_dir: Path | None) -> ImageData:
 
 
 def measure_test(run: Run, data: ImageData, images: Images) -> dict[str, Any]:
-    """Error and loss of the final network on the test set, kept in ``test/final.json``."""
+    """Error and loss of the final network on the test set, stored in ``test/final.json``."""
     from deep.images.minibatches import ImageBatches, evaluate
 
     def measure() -> dict[str, Any]:
         model = run.network().model.to(images.device.torch)
-        # The pixels are normalised by the images that were trained on.
+        # Pixels are normalised by the statistics of the training images, without held-out ones.
         prepare = images(run).preprocessing()
         batches = ImageBatches(data.to(images.device.torch), prepare, "test")
         loss, error = evaluate(model, batches)
@@ -132,7 +132,7 @@ def measure_test(run: Run, data: ImageData, images: Images) -> dict[str, Any]:
 
 
 def tuning_table(command: DecayControlCommand, chosen: list[Unit]) -> pd.DataFrame:
-    """A row for each point: its setting, the equivalent one of SGD, its validation error."""
+    """One row per grid point: its settings, the equivalent SGD, state, validation error."""
     import pandas as pd
 
     rows = []
@@ -153,9 +153,9 @@ def tuning_table(command: DecayControlCommand, chosen: list[Unit]) -> pd.DataFra
 
 
 def best_points(command: DecayControlCommand) -> Best:
-    """Learning rate and decay of each family with the smallest validation error of tune.csv.
+    """Learning rate and decay of each family with the smallest validation error in tune.csv.
 
-    Raises ``ValueError`` where the tuning is not complete, or of other settings.
+    Raises ``ValueError`` if the tuning is not complete, or if all runs of a family diverged.
     """
     path = command.out / "tune.csv"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Tables and figures of ``decay-control``, made from its stored runs."""
+"""Tables and figures of ``decay-control``, from its stored runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PUBLISHED_R = "PGDL's task 1 in the paper: Pearson's r = 0.90 of δE(0.5) and th
 
 
 def write(command: DecayControlCommand, stage: Stage, chosen: Sequence[Unit]) -> str:
-    """Write the tables and figures of a stage; its summary in Markdown."""
+    """Write the tables and figures of a stage. Returns its summary in Markdown."""
     from deep.decay_control.stages import state_of
 
     states = [state_of(unit, command) for unit in chosen]
@@ -48,7 +48,7 @@ def write(command: DecayControlCommand, stage: Stage, chosen: Sequence[Unit]) ->
 
 
 def _tune(command: DecayControlCommand, done: Sequence[Unit]) -> list[str]:
-    """The best points of each family; what lies at the edge of the grid is marked."""
+    """The best point of each family. ``at_the_edge`` names settings at the edge of the grid."""
     from message_passing.tools.files import read_table
 
     table = read_table(command.out / "tune.csv").dropna(subset="validation_error")
@@ -68,14 +68,14 @@ def _tune(command: DecayControlCommand, done: Sequence[Unit]) -> list[str]:
 
 
 def arm_table(command: DecayControlCommand, done: Sequence[Unit]) -> pd.DataFrame:
-    """A row for each run of the arms.
+    """One row per run of the arms.
 
-    Columns: stage, arm, what it is, algorithm, seed, lr, weight_decay, passes; equivalent_lr and
-    effective_decay (λ_eff), which SGD would need to learn and to decay weights as fast;
-    weight_norm (‖w‖₂); train_error, validation_error, test_error; ``local_energy_<σ>``;
-    matched_train_error and ``local_energy_<σ>_matched``, interpolated along training at the
-    largest final training error of all runs of the stage (both on the images that flatness is
-    measured on); hours.
+    Columns: stage, arm, what (the arm in words), algorithm, seed, lr, weight_decay, passes;
+    equivalent_lr and effective_decay (λ_eff), with which SGD learns and decays weights as fast;
+    weight_norm (‖w‖₂); train_error, validation_error, test_error; ``local_energy_<σ>``; hours;
+    matched_train_error, the largest final training error of the stage's runs; and
+    ``local_energy_<σ>_matched``, interpolated along training at that error. Both matched quantities
+    are measured on the images of the flatness.
     """
     import pandas as pd
 
@@ -120,9 +120,9 @@ def arm_table(command: DecayControlCommand, done: Sequence[Unit]) -> pd.DataFram
 def at_error(
     errors: NDArray[np.float64], energies: NDArray[np.float64], level: float
 ) -> NDArray[np.float64]:
-    """δE (networks, σ) where the training error (networks,) last falls to ``level``.
+    """Interpolate δE (networks, σ) to where the training error (networks,) last falls to ``level``.
 
-    Linear between networks; NaN where no network has an error as large.
+    Linear between networks. NaN if the errors do not reach ``level`` from above.
     """
     above = np.flatnonzero(errors[:-1] > level)
     if errors[-1] > level or (len(above) == 0 and errors[0] != level):
@@ -135,10 +135,10 @@ def at_error(
 
 
 def comparisons(table: pd.DataFrame) -> pd.DataFrame:
-    """The planned comparisons of arms, paired over the seeds, by the test error.
+    """The planned comparisons of the arms' test errors, paired over the seeds.
 
     Columns: stage, first, second, n, difference (first minus second) and its standard error,
-    p_value (two-sided paired t-test), p_holm (for the number of comparisons in the stage).
+    p_value (two-sided paired t-test), p_holm (corrected for all comparisons of the stage).
     """
     import pandas as pd
     from scipy import stats
@@ -168,7 +168,7 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _arms(command: DecayControlCommand, done: Sequence[Unit]) -> list[str]:
-    """Add the runs of this stage to runs.csv; means, comparisons and the figure."""
+    """Add the runs of this stage to runs.csv; write means, comparisons and the figure."""
     import pandas as pd
 
     from deep.decay_control.figures import plot_arms
@@ -180,7 +180,7 @@ def _arms(command: DecayControlCommand, done: Sequence[Unit]) -> list[str]:
     both = pd.concat([before[before["stage"] != stage], own], ignore_index=True)
     both = both.sort_values("stage", key=lambda names: names.map(STAGES.index), kind="stable")
     write_table(path, both)
-    # Without ``seed``, which has no mean.
+    # A mean over ``seed`` has no meaning.
     numbers = [*own.columns[own.columns.get_loc("equivalent_lr") :]]
     summary = means(both.sort_values(["stage", "arm"]), ["stage", "arm", "what"], numbers)
     compared = comparisons(both)
@@ -206,9 +206,9 @@ def _arms(command: DecayControlCommand, done: Sequence[Unit]) -> list[str]:
 
 
 def gap_table(command: DecayControlCommand, done: Sequence[Unit]) -> pd.DataFrame:
-    """A row for each network: hyper-parameters, errors, gap, and the measures of flatness.
+    """One row per network: hyper-parameters, errors, gap, and the measures of flatness.
 
-    ``reached`` tells whether training ended at the wanted loss.
+    ``reached`` tells whether training reached the target loss.
     """
     import pandas as pd
 
@@ -220,7 +220,7 @@ def gap_table(command: DecayControlCommand, done: Sequence[Unit]) -> pd.DataFram
         kept = [n for n in row if n.startswith(("local_energy", "weight_norm", "hessian_trace"))]
         entropy = {}
         if (stored := run.measured(kind="local_entropy")) is not None:
-            # At the variance in the middle, where about half of the neighbours count.
+            # The middle variance, where about half of the neighbours make few enough errors.
             values = stored["curve"]["local_entropy"]
             entropy = {"local_entropy": values[len(values) // 2]}
         loss = run.log["fixed_images_loss"].iloc[-1]
@@ -239,7 +239,7 @@ def gap_table(command: DecayControlCommand, done: Sequence[Unit]) -> pd.DataFram
 
 
 def gap_correlations(table: pd.DataFrame) -> pd.DataFrame:
-    """``correlation_report`` of all networks, and of those that reached the wanted loss."""
+    """``correlation_report`` of all networks, and of the networks at the target loss."""
     import pandas as pd
 
     from deep.correlations import correlation_report
@@ -263,7 +263,7 @@ def gap_correlations(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gap(command: DecayControlCommand, done: Sequence[Unit]) -> list[str]:
-    """Networks, correlations and the figure."""
+    """Write the networks, the correlations and the figure."""
     from deep.decay_control.figures import plot_gap
 
     table = gap_table(command, done)
