@@ -236,7 +236,7 @@ def show_flatness(chosen: FlatnessCommand) -> None:
 
 @dataclass(frozen=True)
 class CorrelationsCommand:
-    """Do flatness and error go together? Pearson, Spearman, Kendall, granulated Kendall.
+    """Correlate flatness with error: Pearson, Spearman, Kendall, granulated Kendall.
 
     Compares the final networks of runs. Measure their flatness first with python -m deep flatness;
     with --hessian there, the Hessian is compared too. The hyper-parameters are the settings in

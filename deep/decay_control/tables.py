@@ -180,7 +180,7 @@ def _arms(command: DecayControlCommand, done: Sequence[Unit]) -> list[str]:
     both = pd.concat([before[before["stage"] != stage], own], ignore_index=True)
     both = both.sort_values("stage", key=lambda names: names.map(STAGES.index), kind="stable")
     write_table(path, both)
-    # A mean over ``seed`` has no meaning.
+    # The columns before are settings; a mean over ``seed`` has no meaning.
     numbers = [*own.columns[own.columns.get_loc("equivalent_lr") :]]
     summary = means(both.sort_values(["stage", "arm"]), ["stage", "arm", "what"], numbers)
     compared = comparisons(both)
