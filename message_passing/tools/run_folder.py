@@ -70,7 +70,7 @@ class RunFolder:
             )
 
     def store_config(self, title: str, settings: Mapping[str, Any], **about: Any) -> None:
-        """Write ``config.json``, the last file of a new folder, or add new entries and hardware."""
+        """Write ``config.json``. A stored one gets the new entries, versions and hardware."""
         stored = self.config() or {}
         made = {
             **describe_hardware(),
