@@ -188,8 +188,8 @@ def rsgd_epochs(
     """Replicated-SGD (Algorithm 2) until the replicas have collapsed; replicas in place.
 
     ``replicas`` (y, K, N), ``batches`` (epochs, y, steps, B). ``couplings`` (epochs,) is K_c γ
-    times the elastic scale. It applies at every ``period``-th step; ``first_step`` is the number of
-    the first one. Returns (epochs done, rule met, mean squared distance from the centre).
+    times the elastic scale. It applies at every ``period``-th step, counting from ``first_step``.
+    Returns (epochs done, rule met, mean squared distance from the centre).
     """
     y, K, N = replicas.shape
     B = batches.shape[3]
@@ -244,7 +244,7 @@ def esgd_epochs(
     """Entropy-SGD (Algorithm 1) until w and μ meet at the end of an epoch; w in place.
 
     ``batches`` (epochs, outer, inner, B). ``lanes`` (4, L) is the state of the noise generators.
-    A step uses 32 random bits per weight and drops the rest of its last block. Returns
+    An inner step uses 32 random bits per weight and drops the rest of its last block. Returns
     (epochs done, rule met, squared distance of w and μ).
     """
     K, N = anchor.shape
