@@ -227,9 +227,9 @@ class EntropyAscent(Algorithm):
         Limit of the accepted steps at each Δ.
     variances : increasing Δ
     step, momentum : float
-        a and b. One step with a = 1 goes to the centre of the solutions around w.
+        a and b. One step with a = 1 moves to the centre of the solutions around w.
     start : str
-        Name of the algorithm with which ``committee.train`` makes the start.
+        Name of the algorithm that trains the initial machine in ``committee.train``.
     engine : SlopeEngine
     """
 
