@@ -41,9 +41,9 @@ def correlate(
         of equal values. ``first`` and ``second`` are the quantities, ``kind`` is the coefficient,
         ``low`` and ``high`` are its limits over draws (or over restarts, see ``unit``). ``n``
         counts runs, ``draws`` draws. ``first_share`` and ``second_share`` are this algorithm's
-        shares of the sum of squares about the group means. An algorithm with a share near 1 would
-        decide a correlation without the division by the standard deviation alone. Fewer than five
-        runs, or a constant quantity, give NaN.
+        shares of the sum of squares about the group means. If values were centred but not divided
+        by the standard deviation, an algorithm with a share near 1 would alone decide their
+        correlation. Fewer than five runs, or a constant quantity, give NaN.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""One restart of SGD, Replicated-SGD or Entropy-SGD on rotated inputs, at less than half the cost.
+"""One restart of SGD, Replicated-SGD or Entropy-SGD on rotated inputs, which halves the cost.
 
 Training does not change when the input space is rotated. Here the rotation makes the pattern
 matrix lower triangular. Each ``run_…`` calls its kernel and returns (rotated weights, epochs,
