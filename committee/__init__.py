@@ -1,4 +1,4 @@
-"""Committee machines: data, training by SGD and its entropic relatives, flatness, figures."""
+"""Committee machines: data, training by SGD and entropic algorithms, flatness, figures."""
 
 from importlib import import_module
 from typing import Any

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def draw_figure(config: ExperimentConfig) -> None:
-    """Compute what is missing, print the closing tables. Tables and figure follow every round."""
+    """Compute the missing runs, print the closing tables. Each round updates tables and figure."""
 
     def write(results: ExperimentResults) -> tuple[dict[str, pd.DataFrame], list[Path]]:
         tables = write_tables(results, config.out)
@@ -47,7 +47,7 @@ def draw_figure(config: ExperimentConfig) -> None:
 
 
 def draw_gaussian_mixture(config: GaussianMixtureConfig) -> None:
-    """Theory, samples, ``summary.csv`` and the figure; prints a table."""
+    """Compute theory and samples, draw the figure, print a table."""
     results = compute(config, progress=True)
     figures = save_figure(results.plot(), config.out / "figure")
     print(
@@ -61,7 +61,7 @@ def draw_gaussian_mixture(config: GaussianMixtureConfig) -> None:
 
 
 def draw_flatness_range(config: FlatnessRangeConfig) -> None:
-    """Compute what is missing. Tables and figure follow every draw; prints the last ones."""
+    """Compute the missing runs, print the last tables. Each draw updates tables and figure."""
 
     def write(machines: pd.DataFrame) -> None:
         write_table(config.out / "machines.csv", machines)
@@ -78,7 +78,7 @@ def draw_flatness_range(config: FlatnessRangeConfig) -> None:
 
 
 def show_speed(config: BenchmarkConfig) -> None:
-    """Measure and print; draw the growth with the sizes."""
+    """Measure and print. With ``--out`` and ``--scaling``, draw the growth with the sizes."""
     rows = benchmark.run(config)
     if config.out is not None and config.scaling:
         figure = Figure(figsize=(12.5, 3.0), layout="constrained")

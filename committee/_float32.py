@@ -1,8 +1,8 @@
 """Elementary functions in float32 that the compiler turns into vector instructions.
 
 The C library's ``tanhf`` is called once per number and would take a third of a training step.
-The exponential is the classical one of Cody and Waite with the minimax polynomial of Cephes
-(relative error 1e-7); everything else follows from it.
+The exponential is the algorithm of Cody and Waite with the minimax polynomial of Cephes (relative
+error 1e-7). The tanh is computed from it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from message_passing.tools.compiled import compiled
 
-# Sums may be reordered and multiply-adds fused; NaN and infinities keep their meaning. A division
-# gives what IEEE arithmetic says: Python's check for zero would keep loops from being vectorised.
+# Sums may be reordered and multiply-adds fused. NaN and infinities keep their meaning. Divisions
+# follow IEEE arithmetic, because Python's check for zero would prevent vectorised loops.
 VECTORISED: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz"},
     "error_model": "numpy",
@@ -28,7 +28,7 @@ _two = np.float32(2.0)
 
 @compiled(**VECTORISED)
 def exp_of_negative(x):
-    """``exp(x)`` for float32 x ≤ 0; below −87 it stays at exp(−87) ≈ 1.6e-38."""
+    """``exp(x)`` for float32 x ≤ 0. Below x = −87 the result stays at exp(−87) ≈ 1.6e-38."""
     x = max(x, np.float32(-87.0))
     n = np.floor(x * np.float32(1.44269504) + _half)
     r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
@@ -45,7 +45,7 @@ def exp_of_negative(x):
 
 @compiled(**VECTORISED)
 def tanh(x):
-    """``tanh(x)`` in float32, absolute error below 2e-7; exactly ±1 for |x| > 9."""
+    """``tanh(x)`` in float32. The absolute error is below 2e-7, and |x| > 9 gives exactly ±1."""
     e = exp_of_negative(-_two * abs(x))
     t = (_one - e) / (_one + e)
     return t if x >= 0 else -t

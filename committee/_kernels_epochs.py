@@ -129,12 +129,12 @@ def sgd_epochs(
     dropout,
     rng,
 ):
-    """SGD until the stopping rule is met, at most ``len(batches)`` epochs; weights in place.
+    """SGD until the stopping rule is met, for at most ``len(batches)`` epochs; weights in place.
 
-    ``batches`` (epochs, steps, B). ``threshold`` < 0 stops at zero errors, else at a mean loss
-    below it. ``start`` (1,) carries the place to look first for an offending pattern. With
-    ``dropout`` > 0 the rows must be unrotated patterns and ``rng`` draws the masks, one number
-    per pattern and input. Returns (epochs done, rule met).
+    ``batches`` (epochs, steps, B). A ``threshold`` < 0 means stop at zero errors, otherwise stop
+    at a mean loss below it. ``start`` (1,) carries the index at which the search for an offending
+    pattern starts. With ``dropout`` > 0 the rows must be unrotated patterns, and ``rng`` draws the
+    masks, one number per pattern and input. Returns (epochs done, rule met).
     """
     K, N = weights.shape
     B = batches.shape[2]
@@ -187,9 +187,9 @@ def rsgd_epochs(
 ):
     """Replicated-SGD (Algorithm 2) until the replicas have collapsed; replicas in place.
 
-    ``replicas`` (y, K, N); ``batches`` (epochs, y, steps, B); ``couplings`` (epochs,) is
-    K_c γ times the elastic scale, applied at every ``period``-th step counted from
-    ``first_step``. Returns (epochs done, rule met, mean squared distance from the centre).
+    ``replicas`` (y, K, N), ``batches`` (epochs, y, steps, B). ``couplings`` (epochs,) is K_c γ
+    times the elastic scale. It applies at every ``period``-th step, counting from ``first_step``.
+    Returns (epochs done, rule met, mean squared distance from the centre).
     """
     y, K, N = replicas.shape
     B = batches.shape[3]
@@ -243,8 +243,8 @@ def esgd_epochs(
 ):
     """Entropy-SGD (Algorithm 1) until w and μ meet at the end of an epoch; w in place.
 
-    ``batches`` (epochs, outer, inner, B); ``lanes`` (4, L) is the state of the noise
-    generators. It advances by 32 bits a weight; the unused rest of a step is dropped. Returns
+    ``batches`` (epochs, outer, inner, B). ``lanes`` (4, L) is the state of the noise generators.
+    An inner step uses 32 random bits per weight and drops the rest of its last block. Returns
     (epochs done, rule met, squared distance of w and μ).
     """
     K, N = anchor.shape

@@ -1,10 +1,10 @@
 """Compiled parts of a training step: minibatches, pre-activations, gradients, stopping rules.
 
 Training does not change when the input space is rotated. ``rotated_patterns.py`` rotates it so
-that the pattern matrix becomes lower triangular: pattern μ then has only its first μ+1 inputs
-different from zero, and both products of a step, pre-activations and gradient, cost half of
-P·B·K multiply-adds instead of N·B·K. Weights stay ordinary weights: norms, distances and
-Langevin noise keep their meaning, and rounding does not accumulate.
+that the pattern matrix becomes lower triangular: only the first μ+1 inputs of pattern μ are
+nonzero. Pre-activations and gradient then cost half of P·B·K multiply-adds each, instead of N·B·K.
+Weights are still ordinary weights: norms, distances and Langevin noise keep their meaning, and
+rounding does not accumulate.
 
 ============  =================  ============================================================
 array         shape              meaning
@@ -30,8 +30,8 @@ from committee import entropic
 from committee._float32 import VECTORISED, exp_of_negative, tanh
 from message_passing.tools.compiled import compiled
 
-# Parts of a kernel are inlined into it. Otherwise a fresh kernel and a cached one would call
-# differently optimised copies of the parts, and round differently.
+# Parts are inlined into their kernel. Otherwise a fresh kernel and a cached one would call
+# differently optimised copies of the parts and round differently.
 part = compiled(**VECTORISED)
 
 _descend = part(entropic.descend)
@@ -41,8 +41,8 @@ _descend = part(entropic.descend)
 def draw_minibatches(bits, batches, patterns, size):
     """Fill ``batches`` (passes, steps, B) with random partitions of the patterns.
 
-    ``bits`` (passes, patterns) are random 64-bit integers; the upper half of each is used.
-    Each minibatch has ``size`` patterns in ascending order; the last of a pass has the remainder.
+    ``bits`` (passes, patterns) are random 64-bit integers, of which the upper halves are used.
+    A minibatch has ``size`` patterns in ascending order. The last one of a pass has the remainder.
     Unused places hold ``patterns``, the index of the padding row.
     """
     passes, steps, _ = batches.shape
@@ -111,8 +111,8 @@ def gradient_coefficients(u, labels, batch, beta, omega, scale, active):
     """Replace pre-activations u (K, B) by ∂L/∂u and list the patterns where it is not zero.
 
     ``∂L/∂u_k = −scale · σ β K^(-1/2) (1 − tanh²(β u_k)) / (1 + exp(2ωσ·output))``. The columns
-    of patterns with some gradient different from zero move to the front; ``active`` (B,)
-    receives their indices, padded with zero columns to a multiple of 4. Returns their number.
+    of patterns with a nonzero gradient move to the front, padded with zero columns to a multiple
+    of 4. ``active`` (B,) receives the indices of these patterns. Returns the padded number.
     """
     K, B = u.shape
     inverse_root = np.float32(1.0 / math.sqrt(K))
@@ -129,7 +129,7 @@ def gradient_coefficients(u, labels, batch, beta, omega, scale, active):
         x = np.float32(2.0) * omega * label * output[b] * inverse_root
         e = exp_of_negative(-abs(x))
         probability = (e if x >= 0 else one) / (one + e)
-        # exp_of_negative ends at 1.6e-38; beyond it, the gradient is zero in float32.
+        # exp_of_negative is never below 1.6e-38. Set smaller gradients to zero here.
         if x >= np.float32(87.0):
             probability = np.float32(0.0)
         slope[b] = -scale * label * beta * inverse_root * probability
@@ -185,7 +185,7 @@ def descend_along_patterns(weights, rows, lengths, active, count, coefficients, 
 
 @part
 def drop_inputs(rng, rows, labels, batch, dropout, dropped, dropped_labels):
-    """Copy the minibatch, each input set to zero with probability ``dropout``, else rescaled."""
+    """Copy the minibatch. Zero each input with probability ``dropout``, rescale the others."""
     padding = labels.size - 1
     scale = np.float32(1.0 / (1.0 - dropout))
     for b in range(batch.size):
@@ -209,9 +209,9 @@ def _one_preactivation(weights, row, length):
 
 @part
 def find_error(weights, rows, lengths, labels, start):
-    """Index of a wrongly classified pattern, searched from ``start`` on; −1 where there is none.
+    """Index of a wrongly classified pattern, searched from ``start`` on, or −1 if there is none.
 
-    Starting where the last search ended makes a negative answer cheap during training.
+    During training, a search that starts at the last error usually finds it at once.
     """
     K, P = weights.shape[0], labels.size - 1
     for step in range(P):
@@ -227,9 +227,9 @@ def find_error(weights, rows, lengths, labels, start):
 
 @part
 def mean_loss_below(weights, rows, lengths, labels, beta, omega, threshold, start):
-    """Whether the mean training loss is below ``threshold``; gives up as early as it can.
+    """Check whether the mean training loss is below ``threshold``, and stop as early as possible.
 
-    Returns −1 if it is, else the pattern that tipped the sum over: start there next time.
+    Returns −1 if it is, else the pattern at which the sum exceeded it: start there next time.
     """
     K, P = weights.shape[0], labels.size - 1
     total = 0.0
@@ -240,7 +240,7 @@ def mean_loss_below(weights, rows, lengths, labels, beta, omega, threshold, star
             u = _one_preactivation(weights[k], rows[pattern], lengths[pattern])
             output += math.tanh(beta * u)
         x = -2.0 * omega * labels[pattern] * output / math.sqrt(K)
-        # log(1 + exp(x)), without overflow and never negative
+        # log(1 + exp(x)) without overflow, never negative
         total += (max(x, 0.0) + math.log1p(math.exp(-abs(x)))) / (2.0 * omega)
         if total >= threshold * P:
             return pattern

@@ -1,9 +1,8 @@
-"""Random numbers inside compiled loops: numpy's generator SFC64, many of them side by side.
+"""Random numbers inside compiled loops: many of numpy's SFC64 generators in parallel lanes.
 
-One generator after the other is a chain of dependent instructions. Lanes that advance together
-become vector instructions, some ten times faster. Lane l is numpy's ``SFC64`` of child l of the
-seed. A state has 256 bits, so no two lanes meet. The output takes one number of every lane in
-turn.
+A single generator is a chain of dependent instructions. Lanes that advance together become vector
+instructions, about ten times faster. Lane l is numpy's ``SFC64`` of child l of the seed. A state
+has 256 bits, so no two lanes meet. The output takes one number from every lane in turn.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def sfc64_lanes(seeds: list[np.random.SeedSequence]) -> NDArray[np.uint64]:
 
 @compiled(**VECTORISED)
 def random_bits(state, out):
-    """Fill ``out`` (blocks, lanes) with random 64-bit integers; ``state`` (4, lanes) advances."""
+    """Fill ``out`` (blocks, lanes) with random 64-bit integers and advance ``state`` (4, lanes)."""
     a, b, c, counter = state[0], state[1], state[2], state[3]
     for block in range(out.shape[0]):
         row = out[block]
@@ -46,10 +45,10 @@ def random_bits(state, out):
 
 @compiled(**VECTORISED)
 def log_of_unit(x):
-    """``log(x)`` for float32 x in (0, 1], never positive, by x = m·2^e and the series of artanh.
+    """``log(x)`` for float32 x in (0, 1], from x = m·2^e and the series of artanh. Never positive.
 
-    m lies between √½ and √2, so that nothing cancels near x = 1; four minimax coefficients
-    (relative error 1e-9 before rounding).
+    m lies between √½ and √2, so nothing cancels near x = 1. The series has four minimax
+    coefficients (relative error 1e-9 before rounding).
     """
     root_of_half = np.int32(0x3F3504F3)
     bits = np.int32(np.float32(x).view(np.int32) - root_of_half)
@@ -68,9 +67,9 @@ def log_of_unit(x):
 def gaussians_from_bits(words, out):
     """Turn 2n random 32-bit integers into 2n standard normals (Box and Muller).
 
-    Word i gives the radius, word n + i the angle, of ``out[i]`` and ``out[n + i]``. The radii
-    belong to the midpoints of 2³¹ equal shares of probability. They reach 6.66. Sine and cosine
-    are minimax polynomials (error 5e-8).
+    Word i gives the radius and word n + i the angle of ``out[i]`` and ``out[n + i]``. The radii
+    are the quantiles at the midpoints of 2³¹ equal probabilities. The largest is 6.66. Sine and
+    cosine are minimax polynomials (error 5e-8).
     """
     n = out.size // 2
     radii, angles = words[:n], words[n : 2 * n]
@@ -78,7 +77,7 @@ def gaussians_from_bits(words, out):
     for i in range(n):
         share = np.float32(np.int32(radii[i] >> np.uint32(1))) + _half
         radius = np.float32(math.sqrt(-_two * log_of_unit(share * np.float32(2.0**-31))))
-        # Sine and cosine of half the angle, in [−π/2, π/2], then of the angle.
+        # Compute sine and cosine of half the angle, in [−π/2, π/2], then of the angle.
         x = np.float32(np.int32(angles[i])) * np.float32(math.pi * 2.0**-32)
         q = x * x
         s = np.float32(2.5925094e-6)

@@ -1,10 +1,10 @@
-"""Training algorithms as frozen dataclasses, to be copied and changed: the five of [P21] App. B.1,
-their controls, and two that go on to the flattest machines (``solution_space``).
+"""Training algorithms as frozen dataclasses: the five of [P21] App. B.1, their controls, and two
+that search for the flattest machines (``solution_space``). Copy one and change its settings:
 
     from dataclasses import replace
     gentle = replace(ALGORITHMS["sgd-fast"], lr=1e-4, name="sgd-gentle")
 
-Time is counted in epochs. For SGD and Replicated-SGD an epoch is one pass over the patterns (of
+Time is counted in epochs. For SGD and Replicated-SGD an epoch is one pass over the patterns (by
 every replica). For Entropy-SGD it is P / batch_size *outer* steps, hence ``inner_steps`` passes.
 For weight-noise descent it is one step on all patterns.
 The distances in the stopping rules are squared Euclidean norms over all K·N weights, with
@@ -28,14 +28,14 @@ SINGLE_REPLICA_THRESHOLD = 1e-7
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What all algorithms share.
+    """Settings of all algorithms.
 
     Attributes
     ----------
     name : str
     max_epochs : int
-        Training ends after this epoch at the latest. Where the stopping rule is not met by then,
-        the result says ``converged=False``.
+        Limit of the epochs. If the stopping rule is not met by then, the result has
+        ``converged=False``.
     """
 
     name: str
@@ -47,19 +47,19 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class MinibatchAlgorithm(Algorithm):
-    """What the five algorithms of [P21] share.
+    """Settings of the five algorithms of [P21].
 
     Attributes
     ----------
     lr : float
-        Learning rate η (of the outer step for Entropy-SGD).
+        Learning rate η. For Entropy-SGD it is the rate of the outer step.
     beta, omega : Schedule
         Slope of the hidden tanh and scale of the loss, functions of the epoch.
     batch_size : int
         Patterns per minibatch, reshuffled every epoch.
     reduction : "sum" or "mean"
-        Of the loss over a minibatch (mean: the sum divided by ``batch_size``). The published
-        learning rates fit the sum.
+        Reduction of the loss over a minibatch (mean: the sum divided by ``batch_size``). The
+        published learning rates fit the sum.
     """
 
     lr: float
@@ -82,15 +82,15 @@ class SGD(MinibatchAlgorithm):
     Attributes
     ----------
     stop_at : "zero-errors", "cross-entropy" or "epochs"
-        Training stops without training errors, at a mean training loss below ``threshold``, or
+        Training stops at zero training errors, at a mean training loss below ``threshold``, or
         after ``max_epochs``, which counts as converged.
     threshold : float
-        With 0 the cross-entropy rule is never met.
+        Threshold of the cross-entropy rule. With 0 the rule is never met.
     dropout : float
-        Probability that a training step sets an input to zero. The others are divided by
+        Probability that a training step sets an input to zero. The other inputs are divided by
         1 − dropout.
     replica : int
-        The start and the minibatches are those of this replica of ``ReplicatedSGD``.
+        Training has the start and the minibatches of this replica of ``ReplicatedSGD``.
     """
 
     stop_at: Literal["zero-errors", "cross-entropy", "epochs"] = "zero-errors"
@@ -112,15 +112,15 @@ class ReplicatedSGD(MinibatchAlgorithm):
     """Replicated-SGD ([P21] Algorithm 2): y replicas, pulled towards their centre.
 
     Every ``coupling_period`` (K_c) steps the gradient of replica a gets the term
-    ``elastic_scale · K_c · γ · (w^a − w̄)``. With 1 this is the algorithm as printed. The paper
-    does not say in which units distances are measured. The default, N of Fashion-MNIST, reads
-    them between rows of norm √N, and the threshold 1e-8 too. ``committee.elastic_term`` compares
-    the readings and decides by training errors and flatness; its results page has the table.
+    ``elastic_scale · K_c · γ · (w^a − w̄)``. A scale of 1 is the algorithm as printed. The paper
+    does not state the unit of distances. The default, N of Fashion-MNIST, measures them and the
+    threshold 1e-8 between rows of norm √N. ``committee.elastic_term`` compares the readings and
+    decides by training errors and flatness. Its results page has the table.
 
     Training stops when the mean squared distance of the replicas from their centre falls below
     ``distance_threshold`` (with 0 it never stops early). The centre is the trained machine. A
-    single replica is its own centre, and that distance says nothing: it trains as plain ``SGD``
-    does, until the cross-entropy is below 1e-7 (see ``alone``).
+    single replica is its own centre, so its distance is always 0. It trains as plain ``SGD``
+    until the cross-entropy is below 1e-7 (see ``alone``).
     """
 
     gamma: Schedule
@@ -139,7 +139,7 @@ class ReplicatedSGD(MinibatchAlgorithm):
         _check_stability(self.lr * strength, "lr · coupling_period · elastic_scale · γ")
 
     def alone(self) -> SGD:
-        """What a single replica does: SGD with the same η, β and ω."""
+        """The algorithm of a single replica: SGD with the same η, β and ω."""
         return SGD(
             self.name,
             self.max_epochs,
@@ -157,9 +157,9 @@ class ReplicatedSGD(MinibatchAlgorithm):
 class EntropySGD(MinibatchAlgorithm):
     """Entropy-SGD ([P21] Algorithm 1) with ``inner_steps`` (L) Langevin steps per outer step.
 
-    ``inner_lr`` is η', ``noise`` ε, ``averaging`` α. The paper gives no α for the committee
-    machine; 0.75 is the value of its deep experiments. Training stops when, at the end of an
-    epoch, the squared distance of w and μ is below ``distance_threshold``.
+    ``inner_lr`` is η', ``noise`` is ε, ``averaging`` is α. The paper gives no α for the committee
+    machine, so the default 0.75 is the value of its deep experiments. Training stops when the
+    squared distance of w and μ at the end of an epoch is below ``distance_threshold``.
     """
 
     gamma: Schedule
@@ -183,16 +183,16 @@ class EntropySGD(MinibatchAlgorithm):
 
 @dataclass(frozen=True)
 class WeightNoise(Algorithm):
-    """Weight-noise descent, on all patterns at once (see ``solution_space.weight_noise``).
+    """Weight-noise descent on all patterns at once (see ``solution_space.weight_noise``).
 
-    The step is Adam's, but with one second moment for each hidden unit: then it does not depend
-    on the axes of the input space. Training lasts ``max_epochs`` and has converged if no training
-    errors are left then.
+    The step is Adam's, but with one second moment per hidden unit, so it does not depend on the
+    axes of the input space. Training lasts ``max_epochs``. It has converged if there are no
+    training errors at the end.
 
     Attributes
     ----------
     lr : float
-        η. A step moves each unit by about η √N, its own norm being 1.
+        η. A step moves each unit, of norm 1, by about η √N.
     sigma : Schedule
         σ of the noise, a function of the epoch: ``Exponential`` anneals, ``Constant`` does not.
     momentum, second_moment : float
@@ -219,17 +219,17 @@ class WeightNoise(Algorithm):
 
 @dataclass(frozen=True)
 class EntropyAscent(Algorithm):
-    """Uphill on the free entropy of solutions (see ``solution_space.entropy_ascent``).
+    """Ascent of the free entropy of solutions (see ``solution_space.entropy_ascent``).
 
     Attributes
     ----------
     max_epochs : int
-        Accepted steps at each Δ, at most.
+        Limit of the accepted steps at each Δ.
     variances : increasing Δ
     step, momentum : float
-        a and b. One step with a = 1 goes to the centre of the solutions around w.
+        a and b. One step with a = 1 moves to the centre of the solutions around w.
     start : str
-        Name of the algorithm that trains the machine to start from, in ``committee.train``.
+        Name of the algorithm that trains the initial machine in ``committee.train``.
     engine : SlopeEngine
     """
 
@@ -255,7 +255,7 @@ def _expect(condition: bool, name: str, value: object, expected: str) -> None:
 
 
 def _check_stability(kick: np.ndarray, what: str) -> None:
-    """An explicit elastic step contracts by 1 − kick: beyond 1 it overshoots the centre."""
+    """An explicit elastic step contracts by 1 − kick. A kick beyond 1 overshoots the centre."""
     over = np.flatnonzero(kick > 1)
     if over.size:
         raise ValueError(
@@ -300,7 +300,7 @@ def _without_coupling(rsgd: ReplicatedSGD, epochs: int) -> list[MinibatchAlgorit
 def _without_entropy(esgd: EntropySGD) -> list[MinibatchAlgorithm]:
     L = esgd.inner_steps
     lr = equivalent_lr(esgd.lr, esgd.inner_lr, esgd.averaging, L)
-    # An epoch of Entropy-SGD is L passes over the patterns, one of SGD is one.
+    # An epoch of Entropy-SGD is L passes over the patterns, an epoch of SGD is one pass.
     beta, omega = Exponential.growing_by(1 + 1e-4, 1.0, L), Exponential.growing_by(1 + 5e-4, 0.5, L)
     sgd = SGD("control-esgd-sgd", 15_000 * L, lr, beta, omega, stop_at="cross-entropy")
     return [replace(esgd, name="control-esgd", gamma=Constant(0.0)), sgd]
@@ -315,18 +315,18 @@ _CONTROLS: dict[str, list[MinibatchAlgorithm]] = {
 CONTROLS: dict[str, str] = {c.name: name for name, controls in _CONTROLS.items() for c in controls}
 """The algorithms without their entropic term: name of the control → name of the algorithm.
 
-``control-rsgd-…`` is plain SGD with the same η, β and ω. Its start and its minibatches are those
-of replica 0, and it stops at a cross-entropy below 1e-7. ``control-rsgd-…-epochs`` stops after as
-many epochs as the algorithm. Inside an experiment these are the epochs of the run of the same draw
-and restart: the two are paired, and more restarts change nothing. In ``committee.train`` they are
-the medians of ``elastic_term`` on random patterns. ``rsgd-…-uncoupled`` is Replicated-SGD with
-γ = 0. Its replicas are plain SGD each, and the machine is the last one, after as many epochs. It
-differs from ``control-rsgd-…-epochs`` by its random stream alone, so a difference between these two
-is chance.
+``control-rsgd-…`` is plain SGD with the same η, β and ω. It has the start and the minibatches of
+replica 0, and stops at a cross-entropy below 1e-7. ``control-rsgd-…-epochs`` stops after the same
+number of epochs as the algorithm. In an experiment this number comes from the run of the same draw
+and restart, so the two are paired, and more restarts change nothing. In ``committee.train`` it is
+the median of ``elastic_term`` on random patterns. ``rsgd-…-uncoupled`` is Replicated-SGD with
+γ = 0. Each replica is then plain SGD. The machine is the last replica after the same number of
+epochs. Only its random stream differs from ``control-rsgd-…-epochs``, so any difference between
+these two is chance.
 
 ``control-esgd`` is Entropy-SGD with γ = 0. ``control-esgd-sgd`` is plain SGD that moves as far per
-gradient as ``control-esgd`` does (``entropic.equivalent_lr`` at γ = 0), with the same β and ω after
-the same number of gradients. It stops at a cross-entropy below 1e-7.
+gradient as ``control-esgd`` (``entropic.equivalent_lr`` at γ = 0), with the same β and ω after the
+same number of gradients. It stops at a cross-entropy below 1e-7.
 """
 
 PLANNED: tuple[tuple[str, str], ...] = tuple(

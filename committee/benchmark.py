@@ -1,9 +1,9 @@
-"""Speed of training, measured beside a plain torch loop on the same hardware in the same run.
+"""Speed of training compared with a plain torch loop on the same hardware in the same run.
 
 The plain loop is a first attempt: float32 weights, the closed-form gradient of a minibatch by
-two matrix products, one machine after another. Both sides train the same algorithm
-on i.i.d. patterns, with stopping rules that are never met. The package's time is a call of
-``train``, with data transfer, after kernels are compiled and processes started.
+two matrix products, one machine after another. Both train the same algorithm on i.i.d. patterns,
+with stopping rules that are never met. The package's time is a call of ``train``, including data
+transfer, after the kernels are compiled and the processes have started.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Measure the speed of training beside a plain torch loop."""
+    """Measure the speed of training, compared with a plain torch loop."""
 
     epochs: int = 1500
     """Epochs of each restart with this package."""
@@ -62,9 +62,9 @@ class BenchmarkConfig:
     whole: bool = False
     """Also train one restart per worker and algorithm until it stops, and extrapolate to 50."""
     data_dir: Path | None = None
-    """Folder with the files of Fashion-MNIST, for the whole runs."""
+    """Folder with the files of Fashion-MNIST, for `whole`."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
-    """Write the numbers to this CSV file, and the growth as .pdf and .png beside it."""
+    """CSV file for the numbers. The growth is drawn in .pdf and .png files of the same name."""
 
     def __post_init__(self) -> None:
         check_least(self, epochs=1, plain_epochs=1, repeats=1, workers=1)
@@ -102,7 +102,7 @@ def run(config: BenchmarkConfig) -> pd.DataFrame:
 
 
 def _row(quantity: str, package: float, **others: object) -> Row:
-    """One line of the table: what, at which sizes, how much."""
+    """One row of the table: a quantity, its sizes, its value."""
     row: Row = {
         "quantity": quantity, "growing": "", **BASE, "replicas": 1, "workers": 1,
         "plain_loop": np.nan, "package": package, "ratio": np.nan, "ratio_range": "",
@@ -122,10 +122,10 @@ def _print(title: str, rows: list[Row]) -> None:
 def measure_memory(
     patterns: PatternSet, algorithm: MinibatchAlgorithm, K: int, workers: int, epochs: int
 ) -> float:
-    """Peak resident memory in MiB of this process and of ``workers`` that train, summed.
+    """Sum of the peak resident memory in MiB of this process and of ``workers`` that train.
 
-    Every process counts with its own largest value so far. Libraries that processes share are
-    counted once for each, so this is an upper bound.
+    Each term is the largest value of a process so far. Shared libraries are counted once per
+    process, so the sum is an upper bound.
     """
     seeds = np.random.SeedSequence(0).spawn(2 * workers)
     common = (patterns, replace(algorithm, max_epochs=epochs), K)
@@ -144,12 +144,12 @@ def _train_and_weigh(
 
 
 def measure_speed(name: str, config: BenchmarkConfig, workers: int, peak: float) -> Row:
-    """Restart-epochs per second of one algorithm, by the plain loop and by the package."""
+    """Restart-epochs per second of one algorithm, for the plain loop and for the package."""
     patterns, algorithm = random_problem(500, 784), endless(PUBLISHED[name])
     epochs = max(1, config.epochs // (10 if isinstance(algorithm, EntropySGD) else 1))
     plain, ours = [], []
     for repeat in range(config.repeats):
-        # Compile and start the processes, with other patterns: rotating them is on the clock.
+        # Compile and start the processes with other patterns, so that rotation is timed below.
         other = random_problem(500, 784, seed=1 + repeat)
         measure_package(other, algorithm, 9, workers, 4)
         plain.append(measure_plain(patterns, algorithm, 9, config.plain_epochs))
@@ -167,8 +167,7 @@ def measure_speed(name: str, config: BenchmarkConfig, workers: int, peak: float)
 def measure_scaling(epochs: int, workers: int) -> list[Row]:
     """Milliseconds per epoch of rsgd-fast against K, N, P, replicas and restarts.
 
-    One restart on one core, except for the growth with the restarts, which fill ``workers``
-    cores.
+    There is one restart on one core, but the growth with the restarts uses ``workers`` cores.
     """
     rows: list[Row] = []
     for name, values in GRID.items():
@@ -184,7 +183,7 @@ def measure_scaling(epochs: int, workers: int) -> list[Row]:
             print(f"  {name} = {value:5d}: {ms:8.3f}", flush=True)
             rows.append(_row("ms per epoch rsgd-fast", ms, growing=name, workers=cores, **size))
         before, last = (row["package"] for row in rows[-2:])
-        if before > 0 and last > 0:  # not lost in the noise of a short measurement
+        if before > 0 and last > 0:  # a short measurement can be zero within its noise
             power = np.log(last / before) / np.log(values[-1] / values[-2])
             print(f"  from {name} = {values[-2]} to {values[-1]} as {name}^{power:.2f}")
     return rows
@@ -198,13 +197,13 @@ def cost_per_epoch(
     restarts: int,
     workers: int,
 ) -> float:
-    """Seconds per epoch of all restarts, without costs that occur once (rotation, processes)."""
+    """Seconds per epoch of all restarts, without the initial costs (rotation, processes)."""
 
     def seconds(length: int) -> float:
         options: dict[str, Any] = {"hidden_units": K, "max_epochs": length, "workers": workers}
         return timed(lambda: train(patterns, algorithm, restarts, **options))
 
-    seconds(1)  # compiles, starts the processes
+    seconds(1)  # compile and start the processes
     once = min(seconds(1) for _ in range(2))
     return max(seconds(1 + epochs) - once, 0.0) / epochs
 
@@ -212,8 +211,8 @@ def cost_per_epoch(
 def measure_whole_runs(patterns: PatternSet, workers: int) -> list[Row]:
     """Seconds of one restart per worker to its stopping rule, for every algorithm.
 
-    Prints how long the restarts of a figure would take. It extrapolates from a few runs, and
-    their numbers of epochs vary.
+    Prints an estimate of the time for all restarts of a figure. It extrapolates from a few runs
+    with different numbers of epochs.
     """
     rows, total = [], 0.0
     for name, algorithm in PUBLISHED.items():
@@ -270,8 +269,8 @@ def measure_package(
 def measure_plain(
     patterns: PatternSet, algorithm: MinibatchAlgorithm, K: int, epochs: int
 ) -> float:
-    """Restart-epochs per second of the plain loop, with the better of one and all threads."""
-    import torch  # two seconds that the other commands need not wait
+    """Restart-epochs per second of the plain loop, on one thread or on all, the faster one."""
+    import torch  # here, because this import takes two seconds
 
     threads = torch.get_num_threads()
     best = 0.0
@@ -289,7 +288,7 @@ def measure_plain(
 def plain_loop(
     patterns: PatternSet, algorithm: MinibatchAlgorithm, K: int, epochs: int
 ) -> NDArray[np.float32]:
-    """Train one machine in the obvious way; returns the weights (replicas, K, N)."""
+    """Train one machine in the obvious way. Returns the weights (replicas, K, N)."""
     import torch
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Do flatness and test error go together? Within each algorithm, and over all; with intervals."""
+"""Correlations of flatness with test error, with intervals, within each algorithm and over all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ALL = "all algorithms"
 SMALLEST_GROUP = 3
-RESAMPLED_PAIRS = 5_000_000  # in memory at once
+RESAMPLED_PAIRS = 5_000_000  # limit on the pairs in memory
 
 
 def correlate(
@@ -30,20 +30,20 @@ def correlate(
         ``ExperimentResults.to_frame()``. Collapsed runs, and runs that lack one of the two
         quantities, are left out.
     resamples, confidence, seed
-        Of the bootstrap (see ``bootstrap_interval``).
+        Settings of the bootstrap (see ``bootstrap_interval``).
 
     Returns
     -------
     DataFrame
         ``scope`` is one algorithm or "all algorithms". ``values`` is "as measured" or
-        "standardised": the mean over the restarts of the same algorithm and draw is subtracted,
-        and the result is divided by their standard deviation. Groups of fewer than three runs, or
-        of equal values, are left out then. ``first`` and ``second`` are the quantities, ``kind``
-        is the coefficient, ``low`` and ``high`` are its limits over ``draws`` (or over restarts,
-        see ``unit``), ``n`` counts runs. ``first_share`` and ``second_share`` are the parts of
-        this algorithm in the sum of squares over all runs when the means are subtracted without
-        the division: an algorithm with a share near 1 would decide such a correlation alone.
-        Fewer than five runs, or a constant quantity, give NaN.
+        "standardised". Standardised values have zero mean and unit standard deviation over the
+        restarts of the same algorithm and draw; they leave out groups of fewer than three runs or
+        of equal values. ``first`` and ``second`` are the quantities, ``kind`` is the coefficient,
+        ``low`` and ``high`` are its limits over draws (or over restarts, see ``unit``). ``n``
+        counts runs, ``draws`` draws. ``first_share`` and ``second_share`` are this algorithm's
+        shares of the sum of squares about the group means. If values were centred but not divided
+        by the standard deviation, an algorithm with a share near 1 would alone decide their
+        correlation. Fewer than five runs, or a constant quantity, give NaN.
     """
     import pandas as pd
 
@@ -92,12 +92,12 @@ def bootstrap_interval(
     """ "pearson" or "spearman" correlation of x, y (n,), and its limits over independent units.
 
     A resample draws U of the U units with replacement, each with all its runs: the hierarchical
-    bootstrap of Davison and Hinkley (1997), sec. 3.8. (Drawing the runs of a drawn unit again
-    counts their scatter twice. On nested Gaussians of 10 draws and 5 restarts such intervals
-    cover the truth in up to 99.7 % of cases where 95 % are wanted.) The limits are
-    ``tanh(z ± t s √(U/(U − 1)))`` with z = artanh of the correlation, s the standard deviation of
-    z over the resamples, and t Student's quantile for U − 1 degrees of freedom: percentiles are
-    too narrow for few units. Fewer than five runs, or a constant quantity, give NaN; a single
+    bootstrap of Davison and Hinkley (1997), sec. 3.8. (Resampling the runs within a unit as well
+    would count their scatter twice. For nested Gaussians with 10 draws and 5 restarts, such 95 %
+    intervals cover the truth in up to 99.7 % of cases.) The limits are
+    ``tanh(z ± t s √(U/(U − 1)))``. Here z is artanh of the correlation, s is the standard deviation
+    of z over the resamples, and t is Student's quantile for U − 1 degrees of freedom. Percentiles
+    are too narrow for few units. Fewer than five runs, or a constant quantity, give NaN. A single
     unit gives NaN limits.
     """
     if len(x) < 5 or np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -108,7 +108,7 @@ def bootstrap_interval(
         return value, np.nan, np.nan
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(U, np.full(U, 1 / U), size=resamples)[:, codes].astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):  # a resample of equal runs has none
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample of equal runs gives NaN
         z = np.arctanh(np.clip(weighted_correlation(kind, counts, x, y), -1 + 1e-9, 1 - 1e-9))
     quantile = stats.t.ppf((1 + confidence) / 2, U - 1)
     half = quantile * np.nanstd(z) * np.sqrt(U / (U - 1))
@@ -131,7 +131,7 @@ def weighted_correlation(
 
 
 def _ranks(counts: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks (B, n) up to a constant; ties share their mean rank."""
+    """Ranks (B, n) up to a constant. Ties get their mean rank."""
     order = np.argsort(x)
     values, first = np.unique(x[order], return_index=True)
     tied = np.add.reduceat(counts[:, order], first, axis=1)
@@ -148,8 +148,8 @@ def correlation_with_interval(
 ) -> tuple[float, float, float]:
     """ "pearson", "spearman" or "kendall" (τ_b) correlation of x, y (n,), and its limits.
 
-    The limits are from the bootstrap (BCa, pairs resampled). Fewer than five pairs, or a constant
-    quantity, give NaN. Raises ``ValueError`` for an unknown kind.
+    The limits come from a BCa bootstrap over pairs. Fewer than five pairs, or a constant quantity,
+    give NaN. Raises ``ValueError`` for an unknown kind.
     """
     if kind not in CORRELATIONS:
         raise ValueError(f"kind is {kind!r}; one of {[*CORRELATIONS]} was expected.")
@@ -157,7 +157,7 @@ def correlation_with_interval(
         return np.nan, np.nan, np.nan
     statistic = CORRELATIONS[kind]
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        # A resample may hold one run only; scipy leaves it out of nothing, so report NaN then.
+        # Degenerate resamples (copies of one run) give a NaN interval.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         interval = stats.bootstrap(
             (x, y),

@@ -1,14 +1,14 @@
 """How strong is the elastic term of Replicated-SGD? A decision by criteria fixed beforehand.
 
-[P21] publishes γ but not the units of distances and losses. Each reading of them is a factor in
-front of γ, and a unit for the squared distance at which replicas have met (1e-8). A reading is
-acceptable if, over fresh draws of the patterns, random and balanced, and for both algorithms,
+[P21] publishes γ but not the units of distances and losses. Each reading of them gives a factor of
+γ, and a unit for the squared distance at which replicas have met (1e-8). A reading is acceptable
+if, over fresh random and balanced draws of the patterns and for both algorithms,
 
-1. at least 9 of 10 runs meet: the replicas collapse onto their centre,
+1. the replicas collapse onto their centre in at least 9 of 10 runs,
 2. the runs have on average no more training errors than sgd-slow on the same draw.
 
-Of the acceptable readings the one with the highest mean Φ_LE(0.3), by Monte Carlo, is taken. If
-none is acceptable, the one with the fewest training errors is. Test errors are not looked at.
+The decision is for the acceptable reading with the highest mean Φ_LE(0.3) by Monte Carlo. If none
+is acceptable, it is for the reading with the fewest training errors. Test errors are not used.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DISTANCE = 0.3
 LEAST_MET = 0.9
 MOST_EPOCHS = 120_000
 
-#: The factor of γ as a function of the learning rate, and the threshold of the squared distance.
+#: Factor of γ as a function of the learning rate, and threshold of the squared distance.
 READINGS: dict[str, tuple[Callable[[float], float], float]] = {
     "1: as printed": (lambda lr: 1.0, 1e-8),
     "N: rows of norm √N": (lambda lr: float(N), 1e-8 / N),
@@ -60,16 +60,16 @@ class ElasticTermConfig(DataOptions):
     out: Path = Path("results/elastic-term")
     """Folder of the results. Running again with the same folder resumes."""
     draws: int = 5
-    """Draws of the training patterns, random and balanced each. More can be added later."""
+    """Draws of the training patterns, once random and once balanced. More can be added later."""
     restarts: int = 6
     """Independent machines of each reading on each draw. More can be added later."""
     seed: int = 100
-    """Of the first draw; the next draw has the next seed. Figure 1 uses other draws."""
+    """Seed of the first draw. The next draw has the next seed. Figure 1 uses other draws."""
     hidden_units: int = 9
     """Hidden units K, an odd number."""
     max_epochs: int = MOST_EPOCHS
-    """Epochs after which training gives up. It also ends where the growing γ makes the explicit
-    step overshoot the centre."""
+    """Epochs after which training gives up. It also ends when the growing γ would make the
+    explicit step overshoot the centre."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,7 +78,7 @@ class ElasticTermConfig(DataOptions):
 
 
 def readings(max_epochs: int = MOST_EPOCHS) -> dict[tuple[str, str], Algorithm]:
-    """Each reading of both algorithms, and the reference: (reading, name) to algorithm."""
+    """Map (reading, name) to algorithm: each reading of both algorithms, and the reference."""
     slow = PUBLISHED[REFERENCE]
     found: dict[tuple[str, str], Algorithm] = {
         ("", REFERENCE): replace(slow, max_epochs=min(slow.max_epochs, max_epochs))
@@ -100,10 +100,10 @@ def readings(max_epochs: int = MOST_EPOCHS) -> dict[tuple[str, str], Algorithm]:
 
 
 def compute(config: ElasticTermConfig, progress: bool = False) -> pd.DataFrame:
-    """Train and measure what is missing; one row per run.
+    """Train and measure the missing runs. Returns one row per run.
 
     Columns: reading, algorithm, balanced, draw, restart, epochs, met, training_errors, collapsed,
-    local_entropy and its standard error, and whether that has converged.
+    local_entropy with its standard error, and ``converged`` for the local entropy.
 
     Raises ``ValueError`` for a folder with results of other settings.
     """
@@ -125,7 +125,7 @@ def compute(config: ElasticTermConfig, progress: bool = False) -> pd.DataFrame:
         for balanced in (False, True)
     }
     folder.store_config("The strength of the elastic term", settings)
-    # Restart by restart: an interrupted command has the same number of runs everywhere.
+    # Restarts are the outer loop, so an interrupted command has equally many runs everywhere.
     rows: list[dict[str, Any]] = [
         {"reading": reading, "algorithm": name, "balanced": balanced, "draw": draw, "restart": r}
         for r in range(config.restarts)
@@ -171,7 +171,7 @@ def measure_run(
     engine = MonteCarlo(seed=int(seed_sequence.generate_state(1)[0]))
     X, y = patterns.train_patterns, patterns.train_labels
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # What did not converge is in the table.
+        warnings.simplefilter("ignore", UserWarning)  # the table says what did not converge
         curve = local_entropy_curve(machine.weights, X, y, engine=engine, distances=[DISTANCE])
     return {
         "epochs": machine.epochs,
@@ -205,7 +205,7 @@ def judge(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def decide(judged: pd.DataFrame) -> tuple[str, bool]:
-    """The reading to take, and whether it is acceptable in all settings."""
+    """The reading that the criteria select, and whether it is acceptable in all settings."""
     good = (judged["met"] >= LEAST_MET) & (judged["excess_errors"] <= 0)
     groups = judged.assign(good=good).groupby("reading", sort=False)
     acceptable = groups["good"].all()

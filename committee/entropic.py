@@ -1,10 +1,9 @@
 """The update rules of Entropy-SGD and Replicated-SGD ([P21], Algorithms 1 and 2), written once.
 
-Plain arithmetic on whatever supports it: numpy arrays, torch tensors, single numbers. There is
-no model and no backend in here. The compiled kernels of ``committee`` compile the rules as they
-stand; the torch optimizers of ``deep`` call them on tensors. All of them are linear in the
-weights, so they hold as well for any linear image of the weights, such as the pre-activations
-``w·x`` of a fixed set of patterns.
+The rules are plain arithmetic for numpy arrays, torch tensors and single numbers, without a model
+or a backend. The kernels of ``committee`` compile them, and the torch optimizers of ``deep`` call
+them on tensors. All rules are linear in the weights, so they also hold for any linear image of the
+weights, such as the pre-activations ``w·x`` of a fixed set of patterns.
 
 ============  ==================  =====================================================
 symbol        argument            meaning
@@ -60,8 +59,8 @@ def equivalent_lr(
 ) -> float:
     """Learning rate of plain SGD that moves w as far per gradient as Algorithm 1 does.
 
-    Linear response: under a constant gradient g the L inner steps lead to
-    w'_n = w − η' g Σ_{m<n} (1 − η'γ)^m, and the outer step moves w by −L · lr · g, with
+    Under a constant gradient g the L inner steps give w'_n = w − η' g Σ_{m<n} (1 − η'γ)^m.
+    The outer step then moves w by −L · lr · g, with
 
         lr = (η η' / L) (1 − α) Σ_{n=1}^{L} α^{L−n} Σ_{m<n} (1 − η'γ)^m.
 

@@ -1,10 +1,9 @@
 """Figures 1 and 6 of [P21] as data: train every restart on every draw, measure, store, resume.
 
-The unit of error is the draw of the training patterns: draw j has the patterns of seed + j, and
+The unit of error is the draw of the training patterns. Draw j has the patterns of seed + j, and
 restart i on it starts every algorithm from the same random stream. A worker computes a unit of
-work (see ``rounds``), and this process stores it, each file either whole or not there. An
-interrupted experiment loses at most the units in progress; when it resumes it ends with the same
-files.
+work (see ``rounds``), and this process stores it in atomic writes. An interrupted experiment loses
+at most the units in progress. When it resumes, it ends with the same files.
 """
 
 from __future__ import annotations
@@ -38,18 +37,18 @@ DataName = Literal["auto", "fashion-mnist", "hidden-manifold", "random", "teache
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What all experiments on a data set have in common."""
+    """Options of all experiments on a data set."""
 
     out: Path = Path("results")
     """Folder of the results. Running again with the same folder resumes."""
     data: DataName = "auto"
-    """Training and test patterns. auto: Fashion-MNIST where it can be had, else the hidden
+    """Training and test patterns. auto: Fashion-MNIST if it is available, else the hidden
     manifold (made from the seed, no download)."""
     data_dir: Path | None = None
-    """Folder with the four files of Fashion-MNIST. Default: the environment variable
-    WIDE_FLAT_MINIMA_DATA, the user's cache, a download."""
+    """Folder with the four files of Fashion-MNIST. Default: the folder in the environment variable
+    WIDE_FLAT_MINIMA_DATA, else the user's cache, else a download."""
     size: int = 500
-    """Training patterns."""
+    """Number of training patterns."""
     seed: int = 0
     """Seed of the first draw of the patterns and of all restarts on it. The next draw has the next
     seed."""
@@ -62,10 +61,10 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class DrawOptions(DataOptions):
-    """What experiments on several draws have in common."""
+    """Options of experiments on several draws."""
 
     draws: int = 10
-    """Draws of the training patterns. More can be added to the same folder later."""
+    """Number of draws of the training patterns. More can be added to the same folder later."""
     restarts: int = 5
     """Independent machines of each kind on each draw. More can be added later."""
     balanced: bool = False
@@ -83,17 +82,17 @@ class DrawOptions(DataOptions):
 
 @dataclass(frozen=True)
 class ExperimentConfig(DrawOptions, ABC):
-    """What Figures 1 and 6 have in common."""
+    """Options of Figures 1 and 6."""
 
     title: ClassVar[str]
 
     max_epochs: int | None = None
-    """Epochs after which training gives up. Default: the algorithm's own number."""
+    """Epochs after which training gives up. Default: the number of each algorithm."""
     engines: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--engine",))] = tuple(ENGINES)
     """Estimates of the local entropy. bp: belief propagation as published. ep: expectation
-    propagation. mc: Monte Carlo, the slowest; it alone has error bars."""
+    propagation. mc: Monte Carlo, the slowest, and the only one with error bars."""
     scheduler: str | None = None
-    """Address of a Dask scheduler, tcp://host:port. Its workers compute then."""
+    """Address of a Dask scheduler, tcp://host:port. Its workers compute instead of this machine."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,14 +107,14 @@ class ExperimentConfig(DrawOptions, ABC):
 
     @abstractmethod
     def compared(self) -> list[Algorithm]:
-        """The algorithms of the figure, one a curve."""
+        """The algorithms of the figure, one per curve."""
 
 
 @dataclass(frozen=True)
 class Figure1Config(ExperimentConfig):
     """Figure 1: local entropy, local energy and test error of algorithms and their controls.
 
-    The paper's reading: --draws 1 --restarts 50.
+    The paper has one draw and 50 restarts: --draws 1 --restarts 50.
     """
 
     title = "Committee machines trained by SGD and entropic algorithms"
@@ -126,7 +125,7 @@ class Figure1Config(ExperimentConfig):
     """Algorithms to compare."""
 
     def compared(self) -> list[Algorithm]:
-        """The algorithms by their names."""
+        """The algorithms with the names in ``algorithms``."""
         return [resolve_algorithm(name, self.max_epochs) for name in self.algorithms]
 
 
@@ -139,8 +138,8 @@ class Figure6Config(ExperimentConfig):
     out: Path = Path("results/figure6")
     """Folder of the results. Running again with the same folder resumes."""
     dropout: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3)
-    """Probabilities that an input is dropped in a training step. The paper does not publish its
-    own. These show the effect; from 0.4 on training seldom ends without errors."""
+    """Probabilities that a training step drops an input. The paper does not publish its values.
+    The default shows the effect. From 0.4 on training seldom ends without errors."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,20 +159,20 @@ def run_experiment(
     progress: bool = False,
     on_round: Callable[[ExperimentResults], object] | None = None,
 ) -> ExperimentResults:
-    """Train, measure and store what a figure needs and does not have yet.
+    """Train, measure and store the missing runs of a figure. Returns all results.
 
     >>> results = run_experiment(Figure1Config(draws=2, restarts=1, out=Path("results/small")))
 
     ``results.plot()`` draws the figure. ``committee.results.load_results`` reads stored results.
-    Everything is checked before any long work. ``on_round`` gets the results so far, after half of
-    the first round and after every round but the last.
+    Everything is checked before any long work. ``on_round`` is called with the results so far
+    after half of the first round, and after every round but the last.
 
     Raises
     ------
     ValueError
         A corrupt file, impossible settings, or a folder with results of other settings.
     DataUnavailableError
-        The patterns cannot be had.
+        The patterns are not available.
     """
     algorithms = config.compared()
     folder, patterns = _prepare(config, algorithms)
@@ -236,7 +235,7 @@ def _prepare(
             seed, classes = config.seed + draw, config.classes
             own = load_patterns(data, config.size, seed, config.data_dir, config.balanced, classes)
             new.append(draw)
-        patterns[draw], data = own, own.name  # the first draw decides what "auto" is
+        patterns[draw], data = own, own.name  # the first draw resolves "auto"
     about = folder.about_patterns(patterns)
     folder.store_config(config.title, _settings(config, algorithms, data), patterns=about)
     for draw in new:

@@ -1,10 +1,10 @@
 """The reduced Fashion-MNIST of [P21] App. B.1 and [B20]: Dress against Coat, binarised.
 
 An image (pixels scaled to [0, 1]) is kept when ``0.25 ≤ median ≤ 0.75``. Its pattern is
-``x_i = +1`` where the pixel is above the median of the image, else −1. Dress is the label +1.
+``x_i = +1`` where the pixel is above the median of the image, else −1. Dress has the label +1.
 The filter leaves few dresses (8.76 % of the training images, 10.93 % of the test images), so a
-constant answer already has about 11 % test error. Any other two classes can take their place; of
-trousers, sandals, sneakers and ankle boots the filter leaves few or none.
+constant answer already has about 11 % test error. Any two other classes can replace these. The
+filter leaves few or no trousers, sandals, sneakers and ankle boots.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ ADVICE = (
 def reduced_fashion_mnist(
     directory: str | Path | None = None, classes: tuple[str, str] = PAIR
 ) -> PatternSet:
-    """All training and test images of two classes that the filter leaves, as patterns.
+    """Patterns of all training and test images of two classes that pass the filter.
 
-    ``directory`` must hold the files. Without it they are looked for and downloaded (see
-    ``message_passing.tools.downloads.find_files``). Other files than the published ones are
+    ``directory`` must hold the files. Without it they are found or downloaded (see
+    ``message_passing.tools.downloads.find_files``). Files that differ from the published ones are
     used with a ``UserWarning``. The first of the ``classes`` has the label +1.
 
     Raises
     ------
     DataUnavailableError
-        The files are not there and cannot be downloaded.
+        The files are missing and cannot be downloaded.
     ValueError
         A file is truncated, corrupt, or not what its name says. The classes are unknown or equal,
-        or the filter leaves nothing of one of them.
+        or the filter leaves no image of one of them.
     """
     check_classes(classes)
     folder = find_files(FILES, directory, "fashion-mnist", alternatives=(".gz",))
@@ -102,7 +102,7 @@ def reduced_fashion_mnist(
 
 
 def check_classes(classes: tuple[str, str]) -> None:
-    """Raise ``ValueError`` unless these are two different ones of ``CLASSES``."""
+    """Raise ``ValueError`` unless these are two different names of ``CLASSES``."""
     for name in classes:
         if name not in CLASSES:
             known = ", ".join(CLASSES)
@@ -114,7 +114,7 @@ def check_classes(classes: tuple[str, str]) -> None:
 def binarise(
     images: NDArray[np.uint8], labels: NDArray[np.uint8], classes: tuple[str, str] = PAIR
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Patterns and labels of two classes in images (M, 28, 28), filtered, binarised."""
+    """Filter and binarise images (M, 28, 28). Returns patterns and labels of two classes."""
     positive, negative = map(CLASSES.index, classes)
     chosen = (labels == positive) | (labels == negative)
     pixels = images[chosen].reshape(np.count_nonzero(chosen), -1) / 255.0
@@ -125,7 +125,7 @@ def binarise(
 
 
 def parse_idx(path: Path, content: bytes, magic: int) -> NDArray[np.uint8]:
-    """Array of the content of an IDX file. Its magic number must be ``magic``."""
+    """The array in the content of an IDX file, whose magic number must be ``magic``."""
     found = int.from_bytes(content[:4], "big")
     if found != magic:
         raise ValueError(
@@ -143,7 +143,7 @@ def parse_idx(path: Path, content: bytes, magic: int) -> NDArray[np.uint8]:
 
 
 def _content(folder: Path, name: str) -> tuple[Path, bytes]:
-    """A file of the folder, gzipped or plain, and its unpacked content."""
+    """Path of a file of the folder, gzipped or plain, and its unpacked content."""
     path = existing(folder, name, alternatives=(".gz",))
     if path is None:
         raise DataUnavailableError(f"{folder / name} is missing, with and without .gz", ADVICE)

@@ -1,10 +1,10 @@
 """Figures 1 and 6: local entropy, local energy, test error. Plots read results, nothing else.
 
-Each plot function takes results and optionally ``ax``, and returns the axes. A line is the mean
-over the draws of the training patterns, each draw being the mean of its restarts. A thin line is
-one draw, and a band is the standard error over the draws. With a single draw the band is over its
-restarts. Collapsed runs are in no mean. A control has the colour of its algorithm, a broken line
-and open markers.
+Each plot function takes results and optionally ``ax``, and returns the axes. A draw of the training
+patterns is the mean of its restarts. A line is the mean over the draws, a thin line is one draw,
+and a band is the standard error over the draws. With a single draw the band is over its restarts.
+Means leave out collapsed runs. A control has the colour of its algorithm, a broken line and open
+markers.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from message_passing.figures import ENGINE_NAMES, new_axes
 if TYPE_CHECKING:
     import pandas as pd
 
-# Okabe and Ito: told apart by colour-blind readers; the markers help in grey.
+# Okabe and Ito's colours, which colour-blind readers can tell apart. The markers help in grey.
 COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-BROKEN_LINES = ("--", ":", "-.")  # of the controls
+BROKEN_LINES = ("--", ":", "-.")  # for the controls
 SMALLEST_DISTANCE, LARGEST_DISTANCE = 0.001, 0.3
-DECADES, STEEP = 4, 0.1  # of a logarithmic axis: length at most; first part of x left out
+DECADES, STEEP = 4, 0.1  # logarithmic axis: largest length; fraction of x that it ignores
 SHOWN_PATTERNS = 12
 
 
@@ -47,8 +47,8 @@ def plot_results(results: ExperimentResults, engines: Sequence[str] | None = Non
     ----------
     results : ExperimentResults
     engines : names, optional
-        Estimates of the local entropy to show, the main one first; by default the most
-        trustworthy one alone.
+        Estimates of the local entropy to show, the main one first. By default only the most
+        trustworthy one.
     """
     rows = len(results.algorithms)
     figure = Figure(figsize=(15.0, 4.8 + 0.16 * rows), layout="constrained")
@@ -77,13 +77,12 @@ def plot_local_entropy(
 ) -> Axes:
     """−Φ_LE, on a logarithmic axis, against the distance d.
 
-    The first engine is drawn bold; further ones are thin. By default there is the most trustworthy
-    one alone. Bands (standard errors) and thin lines (draws) are those of the algorithms, not of
-    their controls.
+    The first engine is bold, further engines are thin. By default only the most trustworthy one is
+    drawn. Algorithms have bands (standard errors) and thin lines (draws), controls have neither.
     """
     ax = ax or new_axes()
     engines = list(engines if engines is not None else results.engines[:1])
-    # Even in √d, in which curves are nearly straight at small distances.
+    # The grid is even in √d, because curves are nearly straight in √d at small distances.
     grid = np.linspace(np.sqrt(SMALLEST_DISTANCE), np.sqrt(LARGEST_DISTANCE), 60) ** 2
     distances = np.minimum(grid, LARGEST_DISTANCE)
     styles = _styles(results.algorithms)
@@ -93,8 +92,8 @@ def plot_local_entropy(
             algorithm = results.algorithms[name]
             values = -algorithm.local_entropy(engine, distances)
             kept = np.isfinite(values[:, 0]) & ~algorithm.runs["collapsed"].to_numpy(bool)
-            # The members of the mean must not change along the line. They are the runs that reach
-            # its end; where most do not, the line ends with the shortest curve.
+            # All points of a line average the same runs: those that reach its end. If most runs do
+            # not reach it, average all, and end the line with the shortest curve.
             whole = np.isfinite(values[:, -1])
             if np.count_nonzero(whole & kept) > np.count_nonzero(kept) / 2:
                 kept &= whole
@@ -121,7 +120,7 @@ def plot_local_energy(
     machines: LocalEnergyProfile | Mapping[str, LocalEnergyProfile | AlgorithmResults],
     ax: Axes | None = None,
 ) -> Axes:
-    """δE against the noise intensity σ; on a logarithmic axis where machines have labels.
+    """δE against the noise intensity σ, on a logarithmic axis if machines have labels.
 
     Parameters
     ----------
@@ -163,10 +162,10 @@ def plot_test_errors(
     constant_test_error: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Test errors of each algorithm, one row each, and the constant answer's line.
+    """Test errors, with one row per algorithm and a line for the constant answer.
 
     Points are machines (open: with training errors; crosses: collapsed onto a constant answer).
-    The draws of an algorithm lie below each other, and a tick is the mean of a draw. The black bar
+    The draws of an algorithm are below each other, and a tick is the mean of a draw. The black bar
     is the mean with its standard error.
     """
     ax = ax or new_axes()
@@ -217,7 +216,7 @@ def plot_test_errors(
 
 
 def plot_patterns(patterns: PatternSet, ax: Axes | None = None) -> Axes:
-    """The first training patterns side by side: images where N is a square number, else rows."""
+    """The first training patterns side by side: images if N is a square number, else rows."""
     ax = ax or new_axes()
     shown, N = patterns.train_patterns[:SHOWN_PATTERNS], patterns.train_patterns.shape[1]
     side = round(np.sqrt(N))
@@ -242,7 +241,7 @@ def _legend_above(ax: Axes) -> None:
 
 
 def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """How each algorithm is drawn; controls follow their algorithm and have its colour."""
+    """Line style of each algorithm. Controls follow their algorithm and have its colour."""
     owners = {name: CONTROLS.get(name, name) for name in names}
     looks = dict(zip(dict.fromkeys(owners.values()), cycle(zip(COLOURS, MARKERS, strict=True))))
     controls: Counter[str] = Counter()
@@ -258,7 +257,7 @@ def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _units(values: NDArray[np.float64], draws: NDArray[Any]) -> NDArray[np.float64]:
-    """Means over the restarts of each draw (D, S); the values themselves with a single draw."""
+    """Means over the restarts of each draw (D, S). With a single draw, the values themselves."""
     numbers = np.unique(draws)
     if len(numbers) == 1:
         return values
@@ -266,7 +265,7 @@ def _units(values: NDArray[np.float64], draws: NDArray[Any]) -> NDArray[np.float
 
 
 def _error(units: NDArray[np.float64]) -> Any:
-    """Standard error of the mean; None for a single unit."""
+    """Standard error of the mean, or None for a single unit."""
     return units.std(axis=0, ddof=1) / np.sqrt(len(units)) if len(units) > 1 else None
 
 
@@ -284,7 +283,7 @@ def _mean_with_band(
     mean, error = units.mean(axis=0), _error(units)
     ax.plot(x, mean, label=label, markevery=0.1, markersize=4, **style)
     if not main or style["linestyle"] != "-":
-        return  # bands of the controls too would hide each other
+        return  # with bands of the controls, the bands would hide each other
     if error is not None:
         _band(ax, x, mean, error, style["color"])
     if len(np.unique(draws)) > 1:
@@ -296,7 +295,7 @@ def _band(ax: Axes, x: NDArray, centre: NDArray, error: NDArray, colour: str) ->
 
 
 def _logarithmic(ax: Axes) -> None:
-    """A logarithmic axis. The steep start of the lines, where all vanish, may leave below."""
+    """A logarithmic axis. All lines vanish at x = 0, so their steep start may lie below it."""
     ax.set_yscale("log", nonpositive="clip")
     x, y = np.vstack([np.zeros((1, 2)), *(line.get_xydata() for line in ax.get_lines())]).T
     shown = y[(x >= STEEP * x.max()) & (y > 0)]
@@ -305,7 +304,7 @@ def _logarithmic(ax: Axes) -> None:
 
 
 def _spread(errors: NDArray) -> NDArray:
-    """Sideways offsets: equal errors (multiples of one pattern) must not hide each other."""
+    """Sideways offsets, so that equal errors (multiples of 1/P) do not hide each other."""
     offsets = np.zeros(len(errors))
     for value in np.unique(errors):
         same = np.flatnonzero(errors == value)
@@ -316,7 +315,7 @@ def _spread(errors: NDArray) -> NDArray:
 def plot_training_costs(rows: pd.DataFrame, axes: NDArray[Any]) -> NDArray[Any]:
     """Milliseconds per epoch against each size, from the rows of the benchmark.
 
-    ``axes`` (n,): one for each size that grows, in the order of the rows.
+    ``axes`` (n,) has one entry per growing size, in the order of the rows.
     """
     groups = rows[rows["growing"] != ""].groupby("growing", sort=False)
     for ax, (name, grown) in zip(axes, groups, strict=True):

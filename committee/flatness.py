@@ -2,11 +2,11 @@
 
     δE(σ) = ⟨E(w∘(1 + σz))⟩_z − E(w),   z_ki i.i.d. standard Gaussian,
 
-the mean training error of the machine with multiplicative noise on its weights, minus its own.
-Low is flat. For the committee the average over z is known in closed form. Given a pattern, the
-K pre-activations are independent Gaussians with mean ``w_k·x`` and standard deviation
-``σ ‖w_k∘x‖``. So each hidden unit is right with a known probability, and the number of right
-units is Poisson-binomial.
+It is the mean training error of the machine with multiplicative noise on its weights, minus its
+error without noise. Low is flat. For the committee the average over z is known in closed form:
+given a pattern, the K pre-activations are independent Gaussians with mean ``w_k·x`` and standard
+deviation ``σ ‖w_k∘x‖``. So each hidden unit is right with a known probability, and the number of
+right units is Poisson-binomial.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SAMPLES_AT_ONCE = 64
 
 @dataclass(frozen=True, repr=False)
 class LocalEnergyProfile:
-    """Local energy as a function of the intensity of the noise, of one machine or of several.
+    """Local energy of one machine or several, as a function of the noise intensity.
 
     Attributes
     ----------
@@ -40,12 +40,12 @@ class LocalEnergyProfile:
     local_energy : (..., S)
         δE(σ), a difference of error rates.
     standard_error : (..., S)
-        Of ``local_energy``, from the samples of z; zero where it was computed exactly. All σ
-        share their samples, so neighbouring values have correlated errors.
+        Standard error of ``local_energy`` over the samples of z. It is zero for an exact average.
+        All σ share their samples, so neighbouring values have correlated errors.
     reference_error : (...)
         E(w), the error rate without noise.
     samples : int
-        Number of noise vectors z; 0 if the average over z was taken exactly.
+        Number of noise vectors z, or 0 for an exact average over z.
     """
 
     sigma: NDArray[np.float64]
@@ -55,7 +55,7 @@ class LocalEnergyProfile:
     samples: int
 
     def at(self, sigma: ArrayLike) -> NDArray[np.float64]:
-        """δE at other noise intensities, interpolated linearly between the computed ones.
+        """δE at other noise intensities, by linear interpolation.
 
         Parameters
         ----------
@@ -65,7 +65,7 @@ class LocalEnergyProfile:
         -------
         array (..., shape of ``sigma``)
 
-        Raises ``ValueError`` outside the range where the profile was computed.
+        Raises ``ValueError`` outside the computed range of σ.
         """
         wanted = np.asarray(sigma, dtype=np.float64)
         first, last = self.sigma[0], self.sigma[-1]
@@ -78,7 +78,7 @@ class LocalEnergyProfile:
         return np.apply_along_axis(lambda e: np.interp(wanted, self.sigma, e), -1, energy)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each machine and σ: machine, sigma, local_energy and its standard error."""
+        """One row per machine and σ: machine, sigma, local_energy and its standard error."""
         import pandas as pd
 
         machines = self.reference_error.size
@@ -118,15 +118,15 @@ def local_energy(
     Parameters
     ----------
     weights : (..., K, N)
-        One machine or several; the norm of the rows does not matter.
+        One machine or several. The norm of the rows does not matter.
     patterns, labels : (P, N), (P,)
     sigmas : (S,)
         Noise intensities ≥ 0, increasing.
     samples : int, optional
-        Number of noise vectors drawn for each machine, the same for all σ, as in the paper. By
+        Number of noise vectors per machine, the same vectors for all σ, as in the paper. By
         default the average over the noise is exact.
     seed : int
-        Of the noise vectors. Each machine has its own.
+        Seed of the noise vectors. Each machine has its own vectors.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def local_energy(
     if samples is not None and samples < 2:
         raise ValueError(f"samples is {samples}; at least 2, or None (exact), was expected.")
 
-    # A power of two for each row, which rounds nothing: squares neither overflow nor vanish.
+    # Rescale rows, so that squares neither overflow nor vanish. Powers of two do not round.
     exponents = np.frexp(np.abs(weights).max(axis=-1, keepdims=True))[1]
     machines = np.ldexp(weights, -exponents).reshape(-1, *weights.shape[-2:])
     errors = np.zeros((2, len(machines), len(sigmas)))  # mean, standard error
@@ -156,7 +156,7 @@ def local_energy(
     mean, standard_error = errors.reshape(2, *weights.shape[:-2], len(sigmas))
     return LocalEnergyProfile(
         sigma=sigmas,
-        local_energy=mean - reference[..., None] + 0.0,  # 0.0 in place of -0.0
+        local_energy=mean - reference[..., None] + 0.0,  # 0.0 instead of -0.0
         standard_error=standard_error,
         reference_error=reference,
         samples=samples or 0,
@@ -169,9 +169,9 @@ def exact_noisy_errors(
     labels: NDArray[np.float64],
     sigmas: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Mean error rate (S,) of a machine (K, N) under noise, averaged over z exactly.
+    """Mean error rate (S,) of a machine (K, N) under noise, with the exact average over z.
 
-    Given the pattern, ``u_k ~ N(w_k·x, σ² ‖w_k∘x‖²)``: the output node of message passing.
+    Given the pattern, ``u_k ~ N(w_k·x, σ² ‖w_k∘x‖²)``, as in the output node of message passing.
     """
     preactivations, unit_variance = weights @ patterns.T, weights**2 @ patterns.T**2
     node = Majority()
@@ -189,13 +189,13 @@ def sampled_noisy_errors(
     samples: int,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Error rates (samples, S) of w∘(1+σz), the same z for all σ.
+    """Error rates (samples, S) of w∘(1+σz), with the same z for all σ.
 
-    The pre-activations are ``w_k·x + σ (w_k∘z_k)·x``: one product serves all σ.
+    The pre-activations are ``w_k·x + σ (w_k∘z_k)·x``, so one product serves all σ.
     """
     K, N = weights.shape
     preactivations = weights @ patterns.T
-    # Single precision moves a threshold by 1e-7 of its size: no error rate notices.
+    # Single precision changes the shifts by a relative 1e-7, which no error rate shows.
     inputs = np.ascontiguousarray(patterns.T, dtype=np.float32)
     small = weights.astype(np.float32)
     errors = np.empty((samples, len(sigmas)))

@@ -1,9 +1,9 @@
 """The committee machine: prediction, errors, the loss.
 
-A machine is its first-layer weights w (K, N), K odd; the second layer is fixed to ones. It
-predicts ``sign[K^(-1/2) Σ_k sign(w_k·x)]`` (a pre-activation of exactly zero counts as +1), so
-that the norm of a row does not matter. Training replaces the inner sign by ``tanh(β u)`` with
-unit-norm rows, ``u = w·x``, and minimises the *sum* over a minibatch of
+A machine is its first-layer weights w (K, N) with odd K. The second layer is fixed to ones. It
+predicts ``sign[K^(-1/2) Σ_k sign(w_k·x)]``. A pre-activation of exactly zero counts as +1. The
+norm of a row does not matter. Training replaces the inner sign by ``tanh(β u)`` with unit-norm
+rows, ``u = w·x``, and minimises the *sum* over a minibatch of
 
     f(x, ω) = −x/2 + log(2 cosh(ωx)) / (2ω) = log(1 + exp(−2ωx)) / (2ω),
     x = σ K^(-1/2) Σ_k tanh(β u_k)                                  ([P21] eq. 8, App. B.1).
@@ -25,7 +25,7 @@ def predict(weights: ArrayLike, patterns: ArrayLike) -> NDArray[np.float64]:
 
 
 def predict_from_preactivations(preactivations: NDArray) -> NDArray[np.float64]:
-    """Majority of the signs of pre-activations (..., K, P); zero counts as +1."""
+    """Majority (..., P) of the signs of pre-activations (..., K, P). Zero counts as +1."""
     K = preactivations.shape[-2]
     positive = np.count_nonzero(preactivations >= 0, axis=-2)
     return np.where(2 * positive > K, 1.0, -1.0)
@@ -39,7 +39,7 @@ def error_rate(
     Parameters
     ----------
     weights : (..., K, N)
-        One machine or several; the norm of the rows does not matter.
+        One machine or several. The norm of the rows does not matter.
     patterns : (P, N)
     labels : (P,)
 
@@ -66,9 +66,9 @@ def unit_rows(weights: NDArray) -> NDArray[np.float64]:
 def loss_per_pattern(
     weights: NDArray, patterns: NDArray, labels: NDArray, beta: float, omega: float
 ) -> NDArray[np.float64]:
-    """Loss f(σ·output, ω) of each pattern, shape (..., P), with unit-norm rows u = w·x.
+    """Loss f(σ·output, ω) (..., P) of each pattern, for weights with unit-norm rows, u = w·x.
 
-    Never negative, never overflows: ``logaddexp(0, −2ωx) / (2ω)``.
+    The form ``logaddexp(0, −2ωx) / (2ω)`` is never negative and never overflows.
     """
     K = weights.shape[-2]
     output = np.tanh(beta * (weights @ patterns.T)).sum(axis=-2) / np.sqrt(K)

@@ -1,4 +1,4 @@
-"""What a machine learns: training and test patterns with labels, your own or by name."""
+"""Training and test patterns with labels: your own arrays, or a data set by name."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class PatternSet:
     train_labels : (P,) float64
         Labels in {±1}.
     test_patterns, test_labels : (T, N), (T,) float64
-        T = 0 where there are none. Test errors are NaN then.
+        T = 0 means no test patterns. Test errors are NaN then.
     name : str
         Short name, such as ``"fashion-mnist"``.
     description : str
         One sentence for titles and records: source, seed, sizes.
     zero_one : bool
-        Accept inputs that are all 0 or 1. Without it they raise ``ValueError``, since they are
+        Accept inputs that are all 0 or 1. Otherwise they raise ``ValueError``, because they are
         often ±1 patterns in another coding.
     """
 
@@ -80,7 +80,7 @@ class PatternSet:
         name: str = "own data",
         zero_one: bool = False,
     ) -> PatternSet:
-        """Your own patterns.
+        """Patterns and labels from your own arrays.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class PatternSet:
 
     @property
     def constant_test_error(self) -> float:
-        """Test error of the better constant answer: the line that a machine has to beat."""
+        """Test error of the better constant answer, which a machine has to beat."""
         if not len(self.test_labels):
             return float("nan")
         positive = float(np.mean(self.test_labels > 0))
@@ -125,7 +125,7 @@ class PatternSet:
         return table
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """The first training patterns, as images where N is a square number."""
+        """The first training patterns, as images if N is a square number."""
         from committee.figures import plot_patterns
 
         return plot_patterns(self, ax)
@@ -150,32 +150,33 @@ def load_patterns(
     name : str
         "fashion-mnist": two classes, binarised ([P21] App. B.1). "hidden-manifold": made from the
         seed, as correlated as images are. "random": i.i.d. "teacher": i.i.d., labelled by a
-        committee machine. "auto": Fashion-MNIST where it can be had, else the hidden manifold;
+        committee machine. "auto": Fashion-MNIST if it is available, else the hidden manifold.
         ``name`` and ``description`` of the result say which.
     size : int
         Number of training patterns P.
     seed : int
-        Of the draw.
+        Seed of the draw.
     directory : path, optional
-        Folder with the four files of Fashion-MNIST, gzipped or not, itself or in a subfolder
-        ``fashion-mnist``. Without it the environment variable ``WIDE_FLAT_MINIMA_DATA`` and the
-        user's cache are tried, then a download.
+        Folder with the four files of Fashion-MNIST, gzipped or not, directly or in a subfolder
+        ``fashion-mnist``. Without it, the folder in the environment variable
+        ``WIDE_FLAT_MINIMA_DATA`` and the user's cache are tried, then a download.
     balanced : bool
         Draw the same number of training patterns from each class. The rarer class limits it.
     classes : two names
-        Of Fashion-MNIST (see ``fashion_mnist.CLASSES``). The first has the label +1.
+        Classes of Fashion-MNIST (see ``fashion_mnist.CLASSES``). The first has the label +1.
 
     Warns
     -----
     UserWarning
-        The files are not the published ones (by SHA-256). The description says so too.
+        The SHA-256 of the files differs from the published ones. The description also says so.
 
     Raises
     ------
     ValueError
-        An unknown name or class, a size that cannot be had, a corrupt file.
+        An unknown name or class, a size that is not available, a corrupt file.
     DataUnavailableError
-        No Fashion-MNIST in ``directory``, or (not for "auto") nowhere and no download either.
+        No Fashion-MNIST in ``directory``. Without ``directory``, and not for "auto": no files
+        are found and the download fails.
     """
     from committee import synthetic
 

@@ -1,4 +1,4 @@
-"""Results of an experiment on disk: one file per unit of work, read back as arrays.
+"""Results of an experiment on disk: one file per machine or curve, read back as arrays.
 
 ::
 
@@ -7,7 +7,7 @@
         draws/00/patterns.npz                   the training and test patterns of a draw
         draws/00/machines/sgd-fast/000.npz      weights, errors, epochs, local energy
         draws/00/curves/sgd-fast/000.bp.npz     local entropy by one engine
-        summary.csv, ...                        made from the above
+        summary.csv, ...                        tables made from the files above
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class AlgorithmResults:
     name : str
     weights : (R, K, N)
     runs : DataFrame
-        R rows: the numbers of the ``draw`` and of the ``restart``, and ``TrainedEnsemble``'s
-        epochs, errors, loss, converged, collapsed.
+        R rows with the numbers ``draw`` and ``restart``, and the epochs, errors, loss,
+        ``converged`` and ``collapsed`` of ``TrainedEnsemble``.
     profile : LocalEnergyProfile
         ``local_energy`` (R, S).
     curves : dict of dict
@@ -67,8 +67,8 @@ class AlgorithmResults:
     ) -> NDArray[np.float64]:
         """Φ_LE (R, len(distances)) by one engine, or its standard ``error``.
 
-        NaN where a run has no curve, where its curve does not reach, or lies between points
-        that did not converge.
+        NaN if a run has no curve, or beyond the last distance up to which all points of its curve
+        have converged.
         """
         found = np.full((len(self.runs), len(distances)), np.nan)
         for row, run in enumerate(zip(self.runs["draw"], self.runs["restart"], strict=True)):
@@ -82,7 +82,7 @@ class AlgorithmResults:
     def to_frame(self, engines: Sequence[str] | None = None) -> pd.DataFrame:
         """One row per run: errors, δE(σ) as ``local_energy_σ``, Φ_LE as ``local_entropy_ENGINE_d``.
 
-        NaN where a run has no local entropy that converged as far as d.
+        NaN if the curve of a run has not converged up to d.
         """
         table = self.runs.copy()
         table.insert(0, "algorithm", self.name)
@@ -99,10 +99,10 @@ class AlgorithmResults:
 
 @dataclass(frozen=True, repr=False)
 class ExperimentResults:
-    """What a figure is drawn from.
+    """All results of an experiment, from which its figure and tables are made.
 
-    The machines have ``hidden_units``. In draw j they have learnt ``patterns[j]``. ``algorithms``
-    maps the names of the algorithms to their results, in the order of the figure.
+    The machines have ``hidden_units``. Those of draw j were trained on ``patterns[j]``.
+    ``algorithms`` maps names of algorithms to their results, in the order of the figure.
     """
 
     title: str
@@ -117,7 +117,7 @@ class ExperimentResults:
         return sorted(found, key=lambda engine: (_TRUST.get(engine, len(_TRUST)), engine))
 
     def to_frame(self) -> pd.DataFrame:
-        """All runs, one a row (see ``AlgorithmResults.to_frame``)."""
+        """One row per run of each algorithm (see ``AlgorithmResults.to_frame``)."""
         import pandas as pd
 
         runs = [results.to_frame(self.engines) for results in self.algorithms.values()]
@@ -138,7 +138,7 @@ class ExperimentResults:
 
 @dataclass(frozen=True)
 class ExperimentFolder(RunFolder):
-    """Where the files of an experiment are, and that they belong to the same settings."""
+    """Folder of an experiment, whose files all belong to the same settings."""
 
     extensible: Sequence[str] = ("algorithms", "engines")
     units: Sequence[str] = ("draws",)
@@ -147,7 +147,7 @@ class ExperimentFolder(RunFolder):
         return self.path / "draws" / f"{draw:02d}" / "patterns.npz"
 
     def file(self, draw: int, algorithm: str, restart: int, kind: str) -> Path:
-        """One machine, or the curve of the engine ``kind``."""
+        """Path of one machine, or of its curve by the engine ``kind``."""
         if kind == MACHINE:
             return self._unit(draw, "machines", algorithm) / f"{restart:03d}.npz"
         return self._unit(draw, "curves", algorithm) / f"{restart:03d}.{kind}.npz"
@@ -174,7 +174,7 @@ class ExperimentFolder(RunFolder):
         return curves
 
     def load_patterns(self, draw: int) -> PatternSet | None:
-        """The stored patterns of a draw; None where there are none, or no ``config.json``."""
+        """The stored patterns of a draw, or None if they or ``config.json`` are missing."""
         path = self.patterns(draw)
         if self.config() is None or not path.exists():
             return None
@@ -182,7 +182,7 @@ class ExperimentFolder(RunFolder):
         return PatternSet(**{**_complete(path, {*PATTERNS}), **about})
 
     def entry(self, *keys: str) -> Any:
-        """An entry of ``config.json``. Raises ``ValueError`` where it is missing."""
+        """An entry of ``config.json``. Raises ``ValueError`` if it is missing."""
         found: Any = self.config()
         for key in keys:
             if not isinstance(found, dict) or key not in found:
@@ -194,9 +194,9 @@ class ExperimentFolder(RunFolder):
         return found
 
     def about_patterns(self, patterns: Mapping[int, PatternSet]) -> dict[str, dict[str, str]]:
-        """What ``config.json`` says about the patterns: of these draws and of those stored.
+        """The entry of ``config.json`` on the patterns, for these draws and the stored ones.
 
-        Raises ``ValueError`` for patterns other than those that the stored machines have learnt.
+        Raises ``ValueError`` if a draw's patterns differ from the patterns of its stored machines.
         """
         stored = (self.config() or {}).get("patterns", {})
         about = {}
@@ -213,7 +213,7 @@ class ExperimentFolder(RunFolder):
 
 
 def small_arrays(patterns: PatternSet) -> dict[str, np.ndarray]:
-    """Patterns and labels, as int8 where that is exact: they are ±1."""
+    """Patterns and labels by name, as int8 if that is exact."""
     return {name: _smallest(getattr(patterns, name)) for name in PATTERNS}
 
 
@@ -229,14 +229,14 @@ def load_results(
     ----------
     path : folder
     draws, restarts : int, optional
-        Only this number of draws of the patterns, and of restarts on each, from the first.
+        Read only the first draws of the patterns, and the first restarts on each.
     algorithms : names, optional
-        Only these algorithms, in this order.
+        Read only these algorithms, in this order.
 
     Raises
     ------
     ValueError
-        No results there, or a damaged file.
+        A folder without results, an algorithm that it does not hold, or a damaged file.
     """
     folder = ExperimentFolder(Path(path))
     if folder.config() is None:
@@ -291,7 +291,7 @@ def _load_algorithm(
 
 
 def _complete(path: Path, names: set[str]) -> dict[str, np.ndarray]:
-    """Arrays of a file that must have these names."""
+    """The arrays with these names in a file. Raises ``ValueError`` if one is missing."""
     arrays = read_npz(path)
     if missing := sorted(names - arrays.keys()):
         raise ValueError(f"{path} lacks {', '.join(missing)}. {AGAIN}")
@@ -299,7 +299,7 @@ def _complete(path: Path, names: set[str]) -> dict[str, np.ndarray]:
 
 
 def _reliable_distance(curve: LocalEntropyCurve) -> float:
-    """The last distance up to which every point of the curve has converged."""
+    """The largest distance up to which every point of the curve has converged."""
     failed = np.flatnonzero(~curve.converged)
     if failed.size == 0:
         return float(curve.distance[-1])
@@ -307,6 +307,6 @@ def _reliable_distance(curve: LocalEntropyCurve) -> float:
 
 
 def _smallest(array: NDArray[np.float64]) -> np.ndarray:
-    """As int8 where that is exact: patterns and labels are ±1."""
+    """The array as int8 if that is exact. Patterns and labels are mostly ±1."""
     small = array.astype(np.int8)
     return small if np.array_equal(small, array) else array

@@ -1,4 +1,4 @@
-"""One restart of SGD, Replicated-SGD, Entropy-SGD in rotated inputs, in which it costs half.
+"""One restart of SGD, Replicated-SGD or Entropy-SGD on rotated inputs, which halves the cost.
 
 Training does not change when the input space is rotated. Here the rotation makes the pattern
 matrix lower triangular. Each ``run_…`` calls its kernel and returns (rotated weights, epochs,
@@ -27,10 +27,10 @@ CHUNK = 64
 
 @lru_cache(maxsize=1)
 def _rotation(contents: bytes, P: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """QR factors of the transposed patterns: once for all restarts that a process trains.
+    """QR factors of the transposed patterns, computed once for all restarts of a process.
 
-    The key is the content of the patterns, since every task brings its own copy. The QR runs on
-    one thread, as the tasks do, so that its rounding does not depend on who asked first.
+    The key is the content of the patterns, because every task has its own copy. The QR runs on one
+    thread, as the tasks do, so that its rounding does not depend on the caller.
     """
     with threadpool_limits(limits=1):
         rotation, upper = np.linalg.qr(np.frombuffer(contents).reshape(P, -1).T, mode="complete")
@@ -39,11 +39,11 @@ def _rotation(contents: bytes, P: int) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 class RotatedPatterns:
-    """The training patterns as the kernels want them (see ``_kernels_minibatch.py``).
+    """The training patterns in the form for the kernels (see ``_kernels_minibatch.py``).
 
-    ``rotation`` is orthogonal (N, N). Rotated patterns ``patterns @ rotation`` are lower
-    triangular; rotated weights are ``weights @ rotation``. Dropout acts on single inputs, so
-    there the rotation is the identity. Without a minibatch algorithm all patterns are one batch.
+    ``rotation`` (N, N) is orthogonal. Rotated patterns ``patterns @ rotation`` are lower
+    triangular. Rotated weights are ``weights @ rotation``. With dropout, which acts on single
+    inputs, the rotation is the identity. Without an algorithm all patterns are one minibatch.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class RotatedPatterns:
         self.scale = np.float32(1.0 / self.size if mean else 1.0)
 
     def start(self, K: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Uniform weights with unit rows, rotated."""
+        """Rotated initial weights: uniform, with unit rows."""
         weights = unit_rows(rng.uniform(-1.0, 1.0, (K, self.N)))
         return np.ascontiguousarray(weights @ self.rotation, dtype=np.float32)
 
     def draw(self, rng: np.random.Generator, passes: int) -> NDArray[np.int64]:
-        """Minibatches of a number of passes over the patterns, (passes, steps, width)."""
+        """Minibatches (passes, steps, width) for this number of passes over the patterns."""
         batches = np.empty((passes, self.steps, self.width), np.int64)
         bits = rng.bit_generator.random_raw(passes * self.P).reshape(passes, self.P)
         draw_minibatches(bits, batches, self.P, self.size)
@@ -85,7 +85,7 @@ class RotatedPatterns:
 
 
 def _children(seed_sequence: np.random.SeedSequence, count: int) -> list[np.random.SeedSequence]:
-    """The first ``count`` children; unlike ``spawn``, the same at every call."""
+    """The first ``count`` children. Unlike ``spawn``, every call returns the same ones."""
     entropy, key = seed_sequence.entropy, seed_sequence.spawn_key
     return [np.random.SeedSequence(entropy, spawn_key=(*key, child)) for child in range(count)]
 
@@ -108,7 +108,7 @@ def run_sgd(
 ) -> tuple[NDArray, int, bool]:
     rng, masks = _streams(seed_sequence, algorithm.replica + 2)[algorithm.replica :]
     weights = inputs.start(K, rng)
-    # A loss is never below 0, nor is the rule "epochs" met before the last.
+    # A loss is never below 0, so with threshold 0 the rule "epochs" is not met before the end.
     thresholds = {"zero-errors": -1.0, "cross-entropy": algorithm.threshold, "epochs": 0.0}
     threshold = thresholds[algorithm.stop_at]
     offender = np.zeros(1, np.int64)
@@ -131,7 +131,7 @@ def run_sgd(
                 algorithm.dropout,
                 masks,
             )
-            # The kernel judges rounded float32 patterns; the rule holds for the true ones.
+            # The kernel checks rounded float32 patterns. The rule is for the exact patterns.
             if stopped and _rule_holds(inputs, algorithm, weights, int(remaining[done - 1])):
                 return weights, int(remaining[done - 1]) + 1, True
             remaining = remaining[done:]

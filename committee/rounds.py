@@ -1,9 +1,9 @@
-"""The work of an experiment in rounds: what is missing, in which order, and how it is computed.
+"""The work of an experiment in rounds: the missing units, their order and their computation.
 
-The unit of work is one run of one algorithm with all its curves, and with the controls that stop
-when it does. A round has one run of each algorithm on one draw of the patterns. Rounds go through
-all draws with one restart, then with the next. The workers go on with the next round while the
-last one ends.
+The unit of work is one run of one algorithm with all its curves, together with the controls that
+stop when it does. A round has one run of each algorithm on one draw of the patterns. Rounds go
+through all draws with one restart, then with the next restart. Workers start the next round while
+the previous one ends.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from message_passing.tools.files import arrays_of
 class Unit:
     """Unit of work: one run of an algorithm, and of the controls that stop when it does.
 
-    ``missing`` has a pair (name of the algorithm, engine or "machine") for each file to be made,
-    machines before their curves. ``stored`` has the machines that are there already.
+    ``missing`` has a pair (name of the algorithm, engine or "machine") for each missing file,
+    machines before their curves. ``stored`` has the machines that exist already.
     """
 
     draw: int
@@ -42,14 +42,14 @@ class Unit:
 
     @property
     def cost(self) -> float:
-        """Passes over the patterns at most."""
+        """Upper limit of the passes over the patterns."""
         return sum(_passes(algorithm) for algorithm in self.algorithms)
 
 
 def timed_controls(algorithms: Sequence[Algorithm]) -> dict[str, str]:
-    """The controls that stop when their algorithm does, and the name of that one.
+    """Map each control that stops when its algorithm does to the name of that algorithm.
 
-    Raises ``ValueError`` where that one is not among the algorithms.
+    Raises ``ValueError`` if that algorithm is not in ``algorithms``.
     """
     names = [algorithm.name for algorithm in algorithms]
     found = {
@@ -73,10 +73,10 @@ def missing_units(
     draws: int,
     restarts: int,
 ) -> list[Unit]:
-    """What is to be done, round by round.
+    """The units with missing files, round by round.
 
-    The longest work of a round comes first, so that all workers end together. In the first round
-    it comes last, so that there is something to see soon.
+    The longest unit of a round comes first, so that all workers end together. In the first round
+    it comes last, so that first results appear soon.
     """
     controls = timed_controls(algorithms)
     groups = [
@@ -137,7 +137,7 @@ def train_and_profile(
     hidden_units: int,
     seed_sequence: np.random.SeedSequence,
 ) -> dict[str, np.ndarray]:
-    """Train one machine, take its local energy; arrays to be stored."""
+    """Train one machine and measure its local energy. Returns the arrays to store."""
     machine = train_restart(patterns, algorithm, hidden_units, seed_sequence)
     profile = local_energy(machine.weights, patterns.train_patterns, patterns.train_labels)
     return {**arrays_of(machine), "sigma": profile.sigma, "local_energy": profile.local_energy}
@@ -152,6 +152,6 @@ def _passes(algorithm: Algorithm) -> int:
 
 
 def _engine_seed(seed: int, algorithm: str, restart: int) -> int:
-    """Seed of an engine that samples, for one machine."""
+    """Seed of a sampling engine for one machine."""
     key = (restart, zlib.crc32(algorithm.encode()))
     return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])

@@ -1,7 +1,7 @@
-"""Schedules: how a parameter changes with time, written once for the whole package.
+"""Schedules: parameters as functions of time, for all packages.
 
-A schedule is a frozen dataclass that is called with the time τ, a number or an array of
-numbers (epochs for the committee machine, optimizer steps or epochs for deep networks).
+A schedule is a frozen dataclass. Call it with the time τ, a number or an array of numbers. Time is
+in epochs for the committee machine, and in optimizer steps or epochs for deep networks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Exponential:
-    """``value(τ) = start · (1 + rate)^τ``; the focusing schedule of [P21] Sec. 4."""
+    """``value(τ) = start · (1 + rate)^τ``, the focusing schedule of [P21] Sec. 4."""
 
     start: float
     rate: float = 0.0
@@ -46,8 +46,8 @@ class Exponential:
 class Cosine:
     """``value(τ) = ½ maximum (1 − cos(π τ/total))``: from 0 to ``maximum`` in ``total``.
 
-    [P21] App. C prints a cosine focusing that starts high and turns negative; this is the
-    increasing one that the text describes. It stays at ``maximum`` after ``total``.
+    [P21] App. C prints a cosine that starts high and turns negative. This is the increasing one
+    that its text describes. After ``total`` it stays at ``maximum``.
     """
 
     maximum: float

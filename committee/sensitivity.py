@@ -1,7 +1,7 @@
-"""How the results depend on the choices that the paper leaves open: a table of variations.
+"""Dependence of the results on choices that the paper leaves open: a table of variations.
 
 Every row trains one algorithm with one change: the draw or the balance of the patterns, the
-reduction of the loss, the averaging of Entropy-SGD. ``elastic_term`` decides the strength of
+reduction of the loss, or the averaging of Entropy-SGD. ``elastic_term`` decides the strength of
 Replicated-SGD's elastic term.
 """
 
@@ -34,14 +34,14 @@ DISTANCE = 0.3
 
 @dataclass(frozen=True)
 class SensitivityConfig(DataOptions):
-    """Vary what the paper leaves open; one row of a table for each variation."""
+    """Vary the choices that the paper leaves open, with one row of a table per variation."""
 
     out: Path = Path("results/sensitivity")
     """Folder of the results. Running again with the same folder resumes."""
     restarts: int = 10
     """Independent machines of each variation."""
     scheduler: str | None = None
-    """Address of a Dask scheduler, tcp://host:port. Its workers compute then."""
+    """Address of a Dask scheduler, tcp://host:port. Its workers compute instead of this machine."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,7 +50,7 @@ class SensitivityConfig(DataOptions):
 
 @dataclass(frozen=True)
 class Variation:
-    """One row: an algorithm on patterns, and what was changed."""
+    """One row: an algorithm, its patterns, and the name of the change."""
 
     change: str
     algorithm: MinibatchAlgorithm
@@ -79,7 +79,7 @@ def variations() -> list[Variation]:
 
 
 def run(config: SensitivityConfig) -> pd.DataFrame:
-    """Compute the rows that are missing, print each as it is known, write the table.
+    """Compute the missing rows, print each row when it is ready, write the table.
 
     Raises ``ValueError`` if the folder holds results of other settings.
     """
@@ -87,7 +87,7 @@ def run(config: SensitivityConfig) -> pd.DataFrame:
 
     if config.scheduler is not None:
         check_scheduler(config.scheduler)
-    # "auto" is resolved once: all rows use one data set.
+    # Resolve "auto" once, so that all rows use one data set.
     patterns = load_patterns(config.data, config.size, config.seed, config.data_dir)
     config = replace(config, data=cast(DataName, patterns.name))
     folder = RunFolder(config.out, extensible=("variations",), units=("rows",))
@@ -110,10 +110,10 @@ def run(config: SensitivityConfig) -> pd.DataFrame:
 
 
 def measure_one(config: SensitivityConfig, variation: Variation) -> pd.DataFrame:
-    """Train the machines of one row; their local energy, and the paper's local entropy at 0.3.
+    """Train the machines of one row and measure their local energy and local entropy at d = 0.3.
 
-    The local entropy is by belief propagation, as in the paper, so that the rows compare with its
-    published ranges. It is NaN where belief propagation did not converge.
+    The local entropy is by belief propagation, as in the paper, so the rows compare with its
+    published ranges. It is NaN if belief propagation did not converge.
     """
     patterns: PatternSet = load_patterns(
         config.data, config.size, config.seed + variation.draw, config.data_dir, variation.balanced
@@ -146,7 +146,7 @@ def measure_one(config: SensitivityConfig, variation: Variation) -> pd.DataFrame
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """The row of one variation: counts, the median of the epochs, means ± standard errors."""
+    """The row of one variation: counts, the median number of epochs, means ± standard errors."""
     keys = ["algorithm", "change", "patterns", "constant_test_error"]
     measured = [name for name in map(str, runs) if name.startswith(("test_error", "local_"))]
     row = means(runs, keys, measured)

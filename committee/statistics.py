@@ -1,9 +1,9 @@
-"""Do the algorithms differ? The draw of the training patterns is the unit of error.
+"""Comparisons of algorithms. The draw of the training patterns is the unit of error.
 
-Everything starts from the runs, ``ExperimentResults.to_frame()``: one row per trained machine. The
-restarts of a draw share its patterns, so they are no independent trials. Their mean is one value;
-errors, intervals and tests are over the values of the draws. Where all runs are of one draw the
-unit is the restart, and the errors hold for this draw alone: the column ``unit`` of each table
+The input is the table of runs, ``ExperimentResults.to_frame()``, with one row per trained machine.
+The restarts of a draw share its patterns, so they are not independent. Their mean is one value.
+Errors, intervals and tests are over the values of the draws. If all runs belong to one draw, the
+unit is the restart, and the errors hold for this draw alone. The column ``unit`` of each table
 says so. Collapsed runs are counted and left out.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXACT_ENGINE = "mc"
 DEVIATION_DISTANCES = (0.05, 0.15, 0.3)
 CONFIDENCE = 0.95
-DISAGREEMENT = 2.0  # standard errors of each difference
+DISAGREEMENT = 2.0  # in standard errors of each difference
 
 
 def quantities(runs: pd.DataFrame) -> list[str]:
@@ -36,34 +36,34 @@ def quantities(runs: pd.DataFrame) -> list[str]:
 
 
 def flatness_measures(runs: pd.DataFrame) -> list[str]:
-    """δE(1) and each engine's Φ_LE(0.3), as far as they are there."""
+    """The columns of δE(1) and of each engine's Φ_LE(0.3) that exist."""
     found = quantities(runs)
     entropies = [q for q in found if q.startswith("local_entropy_") and q.endswith("_0.3")]
     return [q for q in found if q == "local_energy_1"] + entropies
 
 
 def unit_of(runs: pd.DataFrame) -> str:
-    """What errors are over: "draw", or "restart" where all runs are of one draw."""
+    """The unit of error: "draw", or "restart" if all runs belong to one draw."""
     return "draw" if runs["draw"].nunique() > 1 else "restart"
 
 
 def without_collapsed(runs: pd.DataFrame) -> pd.DataFrame:
-    """The same rows, with NaN for what was measured on a collapsed machine."""
+    """The same rows, with NaN for the measurements on collapsed machines."""
     names = ["train_error", *quantities(runs)]
     return runs.assign(**{name: runs[name].mask(runs["collapsed"]) for name in names})
 
 
 def constant_test_error(results: ExperimentResults) -> float:
-    """Test error of the constant answer, the mean over the draws."""
+    """Test error of the constant answer, averaged over the draws."""
     return float(np.mean([own.constant_test_error for own in results.patterns.values()]))
 
 
 def planned_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    """The comparisons that are fixed before any result, as (algorithm, reference).
+    """The comparisons that were fixed before any result, as (algorithm, reference).
 
     These are ``committee.algorithms.PLANNED``: each entropic algorithm with its controls and with
-    sgd-slow. Where none of them is possible, each algorithm is compared with the first one; in
-    Figure 6 that is training without dropout.
+    sgd-slow. If none of them is possible, each algorithm is compared with the first one. In
+    Figure 6 the first one is training without dropout.
     """
     names = [*names]
     planned = [pair for pair in PLANNED if {*pair} <= {*names}]
@@ -75,11 +75,11 @@ def compare_algorithms(
     pairs: Sequence[tuple[str, str]] | None = None,
     measures: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Paired comparisons of algorithms, for each quantity; by default the planned ones.
+    """Paired comparisons of algorithms for each quantity, by default the planned ones.
 
-    Restart i of draw j starts from the same weights with each algorithm. Both runs of a pair
-    (draw, restart) must be there, otherwise neither counts. The differences, first minus second,
-    are averaged over the restarts of a draw; the n means of the draws are the sample.
+    Restart i of draw j starts from the same weights with each algorithm. A run counts only if both
+    runs of its pair (draw, restart) exist. The differences, first minus second, are averaged over
+    the restarts of a draw. The n means of the draws are the sample.
 
     Columns: quantity, first, second, unit; ``n``, the units, and ``runs``, the pairs of runs;
     ``difference`` with its standard error and its limits ``low`` and ``high`` (Student, 95 %);
@@ -87,8 +87,8 @@ def compare_algorithms(
     divided by the standard deviation of the n differences; ``t``; ``p_value`` of the two-sided
     paired t-test over draws, and ``p_holm``, corrected for the number of pairs within the
     quantity (Holm). The test assumes that the differences of the draws are independent and
-    normal. The draws share one test set, so it is about new training patterns. One draw has no
-    test over draws: its p-values are NaN, its limits are over restarts.
+    normal. The draws share one test set, so the test is about new training patterns. With one
+    draw there is no test: p-values are NaN, and limits are over restarts.
     """
     import pandas as pd
 
@@ -134,13 +134,13 @@ def _difference(means: pd.DataFrame, tested: bool) -> dict[str, float]:
 
 
 def disagreements(runs: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of algorithms of which δE(1) calls the one flatter and Φ_LE(0.3) the other.
+    """Pairs of algorithms for which δE(1) and Φ_LE(0.3) disagree about the flatter one.
 
-    The pairs are the planned ones and all of the published algorithms. Both differences must
-    exceed ``DISAGREEMENT`` standard errors, and are over the same runs. A flatter machine has a
-    lower δE and a higher Φ_LE. One row per pair and engine; ``by_local_energy`` and
-    ``by_local_entropy`` name the flatter one. Each difference (first minus second) has its
-    standard error and t, with ``_local_energy`` or ``_local_entropy`` behind.
+    The pairs are the planned ones and all pairs of published algorithms. Both differences are over
+    the same runs and must exceed ``DISAGREEMENT`` standard errors. A flatter machine has a lower δE
+    and a higher Φ_LE. There is one row per pair and engine. ``by_local_energy`` and
+    ``by_local_entropy`` name the flatter algorithm. The columns of each difference (first minus
+    second), its standard error and t have the suffix ``_local_energy`` or ``_local_entropy``.
     """
     import pandas as pd
 
@@ -169,7 +169,7 @@ def disagreements(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
-    """P-values corrected for their number by Holm's step-down method; NaN stays NaN."""
+    """P-values corrected for their number by Holm's step-down method. NaN stays NaN."""
     p = np.asarray(p_values, dtype=np.float64)
     corrected = np.full_like(p, np.nan)
     known = np.flatnonzero(np.isfinite(p))
@@ -180,13 +180,13 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def deviations(results: ExperimentResults) -> pd.DataFrame:
-    """Relative deviation of each engine's Φ_LE from Monte Carlo's, one row per distance.
+    """Relative deviation of each engine's Φ_LE from Monte Carlo, with one row per distance.
 
-    Columns: algorithm, engine, distance, unit; ``n``, the runs that have both values;
-    ``deviation``, ΣΦ/ΣΦ_mc − 1 over these runs; ``deviation_standard_error``, what other units
-    would change (the scatter of Σ(Φ − (1 + deviation) Φ_mc) over the units; NaN for a single
-    one); ``mc_error``, what Monte Carlo's error bars alone contribute. Collapsed runs are left
-    out. The table is empty without curves of Monte Carlo.
+    Columns: algorithm, engine, distance, unit; ``n``, the number of runs with both values;
+    ``deviation``, ΣΦ/ΣΦ_mc − 1 over these runs; ``deviation_standard_error``, from the scatter of
+    Σ(Φ − (1 + deviation) Φ_mc) over the units (NaN for a single unit); ``mc_error``, the
+    contribution of Monte Carlo's error bars alone. Collapsed runs are left out. Without curves by
+    Monte Carlo the table is empty.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Patterns made from a seed, no download: a hidden manifold, i.i.d. patterns, a teacher."""
+"""Patterns made from a seed without download: a hidden manifold, i.i.d. patterns, a teacher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POSITIVE_FRACTION = 0.11
 
 
 def make_patterns(name: str, size: int, seed: int, balanced: bool = False) -> PatternSet:
-    """Training and test patterns of the same distribution, by a maker of ``MAKERS``.
+    """Training and test patterns from the same distribution, by a maker of ``MAKERS``.
 
     A larger training set begins with the patterns of a smaller one with the same seed.
     """
@@ -31,7 +31,7 @@ def make_patterns(name: str, size: int, seed: int, balanced: bool = False) -> Pa
     text, sample = MAKERS[name](streams)
     train, test = next(streams), next(streams)
     patterns, labels = sample(train, 2 * size if balanced else size)
-    if balanced:  # one half of each class: draw until the rarer one suffices
+    if balanced:  # draw until the rarer class fills its half
         while min(np.sum(labels > 0), np.sum(labels < 0)) < size // 2:
             more_patterns, more_labels = sample(train, size)
             patterns = np.concatenate([patterns, more_patterns])
@@ -57,17 +57,17 @@ def hidden_manifold(streams: Iterator[np.random.Generator]) -> tuple[str, Sample
                              and the sum of the variances is 1
     F         (784, 30)      fixed random feature map, standard Gaussian
     b         (784,)         fixed biases, Gaussian, standard deviation 2.2: the mean image
-    v         (30,)          fixed teacher in latent space, Gaussian; the variance of v_j is that
-                             of z_j: classes differ where patterns differ most
+    v         (30,)          fixed teacher in latent space, Gaussian; v_j has the variance of z_j,
+                             so classes differ where patterns differ most
     θ         ()             threshold at which a fraction 0.11 of the labels is +1
     ========  =============  ==========================================================
 
-    F, b, v and the patterns come from the seed. The constants are chosen so that 500 patterns
-    have the correlations of 500 images of the reduced Fashion-MNIST: mean overlap ``x·x'/N`` of
-    two patterns 0.63 (images: 0.63), mean squared overlap 0.41 (0.41), and participation ratio
-    ``(Σλ)²/Σλ²`` of the eigenvalues of the patterns' covariance 28 (28.5), means over 40 seeds
-    with a scatter of 0.01, 0.015 and 1.6 from seed to seed. One class is as rare as Dress is
-    there: a constant answer has about 11 % test error, and has to be beaten.
+    F, b, v and the patterns come from the seed. With the chosen constants, 500 patterns are as
+    correlated as 500 images of the reduced Fashion-MNIST. The mean overlap ``x·x'/N`` of two
+    patterns is 0.63 (images: 0.63). The mean squared overlap is 0.41 (0.41). The participation
+    ratio ``(Σλ)²/Σλ²`` of the eigenvalues of the patterns' covariance is 28 (28.5). These are means
+    over 40 seeds, with standard deviations 0.01, 0.015 and 1.6 over the seeds. One class is as rare
+    as Dress in the images, so a constant answer has about 11 % test error.
     """
     shared = next(streams)
     manifold = HiddenManifold.draw(INPUTS, shared)
@@ -83,7 +83,7 @@ def hidden_manifold(streams: Iterator[np.random.Generator]) -> tuple[str, Sample
 
 
 def random_patterns(streams: Iterator[np.random.Generator]) -> tuple[str, Sampler]:
-    """I.i.d. inputs and labels ±1: nothing to generalise (test error 1/2)."""
+    """I.i.d. inputs and labels ±1. The labels carry no rule, so the test error is 1/2."""
 
     def sample(rng: np.random.Generator, count: int) -> tuple[NDArray, NDArray]:
         signs = 2.0 * rng.integers(0, 2, size=(count, INPUTS + 1)) - 1.0
@@ -109,9 +109,9 @@ def teacher_patterns(streams: Iterator[np.random.Generator]) -> tuple[str, Sampl
 def choose(
     labels: NDArray[np.float64], size: int, balanced: bool, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Indices of a random subset; the same number of each class if ``balanced``.
+    """Indices of a random subset, with the same number from each class if ``balanced``.
 
-    With ``balanced`` the subset is smaller than ``size`` where the rarer class has fewer than
+    With ``balanced`` the subset is smaller than ``size`` if the rarer class has fewer than
     ``size / 2`` patterns. A larger subset contains the smaller ones of the same generator.
     """
     order = rng.permutation(len(labels))

@@ -1,4 +1,4 @@
-"""Results as tables: one row per algorithm, per draw, per run, per comparison; CSV and print."""
+"""Tables of results, as CSV and in print: by algorithm, by draw, by run, by comparison."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def summarise(runs: pd.DataFrame, by: Sequence[str] = ("algorithm",)) -> pd.Data
         ``("algorithm", "draw")`` gives one row per algorithm and draw. Errors are over the
         restarts then.
 
-    The mean is over the means of the draws, so that each draw counts the same. With a single draw
-    it is over the restarts; ``unit`` says which. ``draws`` and ``n`` count draws and runs;
-    ``converged`` counts runs that met their stopping rule, ``solved`` runs without training
-    errors, ``collapsed`` runs with a constant answer. ``epochs`` is the median over all runs and
-    ``censored`` is the fraction of runs that did not meet their rule within ``max_epochs``: above
-    one half the median is a lower bound. Collapsed runs are in these numbers, but in no mean. A
+    The mean is over the means of the draws, so each draw has the same weight. With a single draw
+    it is over the restarts; ``unit`` says which. ``draws`` and ``n`` count draws and runs,
+    ``converged`` runs that met their stopping rule, ``solved`` runs without training errors, and
+    ``collapsed`` runs with a constant answer. ``epochs`` is the median over all runs. ``censored``
+    is the fraction of runs that did not meet their rule within ``max_epochs``. If it exceeds one
+    half, the median is a lower bound. These numbers include collapsed runs, the means do not. A
     local entropy counts the configurations with at most the training errors of the run itself
     (eq. 3 of [P21]). A mean over fewer runs or draws has columns ``…_n`` and ``…_draws``.
     """
@@ -73,9 +73,9 @@ def summarise(runs: pd.DataFrame, by: Sequence[str] = ("algorithm",)) -> pd.Data
 def write_tables(results: ExperimentResults, folder: str | Path) -> dict[str, pd.DataFrame]:
     """Write and return the tables of an experiment, by their names.
 
-    ``summary``, ``draws``, ``runs`` and ``correlations`` are always there. ``comparisons`` needs
-    two algorithms, ``deviations`` needs curves by Monte Carlo and by another engine, and
-    ``disagreements`` a pair that flatness orders in two ways (see ``committee.statistics``). The
+    ``summary``, ``draws``, ``runs`` and ``correlations`` always exist. ``comparisons`` needs two
+    algorithms. ``deviations`` needs curves by Monte Carlo and by another engine. ``disagreements``
+    needs a pair whose order depends on the flatness measure (see ``committee.statistics``). The
     file of a table without rows is removed.
     """
     import pandas as pd
@@ -101,7 +101,7 @@ def write_tables(results: ExperimentResults, folder: str | Path) -> dict[str, pd
 
 
 def closing_text(results: ExperimentResults, tables: Mapping[str, pd.DataFrame]) -> str:
-    """What a run of figure1 or figure6 prints at its end: all tables, with their headings."""
+    """Closing text of figure1 and figure6: all tables, with their headings."""
     engine = results.engines[0] if results.engines else None
     parts = {"": closing_table(results)}
     if "comparisons" in tables:
@@ -190,7 +190,7 @@ def disagreement_table(rows: pd.DataFrame) -> str:
 
 
 def correlation_table(correlations: pd.DataFrame, engine: str | None) -> str:
-    """Text: how test error and flatness (local energy; one engine) go together."""
+    """Text: correlations of the test error with local energy and one engine's local entropy."""
     rows = correlations[correlations["second"].isin(_main_quantities(engine))].copy()
     columns = ("correlation", "low", "high")
     rows["cell"] = [
@@ -227,7 +227,7 @@ def deviation_table(rows: pd.DataFrame) -> str:
 
 
 def _cells(rows: pd.DataFrame, lines: list[str]) -> str:
-    """``cell`` as a table of two dimensions: ``lines`` and ``column``, in the order of the rows."""
+    """Table of ``cell``, indexed by ``lines`` and ``column`` in the order of the rows."""
     table = rows.pivot_table("cell", lines, "column", aggfunc="first", sort=False)
     return to_markdown(table.reset_index())
 
@@ -241,7 +241,7 @@ def _known(value: float, form: str) -> str:
 
 
 def _decimals(errors: pd.Series) -> int:
-    """Decimals for a column: two digits of its typical error."""
+    """Decimals of a column that show two digits of its typical error."""
     typical = errors[errors > 0].median()
     if not np.isfinite(typical):
         return 3
@@ -257,7 +257,7 @@ def _scales(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _heading(name: str) -> str:
-    """A column's name in print."""
+    """The printed name of a column."""
     if name.endswith(ERROR):
         return _heading(name.removesuffix(ERROR)) + ERROR
     if name.startswith("local_energy_"):

@@ -1,7 +1,7 @@
 """Training committee machines: restarts, stopping rules, results.
 
 Every restart, and every replica in it, has its own random stream, spawned from the seed.
-Restart i is the same machine for any number of restarts or workers.
+Restart i gives the same machine for any number of restarts or workers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedMachine:
-    """One restart: ``weights`` (K, N) with unit rows, and how training went.
+    """Result of one restart: ``weights`` (K, N) with unit rows, epochs, errors and loss.
 
     ``TrainedEnsemble`` explains the attributes.
     """
@@ -58,18 +58,18 @@ class TrainedEnsemble:
     Attributes
     ----------
     weights : (R, K, N)
-        Unit rows. For Replicated-SGD the centre of the replicas.
+        Weights with unit rows. For Replicated-SGD they are the centre of the replicas.
     epochs : (R,) int
     train_error, test_error : (R,)
-        Fractions of wrongly classified patterns; NaN without test patterns.
+        Fractions of wrongly classified patterns. ``test_error`` is NaN without test patterns.
     loss : (R,)
-        Mean training loss at the β and ω, or the σ, of the last epoch; for entropy-ascent −φ at
-        the last Δ.
+        Mean training loss at the β and ω, or the σ, of the last epoch. For entropy-ascent it is
+        −φ at the last Δ.
     converged : (R,) bool
-        Training met the algorithm's stopping rule within ``max_epochs``.
+        Whether training met the algorithm's stopping rule within ``max_epochs``.
     collapsed : (R,) bool
-        The machine gives all training patterns, or all test patterns, the same answer, although
-        both labels occur there.
+        Whether the machine gives the same answer to all training patterns, or to all test
+        patterns, although both labels occur there.
     algorithm : Algorithm
     """
 
@@ -128,21 +128,21 @@ def train(
     Parameters
     ----------
     patterns : PatternSet
-        Training learns the training part only. The test part is scored at the end.
+        Training uses the training patterns only. The test error is measured at the end.
     algorithm : str or Algorithm
-        A name of ``ALGORITHMS`` or an algorithm of your own. The start of "entropy-ascent" is
-        the machine that its ``start`` trains with the same seed.
+        A name of ``ALGORITHMS`` or an algorithm of your own. "entropy-ascent" starts from the
+        machine of the algorithm ``start`` with the same seed.
     restarts, hidden_units : int
-        Number of machines; K, odd.
+        Number of machines, and the odd number K.
     seed : int
-        The same seed gives the same machines, for any number of workers. Restart i does not
-        depend on the number of restarts.
+        Seed of the initial weights, the minibatches and the noise. The same seed gives the same
+        machines for any number of workers. Restart i does not depend on the number of restarts.
     max_epochs : int, optional
         Replaces the algorithm's ``max_epochs``.
     workers : int, optional
-        Processes; all cores by default.
+        Processes, by default one per core.
     scheduler : str, optional
-        Address of a Dask scheduler. Its workers train then.
+        Address of a Dask scheduler. Its workers train instead of this machine.
     progress : bool
         Show a bar with the time left.
 
@@ -176,7 +176,7 @@ def train(
 
 
 def collect(machines: list[TrainedMachine], algorithm: Algorithm) -> TrainedEnsemble:
-    """Put restarts of one algorithm together."""
+    """Combine restarts of one algorithm into an ensemble."""
     columns = {
         field.name: np.array([getattr(machine, field.name) for machine in machines])
         for field in fields(TrainedMachine)
@@ -185,7 +185,7 @@ def collect(machines: list[TrainedMachine], algorithm: Algorithm) -> TrainedEnse
 
 
 def resolve_algorithm(algorithm: str | Algorithm, max_epochs: int | None = None) -> Algorithm:
-    """The algorithm of that name, or the one given; ``max_epochs`` is replaced if given."""
+    """The algorithm with this name, or the given one, with ``max_epochs`` replaced if given."""
     if isinstance(algorithm, str) and algorithm in ALGORITHMS:
         algorithm = ALGORITHMS[algorithm]
     if not isinstance(algorithm, Algorithm):
@@ -257,7 +257,7 @@ def _run_minibatches(
 
 
 def _is_constant(answers: NDArray[np.float64], labels: NDArray[np.float64]) -> bool:
-    """Whether there is one answer only, where both labels occur."""
+    """Whether all answers are equal although both labels occur."""
     return bool(np.all(answers == answers[0]) and np.any(labels != labels[0]))
 
 

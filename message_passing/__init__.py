@@ -29,7 +29,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Plots are imported when they are used: matplotlib takes long."""
+    """Import plots when they are used, because matplotlib takes long."""
     if name in PLOTS:
         from message_passing import figures
 

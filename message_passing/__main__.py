@@ -16,7 +16,7 @@ from message_passing.tools.files import save_figure, write_table
 
 
 def draw_curves(config: CurveConfig) -> None:
-    """Compute what is missing, write the table and the figure, print the closing table."""
+    """Compute the missing curves, write the table and the figure, print the closing table."""
     run = CurveRun.prepare(config)
     print(f"Local entropy of {run.network.size}", flush=True)
     for machine in np.flatnonzero(run.training_errors):
@@ -33,7 +33,7 @@ def draw_curves(config: CurveConfig) -> None:
 
 
 def show_speed(config: BenchmarkConfig) -> None:
-    """Measure and print; draw the growth with the sizes."""
+    """Measure and print. With ``--out`` and ``--scaling``, draw the growth with the sizes."""
     rows = benchmark.run(config)
     if config.out is not None:
         written = [config.out / "benchmark.csv"]

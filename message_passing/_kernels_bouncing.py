@@ -1,14 +1,13 @@
 """Compiled kernels of the Monte Carlo engine for one hidden unit: exact Hamiltonian dynamics.
 
-The white state z moves as z cos t + p sin t, p a fresh standard normal, which leaves the Gaussian
-as it is; where one error too many would be made, p is reflected. In the offsets v = √Δ F z of
-the patterns everything happens on ellipses, and a reflection at pattern μ adds a multiple of the
-column μ of the Gram matrix to their velocities: one pass over the patterns a bounce. Nothing is
-rejected (Pakman and Paninski, J. Comput. Graph. Stat. 23, 518, 2014).
+The white state z moves as z cos t + p sin t, with a fresh standard normal p. This motion keeps the
+Gaussian invariant. The momentum p is reflected where the state would make one error too many. The
+offsets v = √Δ F z of the patterns move on ellipses. A reflection at pattern μ adds a multiple of
+column μ of the Gram matrix to their velocities, so a bounce costs one pass over the patterns.
+Nothing is rejected (Pakman and Paninski, J. Comput. Graph. Stat. 23, 518, 2014).
 
-**Why not slices.** With P walls around the state, an arc of an ellipse ends after about 1/P of a
-radian, and some P² arcs make one independent state. A trajectory of a quarter turn bounces some P
-times and makes one.
+**Why not slices.** With P walls around the state, an arc of an ellipse is about 1/P radian long,
+and an independent state takes about P² arcs. A quarter turn takes about P bounces and makes one.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ import numpy as np
 
 from message_passing.tools.compiled import compiled
 
-#: Trajectories whose fresh draws are made together.
+#: Number of trajectories with a common matrix product for their fresh draws.
 AHEAD = 16
-#: More bounces a pattern than this, in corners that rounding never leaves, undo a trajectory.
+#: Bounces per pattern at which a trajectory is undone: rounding has trapped it in a corner.
 MOST_BOUNCES = 200
 
 
@@ -39,7 +38,7 @@ def rotate(position, velocity, angle):
 def first_hits(position, velocity, centre, side, hits):
     """tan(t/2) at which each u = centre + position cos t + velocity sin t is first zero.
 
-    ``side`` is the sign of u at t = 0; infinity where there is no zero before t = π.
+    ``side`` is the sign of u at t = 0. ``hits`` is infinite if there is no zero before t = π.
     """
     for mu in range(len(hits)):
         sign = side[mu]
@@ -57,10 +56,10 @@ def first_hits(position, velocity, centre, side, hits):
 def trajectory(centre, gram, allowed, length, position, velocity, side, wrong, hits, kicks):
     """Move u = centre + position (P,) for the time ``length`` < π, in place.
 
-    All are multiplied by the labels, so that u < 0 is an error. ``side`` holds the signs of u,
-    ``wrong`` their number below zero. A bounce at pattern μ and time t adds
-    δ (−sin t, cos t) to ``kicks`` (2, P): what is added to z and p along row μ of F, times √Δ,
-    in phase 0. Returns how many are wrong at the end, and whether the end was reached.
+    All arrays are multiplied by the labels, so u < 0 is an error. ``side`` holds the signs of u,
+    ``wrong`` is the number of errors. A bounce at pattern μ and time t adds δ (−sin t, cos t) to
+    ``kicks`` (2, P): the changes of z and p along row μ of F, referred to t = 0, times √Δ. Returns
+    the number of errors at the end, and whether the end was reached.
     """
     P = len(centre)
     time = 0.0
@@ -68,7 +67,7 @@ def trajectory(centre, gram, allowed, length, position, velocity, side, wrong, h
     for _ in range(MOST_BOUNCES * P):
         first_hits(position, velocity, centre, side, hits)
         if last >= 0:
-            # This one is at zero now; it comes back where tan(t/2) = −velocity/centre.
+            # This pattern is at zero now. It returns there at tan(t/2) = −velocity/centre.
             back = -velocity[last] / centre[last] if centre[last] != 0.0 else math.inf
             hits[last] = back if back > 0.0 else math.inf
         wall = 0
@@ -102,16 +101,16 @@ def trajectory(centre, gram, allowed, length, position, velocity, side, wrong, h
 
 @compiled
 def bouncing_steps(fields, labels, factor, gram, variance, allowed, white, rng, squares):
-    """Quarter turns of one chain, as many as ``squares`` has room for.
+    """Make one quarter turn of one chain for each entry of ``squares``.
 
     ``factor`` is Fᵀ (R, P), ``gram`` is F Fᵀ (P, P), ``fields`` (1, P) are the reference's
-    pre-activations; at most ``allowed`` patterns are wrong. ``white`` (1, R) is the state, changed
-    in place; ``squares`` becomes |white|² after each step.
+    pre-activations. At most ``allowed`` patterns are wrong. ``white`` (1, R) is the state and
+    changes in place. ``squares`` receives |white|² after each step.
     """
     P, R = fields.shape[1], factor.shape[0]
     root = math.sqrt(variance)
     centre = labels * fields[0]
-    # With u < 0 an error, rows and columns of the Gram matrix take the labels' signs.
+    # Multiply by the labels, so that u < 0 is an error.
     signed = np.empty((P, P))
     for mu in range(P):
         for nu in range(P):
@@ -119,7 +118,7 @@ def bouncing_steps(fields, labels, factor, gram, variance, allowed, white, rng, 
     position = labels * (root * np.dot(white, factor))[0]
     side = np.where(centre + position >= 0.0, 1.0, -1.0)
     for mu in range(P):
-        # Zero counts as +1: an error where the label is −1.
+        # Zero counts as +1, which is an error where the label is −1.
         if centre[mu] + position[mu] == 0.0 and labels[mu] < 0.0:
             side[mu] = -1.0
     wrong = int(np.sum(side < 0.0))
@@ -145,7 +144,7 @@ def bouncing_steps(fields, labels, factor, gram, variance, allowed, white, rng, 
                 position[:] = start
                 side[:] = start_side
                 wrong = wrong_before
-        # After a quarter turn the state is what the momentum was, and its kicks.
+        # After a quarter turn the state is the initial momentum plus its kicks.
         for i in range(count):
             for mu in range(P):
                 kicks[i, 1, mu] *= labels[mu] / root

@@ -9,9 +9,9 @@ import numpy as np
 from message_passing.tools.compiled import compiled
 
 TWO_PI = 2.0 * math.pi
-# Sweeps whose fresh draws are made together.
+# Number of sweeps with a common matrix product for their fresh draws.
 SWEEPS_AHEAD = 10
-# Patterns between two looks at the number of errors.
+# Number of patterns between two checks of the number of errors.
 PATTERNS_AT_ONCE = 64
 
 
@@ -22,7 +22,7 @@ def is_right(preactivation, label):
 
 @compiled
 def right_units(preactivations, labels):
-    """For each pattern, the number of units that are right, from preactivations (K, P)."""
+    """Number of right units (P,) for each pattern, from preactivations (K, P)."""
     right = np.zeros(preactivations.shape[1], dtype=np.int64)
     for row in preactivations:
         for mu in range(len(row)):
@@ -32,9 +32,10 @@ def right_units(preactivations, labels):
 
 @compiled
 def decisive_patterns(preactivations, labels, right, K, decisive):
-    """Mark in ``decisive`` (P,) where one of K units decides; how many are lost whatever it says.
+    """Mark in ``decisive`` (P,) the patterns that one of the K units decides.
 
-    ``preactivations`` (P,) are those of this unit; ``right`` counts it too.
+    ``preactivations`` (P,) belong to this unit. ``right`` includes it. Returns the number of
+    patterns that are wrong whatever this unit says.
     """
     lost = 0
     for mu in range(len(preactivations)):
@@ -46,10 +47,9 @@ def decisive_patterns(preactivations, labels, right, K, decisive):
 
 @compiled
 def is_allowed(preactivations, offsets, scale, labels, allowed):
-    """Does the majority of signs of preactivations + scale · offsets (K, P) get few enough wrong?
+    """Whether the signs of preactivations + scale · offsets (K, P) make at most ``allowed`` errors.
 
-    At most ``allowed`` are few enough. Looks at the patterns group by group, until the answer is
-    known.
+    The patterns are checked group by group until the answer is known.
     """
     K, P = preactivations.shape
     positive = np.empty(PATTERNS_AT_ONCE)
@@ -61,7 +61,7 @@ def is_allowed(preactivations, offsets, scale, labels, allowed):
         for k in range(K):
             centre, offset = preactivations[k, group], offsets[k, group]
             for mu in range(len(wanted)):
-                # Floats in place of integers: this compiles to vector instructions.
+                # Floats, because integers would not compile to vector instructions.
                 positive[mu] += 1.0 if centre[mu] + scale * offset[mu] >= 0.0 else 0.0
         for mu in range(len(wanted)):
             errors += (2.0 * positive[mu] > K) != (wanted[mu] > 0.0)
@@ -72,11 +72,11 @@ def is_allowed(preactivations, offsets, scale, labels, allowed):
 
 @compiled
 def wrong_events(preactivations, offsets, fresh, labels, decisive, angles, changes):
-    """Where the number of errors changes on the ellipse of one unit, u(θ) with θ in [0, 2π).
+    """Angles θ in [0, 2π) at which the number of errors changes on the ellipse u(θ) of one unit.
 
     u = preactivations + offsets cos θ + fresh sin θ, (P,). A ``decisive`` pattern is wrong when
     the sign of u_μ is not its label. Fills ``angles`` and ``changes`` (±1 in the number of
-    errors), unsorted; both need room for 2P. Returns the number of changes, and the number of
+    errors), unsorted. Both need room for 2P. Returns the number of changes, and the number of
     errors at θ = 0.
     """
     found = 0
@@ -106,7 +106,7 @@ def wrong_events(preactivations, offsets, fresh, labels, decisive, angles, chang
 
 @compiled
 def allowed_arcs(angles, changes, wrong, allowed, starts, stops):
-    """Fill the arcs of [0, 2π) on which at most ``allowed`` patterns are wrong; their number."""
+    """Fill the arcs of [0, 2π) with at most ``allowed`` wrong patterns. Returns their number."""
     order = np.argsort(angles)
     count = 0
     position = 0.0
@@ -141,11 +141,11 @@ def slice_steps(
 ):
     """Elliptical slice sampling with exact arcs: ``steps`` sweeps over the units of one chain.
 
-    ``factor`` is Fᵀ (R, P); ``white`` (K, R) is the state (changed in place), its offsets
-    √Δ white Fᵀ. Adds up, after each sweep, whether the state scaled by each of ``scales`` (S,) is
-    allowed, in ``survivals`` (2, S), and |white|² and its square in ``squares`` (2, 2): apart for
-    the two halves of the steps (rows). ``survivor`` (K, R) becomes the last state that the first
-    scale leaves allowed, and stays as it is without one.
+    ``factor`` is Fᵀ (R, P). ``white`` (K, R) is the state and changes in place. Its offsets are
+    √Δ white Fᵀ. Each sweep adds to the sums for its half of the steps (rows): ``survivals`` (2, S)
+    counts whether the state scaled by each of ``scales`` (S,) is allowed, ``squares`` (2, 2) sums
+    |white|² and |white|⁴. ``survivor`` (K, R) becomes the last state that is allowed at the first
+    scale. Without such a state it is unchanged.
     """
     K, P = preactivations.shape
     angles = np.empty(2 * P)
@@ -162,7 +162,7 @@ def slice_steps(
     freshes = np.empty((ahead * K, P))
     for step in range(steps):
         row = (step % ahead) * K
-        if row == 0:  # one product for several sweeps: it is most of the work
+        if row == 0:  # one product for several sweeps, because it is most of the work
             noises[:] = rng.standard_normal(noises.shape)
             freshes[:] = root * np.dot(noises, factor)
         noise = noises[row : row + K]
@@ -179,7 +179,7 @@ def slice_steps(
             length = 0.0
             for arc in range(arcs):
                 length += stops[arc] - starts[arc]
-            # Rounding at the end of an arc may miss the solutions: draw again; else stay.
+            # Rounding at the end of an arc can miss the solutions: draw again, or else stay.
             for _attempt in range(4):
                 place = rng.random() * length
                 angle = 0.0
@@ -217,7 +217,7 @@ def slice_steps(
 
 @compiled
 def direct_hits(preactivations, labels, draws, roots, allowed):
-    """For draws (D, K, P) of offsets at Δ = 1: is each, times each root √Δ (S,), allowed?"""
+    """Whether each draw (D, K, P) of offsets at Δ = 1, times each root √Δ (S,), is allowed."""
     hits = np.empty((len(draws), len(roots)), dtype=np.bool_)
     for draw in range(len(draws)):
         for point in range(len(roots)):

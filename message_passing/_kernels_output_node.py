@@ -10,7 +10,7 @@ from message_passing.tools.compiled import compiled
 
 SQRT_HALF = math.sqrt(0.5)
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-# Below this probability sums of products lose digits to underflow: continue with logarithms.
+# Below this probability, sums of products lose digits to underflow, so use logarithms.
 SMALLEST_LINEAR = 1e-150
 
 
@@ -21,7 +21,7 @@ def normal_cdf(z):
 
 @compiled
 def log_normal_cdf(z):
-    """log Φ(z), by the continued fraction of Mills' ratio in the far left tail."""
+    """log Φ(z). The far left tail uses the continued fraction of Mills' ratio."""
     if z > -15.0:
         return math.log(normal_cdf(z)) if z < 0.0 else math.log1p(-normal_cdf(-z))
     ratio = -z
@@ -56,7 +56,7 @@ def majority(mean, variance, labels, inverse_temperature, log_z, g, dg):
         for k in range(K):
             if variance[k, mu] > 0.0:
                 z[k] = label * mean[k, mu] / math.sqrt(variance[k, mu])
-            else:  # a field that cannot fluctuate has a sign; zero counts as +1
+            else:  # a preactivation without variance has a certain sign; zero counts as +1
                 sign = 1.0 if mean[k, mu] >= 0.0 else -1.0
                 z[k] = math.inf if sign == label else -math.inf
             p[k] = normal_cdf(z[k])
@@ -133,7 +133,7 @@ def _derivatives(k, mu, label, slope, mean, variance, g, dg):
 
 @compiled
 def at_most(log_right, errors):
-    """log P[n ≤ errors], and log P[n without μ = errors] (P,), of independent wrong patterns."""
+    """log P[n ≤ errors] and log P[n without μ = errors] (P,), for n independent errors."""
     P = len(log_right)
     log_wrong = np.empty(P)
     for mu in range(P):
@@ -154,9 +154,9 @@ def at_most(log_right, errors):
 
 @compiled
 def _log_counts(log_no, log_yes, prefix, suffix):
-    """How many of independent events occur, among the first i and among all from i on.
+    """Fill the distributions of the number n of independent events that occur.
 
-    log P[n] goes to ``prefix[i, n]`` and to ``suffix[i, n]``, up to the width of the arrays.
+    ``prefix[i, n]`` is log P[n] among the first i events, ``suffix[i, n]`` among all from i on.
     """
     M = len(log_no)
     prefix[0] = suffix[M] = -math.inf

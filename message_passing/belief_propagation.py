@@ -1,4 +1,4 @@
-"""Engine "bp": relaxed belief propagation, in the space of the patterns.
+"""Engine "bp": relaxed belief propagation in the space of the patterns.
 
 With x̃ = x/√N, Gaussian messages and the central limit theorem, the dense form is
 
@@ -6,15 +6,15 @@ With x̃ = x/√N, Gaussian messages and the central limit theorem, the dense fo
     A_ki = −Σ_μ x̃²_μi ∂g_kμ,               s_ki = 1/(1/Δ + A_ki),
     m_ki = s_ki (w_ki/Δ + Σ_μ x̃_μi g_kμ + A_ki m_ki),
 
-with g, ∂g from the output node. The means never leave w plus the span of the patterns,
-m_k = w_k + Δ Σ_μ x̃_μ a_kμ with a = g at the fixed point, so that the iteration needs only g, a,
-A and the Gram matrix G = x̃x̃ᵀ: ω_k = u_k + Δ G a_k − V_k g_k. It damps g, A and a; without the
-last, strongly correlated patterns (a large eigenvalue of ΔG) make it diverge.
+with g, ∂g from the output node. The means stay in w plus the span of the patterns,
+m_k = w_k + Δ Σ_μ x̃_μ a_kμ, with a = g at the fixed point. The iteration therefore needs only g, a,
+A and the Gram matrix G = x̃x̃ᵀ: ω_k = u_k + Δ G a_k − V_k g_k. It damps g, A and a. If a is not
+damped, strongly correlated patterns (a large eigenvalue of ΔG) make it diverge.
 The Bethe free entropy is
 
     log Z = −Σ_ki ½(s_ki/Δ − 1 − log(s_ki/Δ)) − (Δ/2) Σ_k g_k·G g_k + Σ_μ log Z_μ + ½ Σ_kμ V g².
 
-Correlations between the inputs enter the means through G but not the variances s: on images this
+Correlations between the inputs enter the means through G, but not the variances s. On images this
 overstates |log Z| by up to a factor of two. Sources: [P21] App. B.1, [B20].
 """
 
@@ -30,7 +30,7 @@ from message_passing.output_node import Majority, OutputNode, allow_errors
 from message_passing.problem import LadderResult, Point, ReferenceProblem
 from message_passing.tools.validation import check_least
 
-#: A try that needs more iterations than this is better off with smaller steps.
+#: After this number of iterations a try starts again with smaller steps.
 ITERATIONS_PER_TRY = 400
 
 
@@ -41,12 +41,12 @@ class BeliefPropagation:
     Attributes
     ----------
     damping : float
-        Weight of the old messages in each iteration. A point that does not converge with it is
-        tried again from the same start with half the step 1 − damping, and so on.
+        Weight of the old messages in each iteration. While a point does not converge, it is
+        tried again from the same start with half the step 1 − damping.
     tolerance : float
-        Converged when no normalised message √V g changes by more, undamped.
+        A point has converged when no normalised message √V g changes by more, undamped.
     max_iterations : int
-        Per point of the ladder, over all tries.
+        Limit per point of the ladder, over all tries.
     node : OutputNode
         The second layer.
     """
@@ -66,7 +66,7 @@ class BeliefPropagation:
     def ladder(
         self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False
     ) -> LadderResult:
-        """Solve for increasing Δ, each point starting from the one before."""
+        """Solve for increasing Δ. Each point starts from the previous one."""
         problem = problem.without_contradictions()
         if not problem.labels.size:
             return LadderResult.from_points(variances, [Point()] * len(variances))
@@ -78,7 +78,7 @@ class BeliefPropagation:
         return LadderResult.from_points(variances, solutions)
 
     def initial_messages(self, problem: ReferenceProblem) -> Messages:
-        """Those of Δ → 0: no pattern pulls."""
+        """The messages for Δ → 0, where no pattern pulls."""
         common = problem.geometry.common_square is not None
         zero = np.zeros_like(problem.preactivations)
         return Messages(zero, zero, np.zeros((len(zero), 1 if common else problem.inputs)))
@@ -86,7 +86,7 @@ class BeliefPropagation:
     def solve(
         self, problem: ReferenceProblem, variance: float, start: Messages
     ) -> tuple[Messages, Point]:
-        """Messages at Δ (the best ones met, if it does not converge), and what they say."""
+        """Messages at Δ and their φ and r. Without convergence, the best messages met."""
         node = allow_errors(self.node, problem.training_errors)
         best, best_residual = start, np.inf
         damping, used = self.damping, 0
@@ -115,7 +115,7 @@ class BeliefPropagation:
         node: OutputNode,
         damping: float,
     ) -> tuple[Messages, float, Messages]:
-        """One damped step: the new messages, the residual of the old ones, the old ones."""
+        """One damped step. Returns the new messages, the residual of the old ones, the old ones."""
         V = _field_variance(problem, variance, old.precision)
         cavity = (
             problem.preactivations
@@ -131,7 +131,7 @@ class BeliefPropagation:
             np.abs((precision - old.precision) / (1 / variance + old.precision)).max(),
         )
         step = 1 - damping
-        # While no variance s would turn negative or explode, A moves by the full damped step.
+        # Shorten the step of A where a variance s would turn negative or explode.
         room = 1 + variance * (old.precision + step * (precision - old.precision))
         while np.any(room < 0.05):
             precision = 0.5 * (precision + old.precision)
@@ -183,7 +183,7 @@ def _solution(
     iterations: int,
     residual: float,
 ) -> Point:
-    """φ and r of messages."""
+    """The point of the ladder, with φ and r, that these messages give."""
     g, precision = messages.gradient, messages.precision
     V = _field_variance(problem, variance, precision)
     projected = g @ problem.geometry.gram

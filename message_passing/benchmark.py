@@ -1,8 +1,8 @@
 """Speed and memory of the engines on one core.
 
-Every number is measured in a fresh process, on one thread, after the kernels are compiled; it
-includes everything from the arrays to the curve (Gram matrix and factorisations too). Memory is
-the peak of the whole process; that of Python and its libraries is stated beside it.
+Every number is measured in a fresh process, on one thread, after the kernels are compiled. The
+time includes everything from the arrays to the curve (Gram matrix and factorisations too). Memory
+is the peak of the whole process. A column has the peak before the first curve.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ class BenchmarkConfig:
     engines: tuple[str, ...] = tuple(ENGINES)
     """Engines to measure."""
     weights: Annotated[Path | None, tyro.conf.arg(metavar="WEIGHTS.npz")] = None
-    """Measure the first machine without training errors of this file (see `curve`). Default: a
-    sharp and a flat machine made from the seed, K=9, N=784, P=500."""
+    """File of weights (see `curve`). Its first machine without training errors is measured.
+    Default: a sharp and a flat machine made from the seed, K=9, N=784, P=500."""
     patterns: Annotated[Path | None, tyro.conf.arg(metavar="PATTERNS.npz")] = None
-    """Its patterns. Default: the file of the weights."""
+    """File of the machine's patterns. Default: the file of the weights."""
     repeats: int = 3
-    """Measurements of each number; the median is printed, with the range."""
+    """Measurements of each number. The table shows the median and the range."""
     scaling: bool = True
     """Also measure how time and memory grow with P, N and K (the sharp machine, one curve
     each)."""
     scaling_engines: tuple[str, ...] | None = None
-    """Engines to measure the growth of. Default: all that are measured."""
+    """Engines whose growth is measured. Default: all of `engines`."""
     seed: int = 0
-    """Seed of the machines, and of Monte Carlo (its repeats take the next seeds)."""
+    """Seed of the machines and of Monte Carlo. Its repeats take the next seeds."""
     out: Path | None = None
-    """Write the numbers as benchmark.csv, and the growth as benchmark.pdf and .png, there."""
+    """Folder for benchmark.csv with the numbers, and benchmark.pdf and .png with the growth."""
 
     def __post_init__(self) -> None:
         for name in (*self.engines, *(self.scaling_engines or ())):
@@ -77,7 +77,7 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class Machine:
-    """What is measured: a name of ``MAKERS`` with its sizes and seed, or arrays of a file."""
+    """Machine to measure: a name of ``MAKERS`` with sizes and seed, or arrays from a file."""
 
     name: str
     size: dict[str, int]
@@ -93,7 +93,7 @@ class Machine:
 
 
 def run(config: BenchmarkConfig) -> pd.DataFrame:
-    """Measure, print, and return one row per engine, machine and size."""
+    """Measure, print, write. Returns one row per engine, machine and size."""
     import pandas as pd
 
     machines = _machines(config)
@@ -131,7 +131,7 @@ def measure_alone(machine: Machine, engine: str, repeats: int, seed: int) -> Row
 
 
 def measure_engine(machine: Machine, engine: str, repeats: int, seed: int) -> Row:
-    """Seconds, memory and result of curves by one engine (one row)."""
+    """One row: seconds, memory and result of ``repeats`` curves by one engine."""
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*did not converge", category=UserWarning)
         small = Machine("sharp", {"K": machine.size["K"], "N": 31, "P": 7}).problem()
@@ -200,7 +200,7 @@ def _measure_scaling(config: BenchmarkConfig) -> list[Row]:
 
 
 def growth(rows: list[Row], engine: str, name: str) -> str:
-    """Exponents of time and memory between the last two sizes."""
+    """A sentence with the exponents of the time between the last two sizes."""
     last = [r for r in rows if r["engine"] == engine and r["machine"].endswith(f" {name}")][-2:]
     ratio = np.log(last[1][name] / last[0][name])
     time_power = np.log(last[1]["seconds"] / last[0]["seconds"]) / ratio
@@ -212,7 +212,7 @@ def growth(rows: list[Row], engine: str, name: str) -> str:
 
 
 def _print(rows: list[Row]) -> None:
-    """Some rows, in Markdown."""
+    """Print the columns ``SHOWN`` of some rows in Markdown."""
     import pandas as pd
 
     print(to_markdown(pd.DataFrame(rows)[SHOWN]), flush=True)

@@ -7,19 +7,19 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
-#: Half a burn-in is worth at least so many independent states (R̂ below 1.12), or it is doubled.
+#: The burn-in is doubled until half of it is worth this number of independent states (R̂ < 1.12).
 FEWEST_INDEPENDENT = 4.0
-#: Probability that chains which have settled fail one of all the tests on the way to a point.
+#: Probability that settled chains fail at least one of the tests on the way to a point.
 FALSE_ALARMS = 1e-3
 
 
 def largest_deviation(tests: int) -> float:
-    """The deviation, in standard errors, that the largest of so many tests may have."""
+    """Limit, in standard errors, for the largest deviation among this number of tests."""
     return float(norm.isf(FALSE_ALARMS / tests))
 
 
 def with_and_without(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over all blocks, followed by the means over all blocks but one, for each."""
+    """Mean over all blocks, followed by the means that leave out one block each."""
     return np.concatenate([[blocks.mean()], (blocks.sum() - blocks) / (len(blocks) - 1)])
 
 
@@ -30,9 +30,9 @@ def drift(halves: NDArray[np.float64]) -> float:
 
 
 def deviation(difference: float, error: float, blocks: int) -> float:
-    """|difference| in standard errors that were estimated from a few blocks.
+    """|difference| in standard errors, where the error was estimated from a few blocks.
 
-    Student's t is turned into the deviation of a Gaussian that is as improbable.
+    Student's t is converted into the equally improbable deviation of a Gaussian.
     """
     if error == 0:
         return 0.0
@@ -40,10 +40,10 @@ def deviation(difference: float, error: float, blocks: int) -> float:
 
 
 def independent_states(moments: NDArray[np.float64]) -> float:
-    """What half a chain is worth, in independent states, from the means of x and x² of each.
+    """Effective sample size of half a chain: Var x / Var(mean of x over half a chain).
 
-    Var x / Var(mean of half a chain), both from all halves of all chains (chains, 2, 2):
-    ESS of a half, and 1/(R̂² − 1) of the split chains.
+    ``moments`` (chains, 2, 2) are the means of x and x² over each half of each chain. The result
+    is also 1/(R̂² − 1) of the split chains.
     """
     means = moments[:, :, 0]
     total = moments[:, :, 1].mean() - means.mean() ** 2

@@ -48,22 +48,22 @@ class CurveConfig:
     """Local entropy Φ_LE(d) of your own network: a curve, a CSV file and a plot."""
 
     weights: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WEIGHTS.npz")]
-    """First-layer weights: an array `weights` (or the only one), of shape (K, N), or (R, K, N)
-    for R machines. K is odd; the rows' norms do not matter."""
+    """File of the first-layer weights: an array `weights`, or a single array. Its shape is (K, N),
+    or (R, K, N) for R machines. K is odd. The norms of the rows do not matter."""
     patterns: Annotated[Path | None, tyro.conf.arg(metavar="PATTERNS.npz")] = None
-    """Training patterns: arrays `patterns` (P, N) and `labels` (P,) in ±1, or `train_patterns`
-    and `train_labels`. Default: the file of the weights."""
+    """File of the training patterns: arrays `patterns` (P, N) and `labels` (P,) in ±1, or
+    `train_patterns` and `train_labels`. Default: the file of the weights."""
     engine: EngineName = "ep"
-    """ep, expectation propagation: a quick look; bp, belief propagation as published, which
-    overstates the entropy loss on correlated inputs; mc, Monte Carlo: the reference, with error
-    bars; or all of them."""
+    """ep: expectation propagation, a quick look. bp: belief propagation as published; it
+    overstates the entropy loss on correlated inputs. mc: Monte Carlo, the reference, with error
+    bars. all: the three of them."""
     out: Path = Path("results/local_entropy")
     """Folder of the results. Running again with the same folder resumes."""
     variances: tuple[float, ...] | None = None
-    """Variances Δ of the Gaussian around the weights, increasing; the distance is about Δ/2.
-    Default: sixteen, for distances from 0.0005 to 0.3."""
+    """Increasing variances Δ of the Gaussian around the weights. The distance is about Δ/2.
+    Default: sixteen variances, for distances from 0.0005 to 0.3."""
     distances: tuple[float, ...] | None = None
-    """Distances d of the points, increasing, in place of the variances."""
+    """Increasing distances d of the points, instead of the variances."""
     seed: int = 0
     """Seed of Monte Carlo."""
     workers: int | None = None
@@ -87,14 +87,14 @@ class CurveConfig:
 
 @dataclass(frozen=True)
 class CurveRun:
-    """A prepared run: input read and checked, folder open.
+    """A prepared run: the input is read and checked, and the folder has its config.json.
 
     Attributes
     ----------
     config : CurveConfig
     network : Network
     training_errors : (R,) int
-        Of each machine.
+        Number of training errors of each machine.
     folder : RunFolder
     """
 
@@ -107,8 +107,8 @@ class CurveRun:
     def prepare(cls, config: CurveConfig) -> CurveRun:
         """Read the files and open the folder, before any long work.
 
-        Raises ``ValueError`` for files that cannot be used, or if the folder holds results of
-        other input or settings.
+        Raises ``ValueError`` if a file cannot be used, or if the folder holds results of other
+        input or settings.
         """
         network = load_network(config.weights, config.patterns)
         geometry = PatternGeometry(network.patterns)
@@ -123,12 +123,12 @@ class CurveRun:
         return cls(config, network, np.array(errors), folder)
 
     def run(self, progress: bool = False) -> tuple[Curves, list[str]]:
-        """Compute the curves that are missing.
+        """Compute the missing curves.
 
         Returns
         -------
         curves : dict of dict
-            ``curves[engine][machine]``, those that were stored before too.
+            ``curves[engine][machine]``, including the curves that were stored before.
         refused : list of str
             A sentence for each curve that an engine refused to make.
 
@@ -184,7 +184,7 @@ def measure(
 ) -> dict[str, np.ndarray] | str:
     """Unit of work: the curve of one machine by one engine, as arrays to be stored.
 
-    The reason, if the engine refuses the machine: the others still get their curves.
+    If the engine refuses the machine, the result is the reason. The others still get their curves.
     """
     weights, engine, seed = task
     try:
@@ -222,7 +222,7 @@ def curve_arrays(
 
 
 def curve_table(curves: Curves) -> pd.DataFrame:
-    """All points of all curves, one a row."""
+    """One row per point of each curve."""
     import pandas as pd
 
     tables = []
@@ -235,10 +235,10 @@ def curve_table(curves: Curves) -> pd.DataFrame:
 
 
 def closing_table(curves: Curves) -> str:
-    """Φ_LE at a few points of the ladder, in Markdown, and how many points did not converge.
+    """Φ_LE at a few points of the ladder and the number of points not converged, in Markdown.
 
     For one machine ± is the engine's standard error, for several the standard error over machines.
-    Only measured points are shown, never an interpolation.
+    Only computed points are shown, never an interpolation.
     """
     import pandas as pd
 
@@ -264,7 +264,7 @@ def closing_table(curves: Curves) -> str:
 
 
 def _settings(config: CurveConfig, network: Network) -> dict[str, Any]:
-    """Everything that decides the numbers; arrays by their fingerprints."""
+    """Everything that decides the numbers. Arrays are represented by their hashes."""
     return {
         "weights_hash": content_hash(network.weights),
         "patterns_hash": content_hash(network.patterns, network.labels),

@@ -1,10 +1,10 @@
-"""Sampler for a black box: elliptical slices that see only whether a state is allowed.
+"""Elliptical slice sampler for a black box that says only whether a state is allowed.
 
 A step goes over blocks of coordinates. It draws a fresh white v for each and moves the block along
-the ellipse z cos θ + v sin θ. The angle θ is uniform in a bracket around θ = 0, which starts as the
-whole circle and shrinks to each θ that is refused [Murray, Adams, MacKay, AISTATS 2010]. The
-Gaussian restricted to allowed states stays invariant. Chains run at their own pace: each asks for
-one answer at a time, and the questions of all chains are answered together.
+the ellipse z cos θ + v sin θ. The angle θ is uniform in a bracket around θ = 0. The bracket starts
+as the whole circle and shrinks to each refused θ [Murray, Adams, MacKay, AISTATS 2010]. The
+Gaussian restricted to allowed states stays invariant. Chains run at their own pace. Each asks one
+question at a time, and the questions of all chains are answered in batches.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from numpy.typing import DTypeLike, NDArray
 
 from message_passing.sampler import SMALLEST_DIRECT, DirectSample
 
-#: After so many refusals a chain stays. Only rounding gets it there: θ is below 10⁻¹⁰ then.
+#: After this number of refusals a chain stays. θ is then below 10⁻¹⁰: only rounding refuses it.
 MOST_REFUSALS = 60
-#: Candidates for a rung (more than two scales) are tried on every so many states of a chain.
+#: Interval, in steps, between the states on which candidates for a rung (> 2 scales) are tried.
 STATES_BETWEEN = 4
-#: This part of the direct draws is made at all Δ, the others only where between a third of
-#: SMALLEST_DIRECT and MOST_ALLOWED of them were allowed: elsewhere more draws help little.
+#: This fraction of the direct draws is made at all Δ. The other draws are made only where the
+#: allowed fraction was between SMALLEST_DIRECT/3 and MOST_ALLOWED: elsewhere they help little.
 FIRST_DRAWS = 0.125
 MOST_ALLOWED = 0.3
 
-#: Is the offset scale · white allowed?
+#: (scale, white): is the offset scale · white allowed?
 Question = tuple[float, NDArray[np.floating]]
 
 
 class EllipticalSlices:
-    """Sampler of D white numbers; ``allowed`` says which offsets (n, D) belong to a solution.
+    """Sampler of D white numbers. ``allowed`` says which offsets (n, D) belong to a solution.
 
     Parameters
     ----------
     allowed : callable
-        From offsets √Δ z (n, D), n ≤ ``at_once``, to booleans (n,).
+        Maps offsets √Δ z (n, D), n ≤ ``at_once``, to booleans (n,).
     size : int
         D.
     at_once : int
-        Offsets that ``allowed`` gets at once, at most.
+        Largest number of offsets in one call of ``allowed``.
     dtype
         Number format of the states.
     blocks : (D,), optional
-        Number of the block that each coordinate belongs to, from 0. Default: one block. Blocks of
-        whole hidden units move further: a committee of three units, one at a time, needs about a
-        third of the answers for an independent state; random blocks gain less.
+        Block number of each coordinate, from 0. Default: one block. Blocks of whole hidden units
+        move further: for a committee of three units, one unit per block needs about a third of the
+        answers per independent state. Random blocks gain less.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class EllipticalSlices:
         """Direct sampling; see :class:`message_passing.sampler.Sampler`."""
         hits = np.zeros((len(rngs), each, len(variances)), dtype=bool)
         squares = np.zeros((len(rngs), each))
-        # A solution is kept as the state of its generator, and drawn again when it is wanted.
+        # Keep a solution as the state of its generator, and draw it again when it is needed.
         seeds: dict[tuple[int, int], Any] = {}
         first = max(1, math.ceil(FIRST_DRAWS * each))
         tried = np.full(len(variances), first)
@@ -112,7 +112,7 @@ class EllipticalSlices:
         white: NDArray[np.floating],
         survivors: NDArray[np.floating],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Slice steps of every chain; see :class:`message_passing.sampler.Sampler`."""
+        """Make slice steps of every chain; see :class:`message_passing.sampler.Sampler`."""
         survivals = np.zeros((len(rngs), 2, len(scales)))
         squares = np.zeros((len(rngs), 2, 2))
         root = math.sqrt(variance)
@@ -142,7 +142,7 @@ class EllipticalSlices:
         survivals: NDArray[np.float64],
         squares: NDArray[np.float64],
     ) -> Generator[Question, bool, None]:
-        """One chain. It yields a question, and is sent the answer."""
+        """One chain, as a generator that yields questions and receives the answers."""
         halves = ((steps + 1) // 2, steps // 2)
         between = STATES_BETWEEN if len(scales) > 2 else 1
         for half, length in enumerate(halves):

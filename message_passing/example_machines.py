@@ -1,6 +1,6 @@
 """Patterns and machines made from a seed, without training, for benchmarks.
 
-The patterns are as correlated, and the labels as unbalanced, as in the reduced Fashion-MNIST. The
+The patterns are as correlated and the labels as unbalanced as in the reduced Fashion-MNIST. The
 perceptron rule makes a sharp machine and a flat one.
 """
 
@@ -26,7 +26,7 @@ class HiddenManifold:
     ----------
     feature_map : F (N, 30), standard Gaussian
     biases : b (N,), Gaussian with standard deviation 2.2: the mean image
-    scale : (30,) standard deviations of z. The variance of z_j is ∝ j^(−1.15); they sum to 1.
+    scale : (30,) standard deviations of z. The variances are ∝ j^(−1.15) and sum to 1.
     """
 
     feature_map: NDArray[np.float64]
@@ -54,7 +54,7 @@ def image_like_patterns(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Patterns (P, N) and labels (P,) from a hidden manifold.
 
-    The label is +1 for the tenth of the patterns with the largest value of a random linear
+    The label is +1 for the 10 % of the patterns with the largest value of a random linear
     function of z.
     """
     rng = np.random.default_rng(seed)
@@ -68,9 +68,9 @@ def image_like_patterns(
 def sharp_machine(
     patterns: NDArray[np.float64], labels: NDArray[np.float64], K: int, seed: int = 0
 ) -> NDArray[np.float64]:
-    """A machine that is hardly right: each wrong pattern moves one unit just enough.
+    """A machine without margin: a wrong pattern moves one unit, in small steps.
 
-    Its local entropy on :func:`image_like_patterns` is about that of fast SGD on images.
+    On :func:`image_like_patterns` it has about the local entropy of fast SGD on images.
     """
     return _perceptron_rule(patterns, labels, K, margin=0.0, step=0.04, units=1, seed=seed)
 
@@ -78,9 +78,9 @@ def sharp_machine(
 def flat_machine(
     patterns: NDArray[np.float64], labels: NDArray[np.float64], K: int, seed: int = 0
 ) -> NDArray[np.float64]:
-    """A machine with a margin: each pattern without it moves all units that lack it.
+    """A machine with a margin: a pattern below the margin moves all units that lack it.
 
-    Its local entropy on :func:`image_like_patterns` is about that of Replicated-SGD on images.
+    On :func:`image_like_patterns` it has about the local entropy of Replicated-SGD on images.
     """
     return _perceptron_rule(patterns, labels, K, margin=0.2, step=0.05, units=K, seed=seed)
 
@@ -98,8 +98,8 @@ def _perceptron_rule(
 ) -> NDArray[np.float64]:
     """Weights (K, N) with (K+1)/2 stabilities σ w_k·x/√N above the margin on every pattern.
 
-    A pattern without moves those ``units`` of its units that lack least, by step σ x; rows keep
-    norm √N. Raises ``ValueError`` if that does not end.
+    A pattern without them moves the ``units`` hidden units closest below the margin by step σ x.
+    Rows keep norm √N. Raises ``ValueError`` if the rule does not end within ``max_epochs``.
     """
     rng = np.random.default_rng(seed)
     P, N = patterns.shape

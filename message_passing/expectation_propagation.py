@@ -1,8 +1,8 @@
 """Engine "ep": expectation propagation on the pre-activations.
 
-The offsets v_k = (w′_k − w_k)·X̃ᵀ of one hidden unit over the patterns are Gaussian with
-covariance C = ΔG, G = x̃x̃ᵀ, exactly, correlations between the inputs included. The output node
-of pattern μ is replaced by Gaussian sites exp(ν_kμ v − ½ λ_kμ v²), one per hidden unit:
+The offsets v_k = (w′_k − w_k)·X̃ᵀ of one hidden unit over the patterns are exactly Gaussian with
+covariance C = ΔG, G = x̃x̃ᵀ. This includes correlations between the inputs. Gaussian sites
+exp(ν_kμ v − ½ λ_kμ v²), one per hidden unit, replace the output node of pattern μ:
 
     posterior   Σ_k = (C⁻¹ + Λ_k)⁻¹,   m_k = Σ_k ν_k,
     cavity      V = 1/(1/Σ_μμ − λ),    c = V (m/Σ_μμ − ν),
@@ -12,11 +12,10 @@ of pattern μ is replaced by Gaussian sites exp(ν_kμ v − ½ λ_kμ v²), one
             + ½ Σ_kμ [log(1 + λV) + c²/V − (c/V + ν)²/(1/V + λ)],
     KN r  = KN + Σ_k [(ν_k − Λ_k m_k)·m_k − Σ_μ λ_kμ Σ_μμ].
 
-Precisions λ may be negative (and are, wherever a unit's being wrong is compensated by others);
-a posterior that is not positive, or a cavity variance that is not, makes the step smaller. What
-is approximated is the independence of the units within a pattern, and each site's Gaussian form;
-on trained machines the first is the larger part (tests/reference/joint_sites.py goes without it).
-Sources: [M01], [RW06] ch. 3.6.
+Precisions λ can be negative, for example where other units compensate for a wrong one. If the
+posterior or a cavity variance is not positive, the step becomes smaller. There are two
+approximations: units are independent within a pattern, and sites are Gaussian. On trained machines
+the first is the larger (tests/reference/joint_sites.py avoids it). Sources: [M01], [RW06] ch. 3.6.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from message_passing.output_node import Majority, OutputNode, allow_errors
 from message_passing.problem import LadderResult, Point, ReferenceProblem
 from message_passing.tools.validation import check_least
 
-#: Sites with |λ|Σ_μμ below this do not enter the factorisation (they change r by less than it).
+#: Sites with |λ| C_μμ below this are left out of the factorisation; they change r by less.
 NEGLIGIBLE_PRECISION = 1e-11
 #: Past sweeps that Anderson mixing combines.
 MEMORY = 5
 #: A sweep that multiplies the residual by more than this is undone.
 LARGEST_GROWTH = 5.0
-#: With smaller steps than this, give up.
+#: The iteration gives up when its step falls below this.
 SMALLEST_STEP = 1e-4
 
 
@@ -52,13 +51,13 @@ class ExpectationPropagation:
     Attributes
     ----------
     damping : float
-        Weight of the old sites in each sweep; raised automatically, towards 1, while the
-        iteration does not contract or leaves the positive matrices, and lowered again.
+        Weight of the old sites in each sweep. It rises automatically towards 1 while the
+        iteration does not contract or leaves the positive matrices, and falls again afterwards.
     tolerance : float
-        Converged when no normalised site parameter (Vλ, √V ν) would change by more, undamped.
-        The evidence is stationary: its error is of the order of the square.
+        A point has converged when no normalised site parameter (Vλ, √V ν) would change by more,
+        undamped. The evidence is stationary there, so its error is of second order.
     max_sweeps : int
-        Per point of the ladder.
+        Limit per point of the ladder.
     node : OutputNode
         The second layer.
     """
@@ -78,7 +77,7 @@ class ExpectationPropagation:
     def ladder(
         self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False
     ) -> LadderResult:
-        """Solve for increasing Δ, each point starting from the two before it."""
+        """Solve for increasing Δ. Each point starts from the two previous ones."""
         problem = problem.without_contradictions()
         if not problem.labels.size:
             return LadderResult.from_points(variances, [Point()] * len(variances))
@@ -87,7 +86,7 @@ class ExpectationPropagation:
         for variance in tqdm(map(float, variances), "ep", len(variances), disable=not progress):
             starts = [sites for _, sites in solved[-1:]]
             if len(solved) > 1:
-                # Extrapolated, linearly in log Δ; if that is not valid, from the last point.
+                # Extrapolate linearly in log Δ. If that is not valid, start from the last point.
                 (before, older), (last, newer) = solved[-2:]
                 ratio = np.log(variance / last) / np.log(last / before)
                 starts.insert(0, newer.towards(older, -float(ratio)))
@@ -99,7 +98,7 @@ class ExpectationPropagation:
     def solve(
         self, problem: ReferenceProblem, variance: float, starts: list[Sites]
     ) -> tuple[Sites, Point]:
-        """Sites at Δ (the best ones met), from the first valid start, and what they say."""
+        """The best sites met at Δ, from the first valid start, and the point that they give."""
         node = allow_errors(self.node, problem.training_errors)
         sites, state, sweeps = self.fixed_point(node, problem, variance, starts)
         return sites, Point(
@@ -113,8 +112,8 @@ class ExpectationPropagation:
     def fixed_point(
         self, node: OutputNode, problem: ReferenceProblem, variance: float, starts: list[Sites]
     ) -> tuple[Sites, SiteState, int]:
-        """The same for any output node: sites, what they imply, and the number of sweeps."""
-        # Sites that are zero are always valid: the last resort.
+        """``solve`` for any output node: the best sites, their state, and the number of sweeps."""
+        # Zero sites are always valid, so they are the last resort.
         starts = [
             *starts,
             Sites(np.zeros_like(problem.preactivations), np.zeros_like(problem.preactivations)),
@@ -127,7 +126,7 @@ class ExpectationPropagation:
             trial = _evaluate(node, problem, variance, proposal)
             sweeps += 1
             if trial is None or trial.residual > LARGEST_GROWTH * best[1].residual:
-                # Back to the best sites, forget the others, and take smaller steps.
+                # Return to the best sites, forget the others, and take smaller steps.
                 damping = 1 - 0.5 * (1 - damping)
                 history = [(best[0], best[1].update)]
                 if 1 - damping < SMALLEST_STEP:
@@ -141,7 +140,7 @@ class ExpectationPropagation:
 
 
 class Sites(NamedTuple):
-    """Natural parameters λ and ν, each (K, P), of the sites."""
+    """Natural parameters λ and ν of the sites, each (K, P)."""
 
     precision: NDArray[np.float64]
     shift: NDArray[np.float64]
@@ -155,10 +154,10 @@ class Sites(NamedTuple):
 
 
 def accelerated_step(history: list[tuple[Sites, Sites]], variance: float, step: float) -> Sites:
-    """Anderson mixing: the next sites from past pairs (sites, what they should become).
+    """Anderson mixing: the next sites from past pairs (sites, their undamped update).
 
-    Of all affine combinations of the past sites, take the one whose combined change is smallest,
-    and make a damped step from there. One pair makes the plain damped step.
+    Find the affine combination of the past sites with the smallest combined change, and make a
+    damped step from there. A single pair gives the plain damped step.
     """
     points = np.array([_flat(sites, variance) for sites, _ in history])
     changes = np.array([_flat(update, variance) for _, update in history]) - points
@@ -179,20 +178,20 @@ def accelerated_step(history: list[tuple[Sites, Sites]], variance: float, step: 
 
 
 def _flat(sites: Sites, variance: float) -> NDArray[np.float64]:
-    """Dimensionless λΔ and ν√Δ in one vector."""
+    """One vector with the dimensionless λΔ and ν√Δ."""
     return np.concatenate(
         [variance * sites.precision.ravel(), np.sqrt(variance) * sites.shift.ravel()]
     )
 
 
 class SiteState(NamedTuple):
-    """What sites imply: what they should become, log Z, and moments of the offsets v (K, P)."""
+    """What sites imply: their undamped update, log Z, and moments of the offsets v (K, P)."""
 
     update: Sites
     residual: float
     log_z: float
     displacement: float  # KN (r − 1)
-    force: NDArray[np.float64]  # ν − λ⟨v⟩, at the fixed point ∂log Z/∂u
+    force: NDArray[np.float64]  # ν − λ⟨v⟩, which is ∂log Z/∂u at the fixed point
 
 
 def _first_valid(
@@ -208,7 +207,7 @@ def _first_valid(
 def _evaluate(
     node: OutputNode, problem: ReferenceProblem, variance: float, sites: Sites
 ) -> SiteState | None:
-    """What the sites imply and what they should become; None where they are not a distribution."""
+    """The state that the sites imply, or None if they are not a distribution."""
     lam, nu = sites
     diagonal, mean = np.empty_like(lam), np.empty_like(lam)
     log_det = 0.0
@@ -224,13 +223,13 @@ def _evaluate(
     V = diagonal / shrink
     c = (mean - nu * diagonal) / shrink
     moments = node.moments(problem.preactivations + c, V, problem.labels)
-    left = 1.0 + V * moments.curvature  # tilted variance over cavity variance, > 0
+    left = 1.0 + V * moments.curvature  # tilted variance divided by cavity variance, > 0
     if not (np.all(left > 0) and np.all(np.isfinite(moments.log_evidence))):
         return None
     new_lam = -moments.curvature / left
     update = Sites(new_lam, moments.gradient / left + new_lam * c)
     scale = np.sqrt(V)
-    # ν is compared at the cavity mean: there a change of λ alone moves nothing.
+    # Compare ν at the cavity mean, where a change of λ alone has no effect.
     residual = max(np.abs(V * (new_lam - lam)).max(), np.abs(scale * (update.shift - nu)).max())
     broadened = 1.0 + lam * V
     log_z = (
@@ -250,8 +249,8 @@ def gaussian_posterior(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
     """Diagonal of Σ = (C⁻¹ + Λ)⁻¹, m = Σν and log det(1 + ΛC), for C = ΔG; None if Σ is invalid.
 
-    With few sites that matter, only these are factorised, Σ = C − C_a (1 + Λ_a C_aa)⁻¹ Λ_a C_aᵀ;
-    with many, C⁻¹ + Λ, or where C is (nearly) singular 1 + Δ FᵀΛF, of the rank of G = FFᵀ.
+    If few sites a matter, only these are factorised: Σ = C − C_a (1 + Λ_a C_aa)⁻¹ Λ_a C_aᵀ. With
+    many, C⁻¹ + Λ is factorised, or, for a (nearly) singular C, the matrix 1 + Δ FᵀΛF (R, R).
     """
     geometry = problem.geometry
     gram, factor = geometry.gram, geometry.factor

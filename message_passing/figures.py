@@ -1,4 +1,4 @@
-"""Local entropy curves, drawn. Takes results and optionally ``ax``, returns the axes."""
+"""Plots of local entropy curves. Each takes results and optionally ``ax``, and returns the axes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def plot_curve(
 ) -> Axes:
     """Φ_LE(d) of one machine by one engine, with a band of one standard error.
 
-    Markers are the points of the ladder; those that did not converge are hollow. ``style`` goes
-    to ``Axes.plot``.
+    Markers are the points of the ladder. Hollow markers did not converge. ``style`` goes to
+    ``Axes.plot``.
     """
     ax = ax or new_axes()
     defaults = {"markersize": 4, **ENGINE_STYLES.get(curve.engine, {"marker": "o"})}
@@ -49,14 +49,14 @@ def plot_curve(
 
 
 def plot_curves(curves: Mapping[str, Sequence[LocalEntropyCurve]], ax: Axes | None = None) -> Axes:
-    """Φ_LE(d) of one or several machines, by each of several engines.
+    """Φ_LE(d) of one or several machines, by one or several engines.
 
     Parameters
     ----------
     curves : mapping
-        From the name of an engine to the curves of the machines. The band is the engine's
-        standard error for one machine; for several, the line is their mean, the band its
-        standard error over the machines, and faint lines are the machines.
+        Maps the name of an engine to the curves of the machines. For one machine the band is the
+        engine's standard error. For several, the line is their mean, the band is its standard
+        error over the machines, and faint lines are the machines.
     ax : Axes, optional
     """
     ax = ax or new_axes()
@@ -78,7 +78,7 @@ def plot_curves(curves: Mapping[str, Sequence[LocalEntropyCurve]], ax: Axes | No
 def plot_costs(table: pd.DataFrame, axes: NDArray[Any]) -> NDArray[Any]:
     """Seconds and memory of a curve against P, N and K, from the table of the benchmark.
 
-    ``axes`` (2, 3): time above, memory below; one column for each size that grows.
+    ``axes`` (2, 3) shows time above and memory below, with one column for each growing size.
     """
     for column, name in zip(axes.T, ("P", "N", "K"), strict=True):
         grown = table[table["machine"].str.endswith(f"growing {name}")]
@@ -102,14 +102,14 @@ def plot_costs(table: pd.DataFrame, axes: NDArray[Any]) -> NDArray[Any]:
 
 def new_axes() -> Axes:
     """Axes of a new figure."""
-    # Imported here: a figure for a file needs no window system.
+    # Imported here because a figure for a file needs no window system.
     import matplotlib.pyplot as plt
 
     return plt.subplots(layout="constrained")[1]
 
 
 def four_panels(title: str, *plots: Callable[[Axes], object]) -> Figure:
-    """A figure of four panels, (a) to (d), each drawn by its function."""
+    """A figure of four panels, (a) to (d). Each function draws one of them."""
     figure = Figure(figsize=(11.5, 8.6), layout="constrained")
     for label, plot, ax in zip("abcd", plots, figure.subplots(2, 2).flat, strict=True):
         plot(ax)
@@ -121,7 +121,7 @@ def four_panels(title: str, *plots: Callable[[Axes], object]) -> Figure:
 def _plot_mean(
     ax: Axes, group: Sequence[LocalEntropyCurve], label: str, style: dict[str, Any]
 ) -> None:
-    # Only where every machine has a curve: the members of a mean must not change on the way.
+    # Use distances where every machine has a curve, so that all points average the same machines.
     first = max(curve.distance.min() for curve in group)
     last = min(curve.distance.max() for curve in group)
     grid = np.linspace(np.sqrt(first), np.sqrt(last), 60) ** 2  # even in √d

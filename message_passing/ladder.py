@@ -1,23 +1,23 @@
 """log Z at increasing Δ by sampling: direct draws first, then chains that climb rung by rung.
 
-Z(Δ) is the fraction of a Gaussian of variance Δ around a reference, in D dimensions, that is
-allowed. What is allowed, and how a state is moved, is a sampler's business.
+Z(Δ) is the allowed fraction of a D-dimensional Gaussian of variance Δ around a reference. A sampler
+decides what is allowed and moves the states.
 
 **Direct sampling.** One white draw z serves all Δ. This gives log Z wherever it is above about −4.
 
 **Ladder.** With S_j the allowed states at Δ_j in white coordinates,
 
-    log Z_{j+1} − log Z_j = log P_j(z ∈ S_{j+1}) − log P_{j+1}(z ∈ S_j);
+    log Z_{j+1} − log Z_j = log P_j(z ∈ S_{j+1}) − log P_{j+1}(z ∈ S_j).
 
-the second term is needed, since allowed states are not star-shaped around the reference. Rungs are
-put in between until enough states survive each step. A chain starts rung j+1 from its last state in
-S_j that is in S_{j+1} too: white, it follows the Gaussian restricted to both, and has little left
-to forget. (Kept offsets, shrunk when white, leave |z|² too small for longer than it shows.)
+The second term is needed because the allowed states are not star-shaped around the reference. Rungs
+are added until enough states survive each step. A chain starts rung j+1 from its last state in S_j
+that is also in S_{j+1}. This white state follows the Gaussian restricted to both sets, so it
+settles fast. (Keeping the offset instead shrinks z, and |z|² stays too small for long, unnoticed.)
 
 **Errors.** There are ``chains`` independent blocks, each with its own draws and its own chain up
-the whole ladder. All standard errors are jackknife errors over blocks, which contain every
-autocorrelation within a chain and between rungs; the jackknife also removes the leading bias of
-the logarithm of a mean; where that carries an estimate of Z above 1, the exact bound is taken.
+the whole ladder. All standard errors are jackknife errors over blocks. They contain every
+autocorrelation within a chain and between rungs. The jackknife also removes the leading bias of
+the logarithm of a mean. If that moves an estimate of Z above 1, the exact bound replaces it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from message_passing.sampler import Sampler
 from message_passing.tools.files import arrays_of, from_arrays, read_npz, write_npz
 from message_passing.tools.validation import check_least
 
-#: How often Δ is divided by four in search of allowed draws.
+#: Limit on divisions of Δ by four in the search for allowed draws.
 MOST_DIVISIONS = 40
-#: Candidates for the next rung, evenly in log Δ up to the next wanted point.
+#: Number of candidates for the next rung, evenly spaced in log Δ up to the next wanted point.
 CANDIDATES = 12
 #: The smallest fraction of states that must survive a step of the ladder.
 SMALLEST_SURVIVAL = 0.25
@@ -57,28 +57,28 @@ SMALLEST_SURVIVAL = 0.25
 
 @dataclass(frozen=True)
 class LadderSettings:
-    """How long the ladder samples.
+    """Number of draws, chains and steps of the ladder.
 
     A rung is settled when half of its burn-in is worth four independent states of each chain
-    (R̂ of |z|² below 1.12); until then the burn-in is doubled, up to ``longest_burn_in``, and the
-    measurement is never shorter. A point is ``converged`` when all rungs up to it are, states
-    survived every step of the ladder, no mean differs significantly between the halves of a
-    measurement, and log Z agrees with the integral of ∂φ/∂Δ = (r − 1)/(2Δ) along the rungs.
-    ``residual`` is the largest of these deviations, in standard errors. The limit grows with the
-    number n of tests so far: settled chains exceed it with probability 10⁻³ in all n together
-    (n = 10: 3.7, n = 1000: 4.8). ``iterations`` counts draws, or slice steps since the last
+    (R̂ of |z|² below 1.12). Until then the burn-in is doubled, up to ``longest_burn_in``. The
+    measurement is at least as long as the burn-in. A point is ``converged`` when all rungs up to it
+    are settled, states survived every step of the ladder, no mean differs significantly between the
+    halves of a measurement, and log Z agrees with the integral of ∂φ/∂Δ = (r − 1)/(2Δ) along the
+    rungs. ``residual`` is the largest of these deviations, in standard errors. Its limit grows with
+    the number n of tests so far: settled chains exceed it in any of the n tests with probability
+    10⁻³ (n = 10: 3.7, n = 1000: 4.8). ``iterations`` counts draws, or slice steps since the last
     point, over all chains.
 
     Attributes
     ----------
     draws : int
-        Direct samples, over all blocks.
+        Number of direct samples over all blocks.
     chains : int
-        Independent blocks; standard errors are known to a relative 1/√(2(chains − 1)).
+        Number of independent blocks. Standard errors have a relative error of 1/√(2(chains − 1)).
     steps, burn_in : int
-        Fewest slice steps of each chain on each rung, counted and not.
+        Least number of measured slice steps, and of discarded ones, of each chain on each rung.
     longest_burn_in : int
-        Chains that need more on some rung are said not to have converged.
+        Chains that need a longer burn-in on some rung count as not converged.
     """
 
     draws: int = 8000
@@ -104,10 +104,10 @@ def climb(
     progress: bool = False,
     save: Path | None = None,
 ) -> LadderResult:
-    """Estimate φ and r at increasing Δ; same seed, same result.
+    """Estimate φ and r at increasing Δ. The same seed gives the same result.
 
-    ``save`` is a file for the state after each rung; an interrupted ladder resumes from it.
-    Raises ``ValueError`` where no draw is allowed, however small Δ is.
+    ``save`` is a file for the state after each rung. An interrupted ladder resumes from it.
+    Raises ``ValueError`` if no draw is allowed at any Δ, however small.
     """
     rngs = generators(seed, settings.chains)
     with tqdm(total=len(variances), desc=name, disable=not progress) as bar:
@@ -127,24 +127,24 @@ def climb(
 
 
 def generators(seed: int, chains: int) -> list[np.random.Generator]:
-    """A generator for each chain."""
+    """One generator per chain, spawned from the seed."""
     return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(chains)]
 
 
 @dataclass
 class _State:
-    """Where the chains are, and log Z so far. Arrays over chains have "all but each" first."""
+    """State of the chains, and log Z so far. Estimates are (chains + 1,): see with_and_without."""
 
     points: NDArray[np.float64]  # (n, 7), the rows Point
     variance: float
     white: NDArray[Any]
     log_z: NDArray[np.float64]
     since_base: NDArray[np.float64]  # log Z since the chains started, ...
-    integral: NDArray[np.float64]  # ... and from r, along the same rungs
+    integral: NDArray[np.float64]  # ... and the same by integrating r along the rungs
     forward: NDArray[np.float64]  # survival of the step that led here
-    excess: NDArray[np.float64]  # ∂log Z/∂log Δ on the rung before
-    length: int  # of the burn-in that sufficed on the last rung
-    before: float = 0.0  # Δ of the rung before
+    excess: NDArray[np.float64]  # ∂log Z/∂log Δ on the previous rung
+    length: int  # burn-in that sufficed on the last rung
+    before: float = 0.0  # Δ of the previous rung
     steps: int = 0  # since the last point
     deviation: float = 0.0  # the largest so far, in standard errors
     tests: int = 0
@@ -169,7 +169,7 @@ def start(
     variances: NDArray[np.float64],
     rngs: list[np.random.Generator],
 ) -> _State:
-    """The points that direct sampling reaches, and chains at the last of them."""
+    """The points within reach of direct sampling, with chains at the last of them."""
     each = settings.draws // settings.chains
     sample = sampler.draw(variances, each, rngs)
     settled = sample.settled()
@@ -186,7 +186,7 @@ def start(
         )
     base = int(settled[-1])
     hits = sample.counted(base)
-    # A block without a solution of its own starts from another's.
+    # A block without a solution of its own starts from the solution of another block.
     own: NDArray[np.bool_] = np.any(hits, axis=1)
     lender = np.arange(len(own))
     lender[~own] = np.resize(np.flatnonzero(own), np.count_nonzero(~own))
@@ -208,10 +208,10 @@ def start(
 def settle(
     settings: LadderSettings, length: int, run: Callable[[int], NDArray[np.float64]]
 ) -> tuple[int, int, bool]:
-    """Burn in, from half of the last ``length`` on, twice as long until half of it suffices.
+    """Burn in. Start with half of the last ``length``, and double it until it suffices.
 
     ``run`` makes steps of every chain and returns the moments of :func:`independent_states`.
-    Returns the length, the steps made in all, and whether the last length sufficed.
+    Returns the last length, the total number of steps, and whether the last length sufficed.
     """
     length, made = max(settings.burn_in, length // 2), 0
     while True:
@@ -224,7 +224,7 @@ def settle(
 
 
 class _Ladder:
-    """Chains on their way up."""
+    """Chains that climb the ladder rung by rung, starting from ``state``."""
 
     def __init__(
         self,
@@ -236,7 +236,7 @@ class _Ladder:
         self.sampler, self.settings, self.rngs, self.state = sampler, settings, rngs, state
 
     def rung(self, targets: list[float]) -> int:
-        """Settle and measure at the present Δ, then step towards ``targets``; points reached."""
+        """Settle and measure at this Δ, then step towards ``targets``. Returns points reached."""
         state, chains = self.state, len(self.rngs)
         variance, before = state.variance, state.before
         goal = targets[0] if variance < targets[0] else None
@@ -244,8 +244,8 @@ class _Ladder:
             goal = targets[1]
         ahead = self._burn_in(goal)
         measured = max(self.settings.steps, state.length)
-        # A chain continues from its last state that is allowed at the next Δ too, since such a
-        # state settles fast. A chain without one keeps its offsets, and so shrinks.
+        # A chain continues from its last state that is also allowed at the next Δ, because it
+        # settles fast. A chain without such a state keeps its offsets, so its z shrinks.
         start_ahead = state.white * _root(variance / ahead, state.white)
         halves, squared = self._run(measured, np.array([ahead, before or variance]), start_ahead)
         state.steps += measured * chains
@@ -258,7 +258,7 @@ class _Ladder:
             middle = 0.5 * (excess + state.excess)
             state.integral = state.integral + middle * np.log(variance / before)
             gap, error = jackknife(state.since_base - state.integral)
-            # Rungs are a trapezoid rule: allow for a percent of the integral.
+            # The integral is a trapezoid rule on the rungs, so allow an error of one percent.
             error = math.hypot(error, 0.01 * state.integral[0])
             self._test([deviation(gap, error, chains)])
         self._test([drift(values) for values in (*np.moveaxis(halves, 2, 0), squared[:, :, 0])])
@@ -275,7 +275,7 @@ class _Ladder:
         self.state.deviation = max(self.state.deviation, *deviations)
 
     def _burn_in(self, goal: float | None) -> float:
-        """Let the chains settle, and choose the next rung (the present Δ without a goal)."""
+        """Let the chains settle and choose the next rung. Without a goal it is the same Δ."""
         state, variance = self.state, self.state.variance
         candidates = np.array([variance])
         if goal is not None:
@@ -300,13 +300,13 @@ class _Ladder:
     def _run(
         self, steps: int, looked_at: NDArray[np.float64], survivors: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Steps of every chain; which states are allowed at the Δ ``looked_at``."""
+        """Move every chain, and count its states that are also allowed at each ``looked_at`` Δ."""
         state = self.state
         scales = np.sqrt(looked_at / state.variance)
         return self.sampler.run(state.variance, steps, scales, self.rngs, state.white, survivors)
 
     def _log_mean(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """log of the mean over all blocks, and over all but each."""
+        """log of the mean over all blocks, and with each block left out in turn."""
         means = with_and_without(fractions)
         least = 0.5 / (self.settings.steps * len(fractions))
         if np.any(means < least):

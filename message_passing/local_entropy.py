@@ -1,8 +1,8 @@
-"""Local entropy of a trained machine: the share of weight space at a distance that still solves.
+"""Local entropy of a trained machine: log of the fraction of weights at a distance that solve.
 
 Z(Δ) = ∫ dw′ N(w′; w, Δ·1) Π_μ Θ[σ_μ Σ_k sign(w′_k·x_μ) > 0], rows of w at norm √N,
-φ = log Z / (KN). With r = ⟨‖w′−w‖²⟩/(KNΔ) the typical solution lies at the distance
-d = ‖w′−w‖²/(2KN) = rΔ/2, and a Legendre transform gives eq. 3 of [P21],
+φ = log Z / (KN). With r = ⟨‖w′−w‖²⟩/(KNΔ), typical solutions lie at the distance
+d = ‖w′−w‖²/(2KN) = rΔ/2. A Legendre transform gives eq. 3 of [P21],
 
     Φ_LE(d) = φ + ½ (r − 1 − log r) ≤ 0,      dΦ_LE/dd = (1 − 1/r)/Δ.
 """
@@ -33,7 +33,7 @@ DEFAULT_DISTANCES = (
     *np.geomspace(0.005, 0.3, 12).tolist(),
 )
 
-#: Their Δ ≈ 2d, a little more at the end, where r < 1 keeps d = rΔ/2 short of 0.3.
+#: Variances for these distances: Δ = 2d, and up to 4 % more at large d, where r < 1 in d = rΔ/2.
 DEFAULT_VARIANCES = 2.0 * np.array(DEFAULT_DISTANCES)
 DEFAULT_VARIANCES[4:] *= np.linspace(1.0, 1.04, 12)
 
@@ -51,10 +51,10 @@ ENGINES: dict[str, type] = {"bp": BeliefPropagation, "ep": ExpectationPropagatio
 
 @dataclass(frozen=True, repr=False)
 class LocalEntropyCurve:
-    """Φ_LE along a ladder in Δ; all arrays have one entry per point, distances increasing.
+    """Φ_LE along a ladder in Δ. All arrays have one entry per point, with increasing distances.
 
-    Configurations count that make at most as many training errors as the reference (eq. 3 of
-    [P21]).
+    A configuration counts if it makes at most the reference's number of training errors (eq. 3
+    of [P21]).
 
     Attributes
     ----------
@@ -68,14 +68,14 @@ class LocalEntropyCurve:
     iterations : int
     residual : float
     standard_error : float
-        Of ``local_entropy`` at fixed distance. There an error of r cancels to first order, so it
-        is the error of φ. Zero for the deterministic engines, whose error is systematic.
+        Standard error of ``local_entropy`` at fixed distance. An error of r cancels there to first
+        order, so this is the error of φ. Deterministic engines have only systematic errors: zero.
     distance_error : float
-        Standard error of rΔ/2, the distance that belongs to ``variance``.
+        Standard error of rΔ/2, the distance for this ``variance``.
     engine : str
         Name of the engine.
     training_errors : int
-        Of the reference, among ``patterns`` training patterns.
+        Training errors of the reference on ``patterns`` training patterns.
     patterns : int
     """
 
@@ -103,10 +103,10 @@ class LocalEntropyCurve:
         )
 
     def at(self, distance: ArrayLike) -> NDArray[np.float64] | float:
-        """Φ_LE at other distances: monotone cubic interpolation in √d, and Φ_LE(0) = 0.
+        """Φ_LE at other distances, by monotone cubic interpolation in √d. Φ_LE(0) = 0.
 
-        Raises ``ValueError`` beyond the last point, and between 0 and the first point: nothing is
-        extrapolated.
+        Raises ``ValueError`` beyond the last point, and between 0 and the first point, because
+        nothing is extrapolated.
         """
         return self._interpolate(self.local_entropy, distance)
 
@@ -153,7 +153,7 @@ class LocalEntropyCurve:
                 "and the last point of this curve, were expected."
             )
         order = np.argsort(self.distance)
-        with np.errstate(over="ignore"):  # slopes near zero, which scipy inverts
+        with np.errstate(over="ignore"):  # scipy inverts slopes, also those near zero
             curve = PchipInterpolator(
                 np.sqrt(np.concatenate([[0.0], self.distance[order]])),
                 np.concatenate([[0.0], values[order]]),
@@ -177,26 +177,26 @@ def local_entropy_curve(
     Parameters
     ----------
     weights : (K, N)
-        One machine, K odd; every row is rescaled to norm √N.
+        One machine with odd K. Every row is rescaled to norm √N.
     patterns : (P, N) or PatternGeometry
         ±1 or real inputs. A :class:`PatternGeometry` keeps the Gram matrix and its factors for
         the next machine on the same patterns.
     labels : (P,)
         ±1.
     engine : "ep", "bp", "mc" or an engine
-        A name, or a configured object such as ``MonteCarlo(draws=20000)``. "ep" for a quick
-        look, "mc" for a number with an error bar, "bp" as in [P21].
+        A name, or a configured object such as ``MonteCarlo(draws=20000)``. "ep" is for a quick
+        look, "mc" for a number with an error bar, "bp" is the engine of [P21].
     variances : (M,), optional
         Increasing Δ > 0. Default: sixteen, for distances from about 0.0005 to 0.3.
     distances : (M,), optional
-        Increasing d > 0 in place of ``variances``: the points of the curve have these distances.
-        Δ is found by repeating the ladder (for "mc" by "ep"). A tangent,
-        dΦ_LE/dd = (1 − 1/r)/Δ, covers the rest: a per mille (for "mc" what "ep" misses of r).
+        Increasing d > 0 of the points, instead of ``variances``. The engine ("ep" for "mc")
+        repeats the ladder until rΔ/2 agrees with d to a relative 10⁻³. A step along the tangent,
+        dΦ_LE/dd = (1 − 1/r)/Δ, covers the rest (for "mc" also the error of r by "ep").
 
-    A ``UserWarning`` names points that did not converge, and references that make errors on half
-    of the patterns. Raises ``ValueError`` for even K, shapes that do not fit, NaN, labels other
-    than ±1, an unknown engine, variances that are not positive and increasing, variances and
-    distances at once.
+    A ``UserWarning`` reports points that did not converge, and a reference that is wrong on half
+    of the patterns or more. Raises ``ValueError`` for even K, shapes that do not fit, NaN, labels
+    other than ±1, an unknown engine, variances or distances that are not positive and increasing,
+    and variances together with distances.
     """
     if variances is not None and distances is not None:
         raise ValueError("variances and distances are both given; one of them was expected.")
@@ -222,9 +222,9 @@ def local_entropy_curve(
 
 
 def resolve_engine(engine: str | Engine, seed: int | None = None) -> Engine:
-    """The engine of that name with its default configuration, or the engine itself.
+    """The engine with this name in its default configuration, or the engine itself.
 
-    An engine of that name that samples takes the ``seed``, if one is given.
+    If a ``seed`` is given, it becomes the seed of a named engine that samples.
     """
     if isinstance(engine, str):
         if engine not in ENGINES:
@@ -239,7 +239,7 @@ def resolve_engine(engine: str | Engine, seed: int | None = None) -> Engine:
 
 
 def check_ladder(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Positive, finite, increasing numbers (M,), M ≥ 1; a single number counts as M = 1."""
+    """Positive, finite, increasing numbers (M,), M ≥ 1. A single number becomes M = 1."""
     array = np.atleast_1d(np.asarray(values, dtype=np.float64))
     if array.ndim != 1 or not array.size:
         raise ValueError(f"{name} has shape {array.shape}; (M,) with M ≥ 1 was expected.")
@@ -248,7 +248,7 @@ def check_ladder(values: ArrayLike, name: str) -> NDArray[np.float64]:
     return array
 
 
-#: Distances are met this closely before the tangent takes over; rounds until then, at most.
+#: Relative error of the distances at which the tangent takes over, and the limit of the rounds.
 CLOSE_ENOUGH = 1e-3
 MOST_ROUNDS = 8
 
@@ -256,7 +256,7 @@ MOST_ROUNDS = 8
 def _hit_distances(
     solver: Engine, problem: ReferenceProblem, distances: NDArray[np.float64], progress: bool
 ) -> LadderResult:
-    """A ladder whose points lie at rΔ/2 = distances, closely enough for the tangent."""
+    """A ladder with rΔ/2 ≈ distances at all points, close enough for the tangent."""
     # Find Δ with EP, then sample once.
     finder = ExpectationPropagation() if isinstance(solver, MonteCarlo) else solver
     ladder = 2.0 * distances
@@ -266,7 +266,7 @@ def _hit_distances(
         if np.all(np.abs(miss - 1.0) < CLOSE_ENOUGH):
             break
         ladder = np.maximum.accumulate(ladder / miss)
-        ladder *= 1.0 + 1e-12 * np.arange(len(ladder))  # increasing
+        ladder *= 1.0 + 1e-12 * np.arange(len(ladder))  # strictly increasing
     return found if finder is solver else solver.ladder(problem, ladder, progress)
 
 
@@ -278,9 +278,9 @@ def legendre_transform(
     wanted: NDArray[np.float64] | None = None,
     stacklevel: int = 2,
 ) -> LocalEntropyCurve:
-    """The curve of what an engine found, moved to the distances ``wanted`` along its tangents.
+    """The curve for an engine's result, moved along its tangents to the ``wanted`` distances.
 
-    A ``UserWarning`` names points that did not converge.
+    A ``UserWarning`` reports points that did not converge.
     """
     missed = np.flatnonzero(~found.converged)
     if missed.size:

@@ -1,17 +1,17 @@
 """Engine "mc": local entropy by sampling, exact within its standard error.
 
-The ladder of :mod:`message_passing.ladder`, with states that live on the patterns: only the
-pre-activation offsets v = √Δ z Fᵀ matter (F Fᵀ = G, z white (K, R)). The part of w′ outside the
-span of the patterns is free.
+It is the ladder of :mod:`message_passing.ladder` in pattern space. Only the pre-activation offsets
+v = √Δ z Fᵀ matter (F Fᵀ = G, z white (K, R)). The part of w′ outside the span of the patterns is
+free.
 
 **Chains** of several hidden units move by elliptical slice sampling with exact arcs, one unit at a
-time; for one unit see :mod:`message_passing.one_unit`. Along the ellipse v_k cos θ + v′_k sin θ
-through the state and a fresh draw v′, the preactivations of unit k change sign at angles known in
-closed form, and only the patterns for which it is decisive matter. One pass finds all arcs of
-solutions, and the new angle is uniform on them. Nothing is rejected. (All units at once have far
-shorter arcs, and mix far more slowly.)
+time. For one unit see :mod:`message_passing.one_unit`. The ellipse v_k cos θ + v′_k sin θ passes
+through the state and a fresh draw v′. On it the preactivations of unit k change sign at angles
+known in closed form, and only the patterns for which unit k is decisive matter. One pass finds all
+arcs of solutions, and the new angle is uniform on them. Nothing is rejected. (All units at once
+have far shorter arcs, and mix far more slowly.)
 
-Configurations with at most the reference's training errors count.
+A configuration counts if it makes at most as many training errors as the reference.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from message_passing.problem import LadderResult, ReferenceProblem
 from message_passing.sampler import DirectSample
 from message_passing.tools.validation import check_least
 
-#: Draws made in one product.
+#: Direct draws per matrix product.
 DRAWS_AT_ONCE = 32
 
 
@@ -38,7 +38,7 @@ DRAWS_AT_ONCE = 32
 class MonteCarlo(LadderSettings):
     """Configuration of the engine "mc": :class:`LadderSettings` and the seed.
 
-    A step goes over all units. Same seed, same result.
+    One step of a chain updates every unit once. The same seed gives the same result.
     """
 
     seed: int = 0
@@ -50,7 +50,7 @@ class MonteCarlo(LadderSettings):
     def ladder(
         self, problem: ReferenceProblem, variances: NDArray[np.float64], progress: bool = False
     ) -> LadderResult:
-        """Estimate φ and r at increasing Δ."""
+        """Estimate φ and r, with standard errors, at increasing Δ."""
         if problem.hidden_units > 1:
             return climb(ExactArcs(problem), self, self.seed, variances, "mc", progress)
         rngs = generators(self.seed, self.chains)
@@ -75,7 +75,7 @@ class ExactArcs:
     def draw(
         self, variances: NDArray[np.float64], each: int, rngs: list[np.random.Generator]
     ) -> DirectSample:
-        """Direct sampling at all Δ with the same draws, blocks one after the other."""
+        """Direct sampling with the same draws at all Δ; see ``message_passing.sampler.Sampler``."""
         problem, factor = self.problem, self.problem.geometry.factor
         shape = (problem.hidden_units, factor.shape[1])
         hits = np.empty((len(rngs), each, len(variances)), dtype=bool)
@@ -109,7 +109,7 @@ class ExactArcs:
         white: NDArray[np.float64],
         survivors: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Sweeps of every chain over its units; see :class:`message_passing.sampler.Sampler`."""
+        """Update all units of every chain ``steps`` times; see ``Sampler``."""
         survivals = np.zeros((len(rngs), 2, len(scales)))
         squares = np.zeros((len(rngs), 2, 2))
         for chain, rng in enumerate(rngs):

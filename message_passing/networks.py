@@ -1,4 +1,4 @@
-"""Somebody's own network from files: weights and patterns in ``.npz`` or ``.npy``."""
+"""A user's own network from files: weights and patterns in ``.npz`` or ``.npy``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from message_passing.tools.validation import check_labels, check_patterns, check_weights
 
-#: Names of the patterns and their labels in a file, in the order in which they are looked for.
+#: Names of the patterns and labels in a file, in the order of search.
 PATTERN_KEYS = (("train_patterns", "train_labels"), ("patterns", "labels"))
 
 
 @dataclass(frozen=True)
 class Network:
-    """Machines and the patterns that they have learnt.
+    """R machines and the training patterns they share.
 
     Attributes
     ----------
@@ -46,10 +46,10 @@ def load_network(weights: str | Path, patterns: str | Path | None = None) -> Net
     Parameters
     ----------
     weights : path
-        ``.npz`` with an array ``weights`` (or with one array only), or ``.npy``: (K, N), or
-        (R, K, N) for R machines on the same patterns. Hidden unit k answers the sign of
-        ``weights[k] @ x``, K is odd, and there are no biases (an input that is always 1 stands
-        for them).
+        ``.npz`` with an array ``weights`` (or with one array only), or ``.npy``. The shape is
+        (K, N), or (R, K, N) for R machines on the same patterns. K is odd. The output of hidden
+        unit k is the sign of ``weights[k] @ x``. There are no biases: use an input that is
+        always 1.
     patterns : path, optional
         ``.npz`` with ``patterns`` (P, N) and ``labels`` (P,) in ±1, or ``train_patterns`` and
         ``train_labels``. Default: the file of the weights.
@@ -58,7 +58,7 @@ def load_network(weights: str | Path, patterns: str | Path | None = None) -> Net
     ------
     ValueError
         A file that is missing or unreadable, missing keys, shapes that do not fit, even K,
-        labels other than ±1, NaN. The sentence names the file.
+        labels other than ±1, NaN. The message names the file.
     """
     weights_path, patterns_path = Path(weights), Path(patterns or weights)
     array = _the_weights(_read(weights_path), weights_path)
@@ -120,7 +120,7 @@ def _names(arrays: dict[str, NDArray[Any]]) -> str:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Put the name of a file in front of an error about its content."""
+    """Prefix errors about the content of a file with its name."""
     try:
         yield
     except (ValueError, TypeError) as error:

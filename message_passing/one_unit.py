@@ -1,15 +1,16 @@
 """The climb of the engine "mc" for one hidden unit: bouncing chains, Bennett's ratio.
 
-One unit's solutions can be hundreds of nats below what direct sampling reaches, and a rung of the
-ladder of survivals gains one nat. Here neighbouring rungs are compared at the same weights
-instead, which are solutions on both: Δ enters only through the Gaussian. With c = Δ_j/Δ_{j+1},
-x = |z|² of the white state on rung j, R its dimensions, the log of the ratio of the densities is
+For one unit, log Z can be hundreds of nats below the range of direct sampling, and a rung of the
+ladder of survivals gains one nat. This climb compares neighbouring rungs at the same weights
+instead. They are solutions on both rungs, so Δ enters only through the Gaussian. With
+c = Δ_j/Δ_{j+1}, x = |z|² of the white state on rung j, and R its dimensions, the log ratio of the
+densities is
 
     u = ½ R log c + ½ x (1 − c)        (on rung j + 1, x = |z|²/c),
 
-and ℓ = log Z_{j+1} − log Z_j solves E_j[σ(u − ℓ)] = E_{j+1}[σ(ℓ − u)], σ(t) = 1/(1 + e^(−t)):
-the estimate of least variance from samples on both (Bennett, J. Comput. Phys. 22, 245, 1976).
-Rungs so close that u varies by about one need √R of them, however small Z becomes.
+and ℓ = log Z_{j+1} − log Z_j solves E_j[σ(u − ℓ)] = E_{j+1}[σ(ℓ − u)], σ(t) = 1/(1 + e^(−t)).
+This estimate has the least variance (Bennett, J. Comput. Phys. 22, 245, 1976). If u varies by
+about one on a rung, about √R rungs are needed per unit of log Δ, however small Z becomes.
 
 Standard errors are jackknife errors over the chains, as in ``monte_carlo.py``.
 """
@@ -34,21 +35,21 @@ from message_passing.chain_statistics import (
 from message_passing.ladder import LadderSettings, settle
 from message_passing.problem import Point, ReferenceProblem
 
-#: Steps of the ladder in log Δ, times √(R/2): the standard deviation of u without patterns.
+#: Step of the ladder in log Δ, times √(R/2). It is the standard deviation of u without patterns.
 SPACING = 1.5
 
 
 class OneUnitClimb:
-    """Chains on their way up in Δ, and log Z so far.
+    """Chains that climb in Δ, and log Z so far.
 
     Parameters
     ----------
     settings : steps and burn-in of each chain on each rung.
     problem : K = 1.
-    rngs : one generator a chain.
+    rngs : one generator per chain.
     variance : Δ of the first rung.
-    white : (chains, 1, R) solutions there, changed in place.
-    log_z : (chains + 1,) log Z there, from all chains and from all but each.
+    white : (chains, 1, R) solutions on the first rung, changed in place.
+    log_z : (chains + 1,) log Z there, from all chains and with each chain left out in turn.
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class OneUnitClimb:
         self.deviation = 0.0  # the largest so far, in standard errors
         self.tests = 0
         self.settled = True
-        self.length = settings.burn_in  # of the burn-in that sufficed on the last rung
+        self.length = settings.burn_in  # burn-in that sufficed on the last rung
         self.climbed = np.zeros_like(log_z)  # since the first rung, ...
         self.integral = np.zeros_like(log_z)  # ... and by the trapezoid rule from ⟨|z|²⟩
 
     def through(self, targets: list[float]) -> Iterator[Point]:
-        """The point at each Δ of ``targets``."""
+        """Yield the point at each Δ of ``targets``."""
         size, dimensions = self.problem.inputs, len(self.factor)
         before, steps = self._sample(self.variance)
         for target in targets:
@@ -127,7 +128,7 @@ class OneUnitClimb:
         return squares
 
     def _climb(self, below: NDArray[np.float64], above: NDArray[np.float64], ratio: float) -> None:
-        """Add ℓ from the rung below to the one above, from all chains and from all but each."""
+        """Add ℓ between two rungs, from all chains and with each chain left out in turn."""
         dimensions = len(self.factor)
         constant = 0.5 * dimensions * math.log(ratio)
         forward = constant + 0.5 * (1.0 - ratio) * below
@@ -137,7 +138,7 @@ class OneUnitClimb:
         counts = kept.sum(axis=1)
         low = np.full(chains + 1, min(forward.min(), backward.min()))
         high = np.full(chains + 1, max(forward.max(), backward.max()))
-        # Bisection of all at once: each chain's sums depend on ℓ alone.
+        # Solve for all at once by bisection: each chain's sums depend on ℓ alone.
         for _ in range(50):
             middle = 0.5 * (low + high)
             up = expit(forward[None] - middle[:, None, None]).mean(axis=2)

@@ -1,12 +1,12 @@
 """Output nodes: the second layer, given Gaussian preactivations.
 
-For each pattern an engine hands over the means ω_k and variances V_k of independent Gaussian
-preactivations u_k. A node answers with
+For each pattern an engine gives the means ω_k and variances V_k of independent Gaussian
+preactivations u_k. A node returns
 
     log Z_μ = log ⟨weight of the pattern⟩,   g_k = ∂log Z_μ/∂ω_k,   ∂g_k/∂ω_k.
 
 :class:`Majority` is the committee. :class:`AtMostErrors` allows training errors. Any object with
-the method of :class:`OutputNode` can take their place.
+the method of :class:`OutputNode` can replace them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from message_passing import _kernels_output_node as kernels
 class NodeMoments(NamedTuple):
     """log Z_μ (P,), g = ∂log Z/∂ω (K, P) and ∂g/∂ω (K, P), Z = Π_μ Z_μ.
 
-    A node over all patterns together has a single log Z (1,).
+    A node that spans all patterns has a single log Z (1,).
     """
 
     log_evidence: NDArray[np.float64]
@@ -42,19 +42,18 @@ class OutputNode(Protocol):
 
 @dataclass(frozen=True)
 class Majority:
-    """The committee: a pattern is right when most of the signs of its preactivations are.
+    """The committee: a pattern is right when most of its K signs equal the label.
 
-    h_k = sign(u_k) are independent, right with probability p_k = Φ(z_k), z_k = σω_k/√V_k, and
-    the number n of right ones is Poisson-binomial:
+    The signs h_k = sign(u_k) are independent. Each is right with probability p_k = Φ(z_k),
+    z_k = σω_k/√V_k, so the number n of right signs is Poisson-binomial:
 
         Z_μ = P[n ≥ (K+1)/2],
         g_k = σ P[n without k = (K−1)/2] N(z_k; 0, 1) / (√V_k Z_μ),
         ∂g_k/∂ω_k = −g_k² − (ω_k/V_k) g_k,
 
     computed with relative accuracy however small Z_μ is. K = 1 is the perceptron. At a finite
-    inverse temperature β a wrong pattern has weight e^(−β) in place of 0:
-    Z_μ → e^(−β) + (1 − e^(−β)) Z_μ. A variance of zero stands for a
-    certain preactivation.
+    inverse temperature β a wrong pattern has the weight e^(−β) instead of 0:
+    Z_μ → e^(−β) + (1 − e^(−β)) Z_μ. A variance of zero means that the preactivation is certain.
     """
 
     inverse_temperature: float = math.inf
@@ -86,11 +85,11 @@ class Majority:
 
 @dataclass(frozen=True)
 class AtMostErrors:
-    """The node of all patterns together: at most E = ``errors`` ≥ 0 of them are wrong.
+    """One node over all patterns: at most E = ``errors`` ≥ 0 of them are wrong.
 
     Eq. 3 of [P21] counts configurations with at most the reference's number of training errors.
-    Given the cavity preactivations, the engines treat patterns as independent: pattern μ is right
-    with probability Z_μ, the evidence of ``node``, and the number n of wrong ones is
+    Given the cavity preactivations, the engines treat patterns as independent. Pattern μ is right
+    with probability Z_μ, the evidence of ``node``, so the number n of wrong patterns is
     Poisson-binomial. The constraint n ≤ E is one output node over all patterns,
 
         Z = P[n ≤ E],
@@ -98,15 +97,15 @@ class AtMostErrors:
         ∂²log Z/∂ω_kμ² = τ_μ (∂g_kμ + g_kμ²) − (τ_μ g_kμ)²,
         τ_μ = Z_μ P[n without μ = E] / P[n ≤ E],
 
-    with g and ∂g of ``node``. A pattern counts where the others have used up all errors. E = 0
-    gives τ = 1 and Z = Π Z_μ.
+    with g and ∂g of ``node``. A pattern matters only if the others use up all allowed errors.
+    E = 0 gives τ = 1 and Z = Π Z_μ.
 
     Pattern μ sees a finite inverse temperature, e^(−β_μ) = P[n without μ ≤ E − 1] /
     P[n without μ ≤ E]. For large E all β_μ tend to one β with ⟨n⟩_β = E, as in a second Legendre
-    transform. For small E there need not be such a β: a typical reference has one hard pattern,
-    whose β_μ is near 0 while the other β_μ are near ∞.
+    transform. For small E no single β need exist. A typical reference has one hard pattern: its
+    β_μ is near 0, and the other β_μ are near ∞.
 
-    ``node`` must give probabilities: its inverse temperature, if it has one, is infinite.
+    ``node`` must return probabilities, so a ``Majority`` must have infinite inverse temperature.
     """
 
     errors: int
@@ -134,7 +133,7 @@ class AtMostErrors:
 def allow_errors(node: OutputNode, errors: int) -> OutputNode:
     """The node that counts configurations with at most ``errors`` errors.
 
-    A node at a finite temperature stays as it is: Z(β) admits any number of errors, at its price.
+    A node at a finite temperature is returned as it is: Z(β) allows any number of errors.
     """
     return node if errors == 0 or _is_soft(node) else AtMostErrors(errors, node)
 

@@ -1,4 +1,4 @@
-"""What engines work on, patterns and a reference machine among them, and what they return."""
+"""Input of the engines (a reference machine on labelled patterns) and their results."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LEAST_EIGENVALUE = 1e-9
 
 
 class PatternGeometry:
-    """Patterns and what depends on them alone; made once, used for any number of machines.
+    """Patterns and their Gram matrix and factors, made once for any number of machines.
 
     Attributes
     ----------
     patterns : (P, N)
         As given.
     gram : (P, P)
-        G = X Xᵀ / N. A Gaussian of variance Δ around a row of weights gives that hidden unit's
+        G = X Xᵀ / N. A Gaussian of variance Δ around a row w of the weights gives the
         pre-activations u = X w / √N the covariance Δ G.
     factor : (P, R)
-        F with F Fᵀ = G, of the rank R ≤ min(P, N) of G; duplicate patterns or P > N make R < P.
+        F with F Fᵀ = G. R ≤ min(P, N) is the rank of G. Duplicate patterns or P > N make R < P.
     squares : (P, N)
         x² / N.
     common_square : float or None
@@ -38,7 +38,7 @@ class PatternGeometry:
         self.patterns = check_patterns(patterns)
 
     def subset(self, kept: NDArray[np.bool_]) -> PatternGeometry:
-        """The geometry of some of the patterns, perhaps of none."""
+        """The geometry of the patterns where ``kept`` is true. There may be none."""
         geometry = object.__new__(PatternGeometry)
         geometry.patterns = self.patterns[kept]
         return geometry
@@ -55,7 +55,7 @@ class PatternGeometry:
 
     @cached_property
     def gram_inverse(self) -> tuple[NDArray[np.float64], float] | None:
-        """G⁻¹ and log det G; None where G is singular or too nearly so to be inverted."""
+        """G⁻¹ and log det G, or None if G is singular or too ill-conditioned to invert."""
         values, vectors = np.linalg.eigh(self.gram)
         if values[0] < LEAST_EIGENVALUE * values[-1]:
             return None
@@ -81,7 +81,7 @@ class ReferenceProblem:
     labels : (P,)
         σ in {±1}.
     preactivations : (K, P)
-        w·x/√N of the reference, its rows rescaled to norm √N.
+        w·x/√N of the reference, with every row rescaled to norm √N.
     inputs : int
         N.
     """
@@ -122,17 +122,17 @@ class ReferenceProblem:
 
     @property
     def training_errors(self) -> int:
-        """Number of patterns that the reference itself gets wrong."""
+        """Number of training errors of the reference."""
         positive = np.count_nonzero(self.preactivations >= 0, axis=0)
         return int(np.sum(np.where(2 * positive > self.hidden_units, 1, -1) != self.labels))
 
     def without_contradictions(self) -> ReferenceProblem:
-        """The same problem without pairs of patterns of which every machine gets one wrong.
+        """Remove the pairs of patterns that contradict each other.
 
-        These are x and c x with different labels (c > 0), and x and −c x with the same label, since
-        the majority of an odd number of signs is odd. A pair costs one error wherever the weights
-        are. What is left has the same volume Z with one allowed error less per pair, and engines
-        that treat patterns as independent get it right.
+        Every machine gets exactly one pattern of such a pair wrong: x and c x with different labels
+        (c > 0), or x and −c x with the same label (the majority of an odd number of signs is odd).
+        The remaining problem has the same volume Z with one allowed error less per pair. Engines
+        that treat patterns as independent are then right.
         """
         length = np.linalg.norm(self.geometry.patterns, axis=1, keepdims=True)
         unit = self.geometry.patterns / np.where(length > 0, length, 1.0)
@@ -155,7 +155,7 @@ class ReferenceProblem:
 
 @dataclass(frozen=True)
 class LadderResult:
-    """What an engine found at each Δ of a ladder (arrays of equal length).
+    """Results of an engine at each Δ of a ladder, as arrays of equal length.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class LadderResult:
     converged : bool
     iterations : int
     residual : float
-        What is left of the fixed-point equations, or a diagnostic of the chains (see the engine).
+        Residual of the fixed-point equations, or a diagnostic of the chains (see the engine).
     free_entropy_error, displacement_error : float
         Standard errors; zero for the deterministic engines.
     """
@@ -181,7 +181,7 @@ class LadderResult:
 
     @classmethod
     def from_points(cls, variances: ArrayLike, points: Iterable[Sequence[Any]]) -> LadderResult:
-        """The rows of :class:`Point`, at these Δ."""
+        """The result with these rows (see :class:`Point`) at these Δ."""
         φ, r, converged, iterations, *rest = (np.array(c) for c in zip(*points, strict=True))
         variance = np.asarray(variances, dtype=np.float64)
         return cls(variance, φ, r, converged.astype(bool), iterations.astype(np.int64), *rest)
@@ -190,7 +190,7 @@ class LadderResult:
 class Point(NamedTuple):
     """One point of a ladder, in the order of LadderResult's fields after the variance.
 
-    By default what holds without any pattern.
+    The defaults hold without patterns.
     """
 
     free_entropy: float = 0.0

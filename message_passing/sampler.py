@@ -1,6 +1,6 @@
-"""What the ladder knows of a sampler: it draws states directly, and it moves them.
+"""Interface between the ladder and a sampler, which draws states directly and moves them.
 
-A state is a white array z; its offset from the reference is √Δ z. Only the sampler knows which
+A state is a white array z. Its offset from the reference is √Δ z. Only the sampler knows which
 offsets are allowed.
 """
 
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from message_passing.chain_statistics import jackknife, with_and_without
 from message_passing.problem import Point
 
-#: Where fewer draws than this fraction are allowed, chains take over from direct sampling.
+#: Chains replace direct sampling where less than this fraction of the draws is allowed.
 SMALLEST_DIRECT = 0.015
 
 
 @dataclass(frozen=True)
 class DirectSample:
-    """Independent white draws z, and at which Δ they are allowed.
+    """Independent white draws z, and the Δ at which each is allowed.
 
     Attributes
     ----------
@@ -32,9 +32,9 @@ class DirectSample:
     squares : (chains, draws)
         |z|².
     tried : (M,)
-        Draws of each chain that count at each Δ: the first ones.
+        Number of draws of each chain that count at each Δ. They are the first ones.
     solutions : callable
-        From chains (n,) and the index of a Δ to a draw (n, …) of each that is allowed there.
+        Takes chains (n,) and the index of a Δ. Returns one draw (n, …) per chain, allowed there.
     """
 
     variances: NDArray[np.float64]
@@ -56,7 +56,7 @@ class DirectSample:
         """log Z and r at one Δ."""
         hits = self.counted(i)
         log_z, _ = jackknife(np.log(with_and_without(hits.mean(axis=1))))
-        # Draws are independent: the binomial error, which does not vanish without a single miss.
+        # Draws are independent, so the error is binomial. It stays positive if all draws hit.
         likely = (hits.sum() + 1) / (hits.size + 2)
         error = np.sqrt((1 - likely) / (likely * hits.size))
         accepted = self.squares[:, : hits.shape[1]][hits]
@@ -67,14 +67,14 @@ class DirectSample:
 
 
 class Sampler(Protocol):
-    """What draws and moves states.
+    """Anything that draws and moves states.
 
     Attributes
     ----------
     size : int
         D.
     dimensions : int
-        Of a state. The other D − dimensions are free, and ⟨z²⟩ = 1 there.
+        Dimensions of a state. The other D − dimensions are free, with ⟨z²⟩ = 1.
     """
 
     size: int
@@ -83,7 +83,7 @@ class Sampler(Protocol):
     def draw(
         self, variances: NDArray[np.float64], each: int, rngs: list[np.random.Generator]
     ) -> DirectSample:
-        """``each`` direct samples with each generator."""
+        """Draw ``each`` direct samples with each generator."""
         ...
 
     def run(
@@ -95,11 +95,11 @@ class Sampler(Protocol):
         white: NDArray[Any],
         survivors: NDArray[Any],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Move every chain: its state in ``white`` (chains, …) changes in place.
+        """Move every chain. The states ``white`` (chains, …) change in place.
 
         Returns the fractions of states that stay allowed when scaled by each of ``scales``
-        (chains, 2, S), and the means of |z|² and of its square (chains, 2, 2), of the two halves
-        of the steps (second axis). The last state of each chain that survives the first scale
-        goes to ``survivors``, which keeps the chain's entry where there is none.
+        (chains, 2, S), and the means of |z|² and |z|⁴ (chains, 2, 2). The second axis is the half
+        of the steps. ``survivors`` receives the last state of each chain that survives the first
+        scale. Without such a state the chain's entry is unchanged.
         """
         ...

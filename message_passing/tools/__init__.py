@@ -1,1 +1,1 @@
-"""What all packages share: files, run folders, tables, tasks, downloads, checks, commands."""
+"""Tools of all packages: files, run folders, tables, tasks, downloads, checks, commands."""

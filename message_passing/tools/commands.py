@@ -1,4 +1,4 @@
-"""One entry for the commands of all packages: options, errors, interruption, exit codes."""
+"""Entry point of the commands of all packages: options, errors, interruption, exit codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Commands = Mapping[str, tuple[Any, Callable[[Any], object]]]
 
 
 class Terminated(BaseException):
-    """SIGTERM, which cleans up as Ctrl-C does."""
+    """SIGTERM. It cleans up as Ctrl-C does."""
 
 
 class CommandError(RuntimeError):
@@ -29,12 +29,12 @@ def run_command(
 ) -> None:
     """Parse ``python -m package COMMAND …`` and run the command.
 
-    ``description`` is the first line of the help. ``commands`` maps the name of a command to its
-    options, a frozen dataclass whose docstring explains it, and to the function that is called
-    with them.
+    ``description`` is the first line of the help. ``commands`` maps the name of a command to a
+    pair: its options, a frozen dataclass with a docstring that explains the command, and the
+    function to call with them.
 
-    Raises ``SystemExit``: 1 after an error, with one line on stderr; 2 for options that cannot
-    be used; 130 and 143 after SIGINT and SIGTERM.
+    Raises ``SystemExit`` with code 1 after an error (one line on stderr), 2 for options that
+    cannot be used, 130 after SIGINT, and 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:

@@ -12,11 +12,11 @@ from numba import njit
 
 
 def compiled(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """``numba.njit`` with its cache on disk, where a cache can be written, and without the GIL.
+    """``numba.njit`` without the GIL and with a cache on disk.
 
-    ``options`` are those of ``numba.njit``. The cache lies beside the module or in the user's
-    cache folder. Where neither can be written, kernels compile anew in every process, and one
-    warning says so.
+    ``options`` go to ``numba.njit``. The cache is in the module's folder or in the user's cache
+    folder. If neither can be written, kernels compile anew in every process, and one warning says
+    so.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

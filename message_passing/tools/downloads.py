@@ -1,4 +1,4 @@
-"""Published files: looked for in a folder, in the cache, then downloaded and checked."""
+"""Published files: found in a folder or in the cache, or downloaded and checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RETRIES = 2
 
 
 class DataUnavailableError(OSError):
-    """The files are neither here nor can they be downloaded; ``problem`` says so in short."""
+    """The files are not here and cannot be downloaded. ``problem`` says so in short."""
 
     def __init__(self, problem: str, advice: str) -> None:
         super().__init__(f"{problem}. {advice}")
@@ -23,7 +23,7 @@ class DataUnavailableError(OSError):
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file on the web: its address, the name that it is kept under, its SHA-256."""
+    """A file on the web: its address, its name on disk, and its SHA-256."""
 
     address: str
     name: str
@@ -31,8 +31,8 @@ class PublishedFile:
 
 
 def cache_folder() -> Path:
-    """Where downloads and decoded data are kept; ``$WIDE_FLAT_MINIMA_CACHE`` moves it."""
-    import pooch  # here, since its import prints a warning in notebooks without widgets
+    """Folder of downloads and decoded data. ``$WIDE_FLAT_MINIMA_CACHE`` replaces the default."""
+    import pooch  # here, because its import prints a warning in notebooks without widgets
 
     return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("wide-flat-minima"))
 
@@ -43,25 +43,25 @@ def find_files(
     subfolder: str = "",
     alternatives: Sequence[str] = (),
 ) -> Path:
-    """The folder that holds all of ``files``; what is nowhere is downloaded into the cache.
+    """The folder that holds ``files``. Files that are not found are downloaded into the cache.
 
     Parameters
     ----------
     files : sequence of PublishedFile
     directory : path, optional
-        Folder that must hold them, itself or in ``subfolder``; nothing else is tried then.
-        Without it ``$WIDE_FLAT_MINIMA_DATA`` and the cache are looked into.
+        Folder that must hold them, directly or in ``subfolder``. Nothing else is tried then.
+        Without it, ``$WIDE_FLAT_MINIMA_DATA`` and the cache are tried.
     subfolder : str
         Name of the files' own folder in a folder of several data sets.
     alternatives : suffixes
-        A file counts without such a suffix too (".gz": unpacked).
+        A file without such a suffix also counts (".gz": unpacked).
 
     Raises
     ------
     ValueError
         ``$WIDE_FLAT_MINIMA_DATA`` names no folder.
     DataUnavailableError
-        A ``directory`` lacks them, or the download fails.
+        ``directory`` does not hold the files, or the download fails.
     """
     where = files[0].address.rpartition("/")[0]
     advice = (
@@ -94,13 +94,13 @@ def find_files(
 
 
 def existing(folder: Path, name: str, alternatives: Sequence[str] = ()) -> Path | None:
-    """The file of that name in a folder, or the one without one of the suffixes, if there."""
+    """The file with this name in a folder, or without one of the suffixes, or None."""
     names = [name, *(name.removesuffix(suffix) for suffix in alternatives)]
     return next((folder / n for n in names if (folder / n).is_file()), None)
 
 
 def _download(file: PublishedFile, folder: Path, advice: str) -> None:
-    """Fetch a file unless it is there. It gets its name when its hash is right."""
+    """Download a file if it is missing. It gets its name once its hash is verified."""
     import pooch
 
     collection = pooch.create(

@@ -1,6 +1,6 @@
-"""Reading and writing files: a file is either whole or not there, and errors name it.
+"""Reading and writing files: a file is either whole or missing, and errors name it.
 
-Every writer goes to a temporary name in the same folder and renames it when it is complete.
+Every writer fills a temporary file in the same folder and renames it when it is complete.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ AGAIN = "Delete it and run the command again: it will be computed anew."
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Let ``write`` fill a temporary file, then rename it to ``path`` (folders are made).
+    """Let ``write`` fill a temporary file, then rename it to ``path``. Creates the folder.
 
-    Raises ``OSError`` that names ``path`` where the folder is read-only or the disk is full.
+    Raises ``OSError`` that names ``path`` if the folder is read-only or the disk is full.
     """
     path = Path(path)
     temporary = None
@@ -62,7 +62,7 @@ def _reading(path: str | Path, kind: str, advice: str) -> Iterator[None]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error}). {advice}") from error
     except _DAMAGED as error:
-        # numpy's words are about pickles, which the reader does not use.
+        # numpy's message is about pickles, which we do not read.
         reason = "" if kind == ".npz" else f" ({error})"
         raise ValueError(f"{path} cannot be read as {kind}{reason}. {advice}") from error
 
@@ -73,7 +73,7 @@ def write_npz(path: str | Path, **arrays: Any) -> Path:
 
 
 def read_npz(path: str | Path, advice: str = AGAIN) -> dict[str, np.ndarray]:
-    """Arrays of a ``.npz`` file, which are never pickles.
+    """Arrays of a ``.npz`` file. Pickles are refused.
 
     Raises ``ValueError`` that names the file, with ``advice``, if it is missing or damaged.
     """
@@ -82,12 +82,12 @@ def read_npz(path: str | Path, advice: str = AGAIN) -> dict[str, np.ndarray]:
 
 
 def arrays_of(result: Any) -> dict[str, np.ndarray]:
-    """The fields of a dataclass as arrays, to be stored; see ``from_arrays``."""
+    """The fields of a dataclass as arrays. ``from_arrays`` is the inverse."""
     return {field.name: np.asarray(getattr(result, field.name)) for field in fields(result)}
 
 
 def from_arrays(kind: type, arrays: Mapping[str, np.ndarray]) -> Any:
-    """A dataclass from its stored fields. Raises ``ValueError`` where a field is missing."""
+    """A dataclass from its stored fields. Raises ``ValueError`` if a field is missing."""
     missing = [field.name for field in fields(kind) if field.name not in arrays]
     if missing:
         raise ValueError(f"the stored {kind.__name__} lacks {', '.join(missing)}.")
@@ -106,9 +106,9 @@ def write_json(path: str | Path, content: Any) -> Path:
 
 
 def read_json(path: str | Path, advice: str = AGAIN) -> dict[str, Any]:
-    """The mapping that a JSON file holds.
+    """The mapping in a JSON file.
 
-    Raises ``ValueError`` that names the file, with ``advice``, if it is missing or something else.
+    Raises ``ValueError`` that names the file, with ``advice``, if it is missing or no mapping.
     """
     with _reading(path, "JSON", advice):
         content = json.loads(Path(path).read_text())
@@ -120,18 +120,18 @@ def read_json(path: str | Path, advice: str = AGAIN) -> dict[str, Any]:
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> Path:
-    """Write a table as CSV; floats keep six significant digits."""
+    """Write a table as CSV. Floats keep six significant digits."""
     text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     return write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_records(path: str | Path, table: pd.DataFrame) -> Path:
-    """Write a table as JSON records, in which floats keep all their digits."""
+    """Write a table as JSON records. Floats keep all their digits."""
     return write_json(path, {"rows": table.to_dict("records")})
 
 
 def read_records(path: str | Path, advice: str = AGAIN) -> pd.DataFrame:
-    """The table that ``write_records`` has written.
+    """The table in a file of ``write_records``.
 
     Raises ``ValueError`` that names the file, with ``advice``, if it is missing or no table.
     """
@@ -144,7 +144,7 @@ def read_records(path: str | Path, advice: str = AGAIN) -> pd.DataFrame:
 
 
 def read_table(path: str | Path, advice: str = AGAIN) -> pd.DataFrame:
-    """The table of a CSV file.
+    """The table in a CSV file.
 
     Raises ``ValueError`` that names the file, with ``advice``, if it is missing or no table.
     """
@@ -155,7 +155,7 @@ def read_table(path: str | Path, advice: str = AGAIN) -> pd.DataFrame:
 
 
 def save_figure(figure: Any, path: str | Path) -> list[Path]:
-    """Write a matplotlib figure as ``path.pdf`` and ``path.png`` (suffix of ``path`` ignored)."""
+    """Write a matplotlib figure as ``path.pdf`` and ``path.png``, ignoring a suffix of ``path``."""
     stem = Path(path).with_suffix("")
 
     def save(kind: str) -> Path:
@@ -170,8 +170,8 @@ def save_figure(figure: Any, path: str | Path) -> list[Path]:
 def content_hash(*contents: Any) -> str:
     """SHA-256 of arrays, files (``Path``), and anything that JSON can hold, in hexadecimal.
 
-    Arrays count with their shape and number format. Equal contents have equal hashes, whatever
-    the name or the date of a file.
+    The shape and number format of an array are part of its content. The name and date of a file
+    are not.
     """
     digest = hashlib.sha256()
     for content in contents:

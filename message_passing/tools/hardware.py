@@ -1,4 +1,4 @@
-"""What a benchmark or a result was made on: processor, memory, versions."""
+"""Description of the hardware and software behind a result: processor, memory, versions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def describe_hardware() -> dict[str, str]:
 
 
 def git_revision(folder: Path) -> str | None:
-    """Revision of the checkout that ``folder`` lies in (with ``+`` if changed), if it is one."""
+    """Git revision of ``folder`` (with ``+`` if changed), or None outside a checkout."""
     try:
         revision = subprocess.run(
             ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"],
@@ -64,19 +64,19 @@ def peak_memory() -> float:
     """Largest resident memory of this process so far, in MiB."""
     import resource  # not on Windows
 
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def timed(function: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
+    """Wall time of a call in seconds."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def product_speed(dtype: DTypeLike, size: int, repeats: int) -> float:
-    """FLOP/s of a product of two square matrices on one thread, the best of ``repeats``."""
+    """FLOP/s of a product of two square matrices on one thread: the best of ``repeats``."""
     a = np.random.default_rng(0).random((size, size)).astype(dtype)
     with threadpool_limits(limits=1):
         return max(2 * size**3 / timed(lambda: a @ a) for _ in range(repeats))

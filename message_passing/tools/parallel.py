@@ -1,8 +1,8 @@
 """Independent tasks on all cores of this machine, or on a Dask cluster.
 
-The results do not depend on where or in which order the tasks run, so a task must carry its own
-random seed. Linear algebra runs on one thread in every task: the tasks fill the cores, and
-sums have the same order of rounding everywhere.
+The results must not depend on the place or the order of the tasks, so every task carries its own
+random seed. Linear algebra runs on one thread in every task. The tasks fill the cores, and sums
+round in the same order everywhere.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ def run_tasks(
     Parameters
     ----------
     function : callable
-        At the top level of a module, so that processes can import it.
+        A function at the top level of a module, so that processes can import it.
     tasks : sequence
-        One argument each; anything that can be pickled.
+        One argument per task. It must be picklable.
     common : tuple
-        Arguments that all tasks share; a cluster keeps one copy on each worker.
+        Arguments that all tasks share. A cluster keeps one copy on each worker.
     workers : int, optional
-        Processes on this machine; all usable cores by default. With 1 everything runs in this
+        Processes on this machine, by default one per usable core. With 1 everything runs in this
         process.
     scheduler : str, optional
-        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; ``workers`` is then the
-        cluster's business. Tasks of a worker that dies run again on another.
+        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``. ``workers`` is then ignored.
+        If a worker dies, its tasks run again on another one.
     progress, description
         Show a bar with the time left, and the text in front of it.
 
-    Raises ``ValueError`` for ``workers`` below 1; ``ImportError`` or ``OSError`` without the
-    ``distributed`` package or a scheduler at that address; and whatever a task raises. Results
+    Raises ``ValueError`` for ``workers`` below 1, ``ImportError`` without the ``distributed``
+    package, ``OSError`` without a scheduler at that address, and the errors of the tasks. Results
     that were yielded before are not lost.
     """
     if workers is not None and workers < 1:
@@ -68,12 +68,12 @@ def run_tasks(
 
 
 def usable_cores() -> int:
-    """Cores that this process may use (affinity and container limits respected)."""
+    """Number of cores that this process may use, within affinity and container limits."""
     return int(joblib.cpu_count())
 
 
 def check_scheduler(scheduler: str) -> None:
-    """Raise as ``run_tasks`` would where no Dask scheduler answers at that address."""
+    """Raise the errors of ``run_tasks`` if no Dask scheduler answers at this address."""
     _connect(scheduler).close()
 
 
@@ -103,7 +103,7 @@ def _in_this_process(
 def _in_processes(
     function: Callable[..., Any], tasks: Sequence[Any], common: tuple, processes: int
 ) -> Iterator[tuple[int, Any]]:
-    # No memory maps: they are read-only, and compiled kernels would be compiled anew for them.
+    # No memory maps: they are read-only, and numba would compile the kernels anew for them.
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = joblib.Parallel(
             n_jobs=processes, return_as="generator_unordered", batch_size=1, max_nbytes=None
@@ -139,7 +139,7 @@ def _on_cluster(
     from distributed import as_completed
 
     with client:
-        # A task, not scattered data: the cluster can make it again when its holder dies.
+        # A task instead of scattered data: the cluster can run it again if its worker dies.
         shared = client.submit(_identity, cloudpickle.dumps((function, common)), pure=False)
         futures = [
             client.submit(_run_packed, shared, index, cloudpickle.dumps(task), pure=False)
@@ -162,7 +162,7 @@ def _run_in_worker(
 
 @cache
 def _end_with(parent: int) -> None:
-    """End this worker soon after its parent is killed, in the middle of a task too."""
+    """End this worker soon after its parent is killed, even in the middle of a task."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -173,15 +173,15 @@ def _end_with(parent: int) -> None:
 
 
 def _run_one(function: Callable[..., Any], common: tuple, index: int, task: Any) -> tuple[int, Any]:
-    """Run a task in a worker process, which stays on one thread from then on."""
+    """Run a task in a worker process, and keep that process on one thread."""
     threadpool_limits(limits=1)
     return index, function(*common, task)
 
 
 def _run_packed(shared: bytes, index: int, task: bytes) -> bytes:
-    """``_run_one`` with everything pickled.
+    """``_run_one`` with pickled arguments and results.
 
-    Dask's own transport hands over arrays at odd addresses, on which sums round differently.
+    Dask's own transport delivers arrays at odd addresses, where sums round differently.
     """
     function, common = pickle.loads(shared)
     return pickle.dumps(_run_one(function, common, index, pickle.loads(task)))

@@ -1,4 +1,4 @@
-"""The folder of a run: ``config.json`` says with which settings and on what it was made.
+"""The folder of a run: ``config.json`` records its settings, versions and hardware.
 
 Results in one folder belong to the same settings. A run with the same settings resumes; a run
 with other settings is refused.
@@ -22,20 +22,20 @@ from message_passing.tools.parallel import run_tasks
 
 
 class RunInUseError(CommandError):
-    """Another process works in this folder."""
+    """Another process uses this folder."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where the files of a run are.
+    """Folder of a run, with its settings and a lock.
 
     Attributes
     ----------
     path : folder
     extensible : names
-        Settings that are mappings, and may get new entries in a later run.
+        Settings that are mappings. A later run may add entries to them.
     units : names
-        Subfolders that hold finished units of work. They never count without their settings.
+        Subfolders of finished units of work. Without ``config.json`` the folder is refused.
     """
 
     path: Path
@@ -43,14 +43,14 @@ class RunFolder:
     units: Sequence[str] = ()
 
     def config(self) -> dict[str, Any] | None:
-        """The stored ``config.json``, if there is one. Raises ``ValueError`` if it is damaged."""
+        """The stored ``config.json``, or None. Raises ``ValueError`` if it is damaged."""
         path = self.path / "config.json"
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; a folder was expected.")
         return read_json(path, "Give another folder.") if path.exists() else None
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Refuse a folder whose results belong to other settings, or to unknown ones.
+        """Refuse a folder that holds results of other or unknown settings.
 
         Raises ``ValueError``. Nothing is created.
         """
@@ -70,7 +70,7 @@ class RunFolder:
             )
 
     def store_config(self, title: str, settings: Mapping[str, Any], **about: Any) -> None:
-        """Write ``config.json`` (the last file of a new folder), or add what is new."""
+        """Write ``config.json``. A stored one gets the new entries, versions and hardware."""
         stored = self.config() or {}
         made = {
             **describe_hardware(),
@@ -90,9 +90,9 @@ class RunFolder:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Hold the folder; the lock goes with the process, however it ends.
+        """Hold a lock on the folder. It ends with the process, however that ends.
 
-        Raises ``RunInUseError`` where another process holds it.
+        Raises ``RunInUseError`` if another process holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
@@ -106,7 +106,7 @@ class RunFolder:
             lock.release()
 
     def _differences(self, stored: Any, wanted: Any, name: str = "") -> list[str]:
-        """Sentences on the settings that differ; entries of extensible ones may be added."""
+        """One sentence per setting that differs. Extensible settings may have new entries."""
         if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
             common = stored.keys() & wanted if name in self.extensible else stored.keys() | wanted
             return [
@@ -120,7 +120,7 @@ class RunFolder:
 
 
 def as_json(value: Any) -> Any:
-    """Settings in JSON's types: dataclasses become mappings with their kind."""
+    """Settings in JSON's types. A dataclass becomes a mapping with its class name as ``kind``."""
     if is_dataclass(value) and not isinstance(value, type):
         return {"kind": type(value).__name__, **{k: as_json(v) for k, v in vars(value).items()}}
     if isinstance(value, Mapping):
@@ -139,9 +139,9 @@ def make_missing(
     progress: bool = False,
     **options: Any,
 ) -> None:
-    """Let ``make`` its task for each file that is not there, and ``store`` what it returns.
+    """Run ``make`` on the task of each missing file, and ``store`` what it returns.
 
-    ``options`` are those of ``run_tasks``.
+    ``options`` go to ``run_tasks``.
     """
     missing = [path for path in tasks if not path.exists()]
     todo = [tasks[path] for path in missing]
@@ -152,10 +152,10 @@ def make_missing(
 def measured_once(
     path: Path, options: Mapping[str, Any], measured: Any, measure: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """What ``measure()`` returns, kept in the JSON file ``path`` with its options.
+    """The result of ``measure()``, kept in the JSON file ``path`` with its options.
 
-    The file counts if it was measured with the same ``options`` on the same content: ``measured``
-    is a file or an array, known by its hash. Otherwise it is measured again.
+    The stored result counts if its ``options`` and the hash of ``measured``, a file or an array,
+    are the same. Otherwise ``measure`` is called again.
     """
     key = {"options": as_json(options), "content": content_hash(measured)}
     stored = read_json(path) if path.exists() else {}

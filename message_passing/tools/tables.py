@@ -1,6 +1,6 @@
 """Tables of runs, as pandas DataFrames: means with standard errors, and Markdown.
 
-A column ``x`` that is a mean has its standard error beside it, in ``x_standard_error``.
+The standard error of a column ``x`` of means is the column ``x_standard_error``.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ ERROR = "_standard_error"
 def means(
     table: pd.DataFrame, by: str | Sequence[str], columns: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """One row per group, in the order of appearance: n, and each column's mean and its error.
+    """One row per group, in the order of appearance: n, and the mean and error of each column.
 
     Parameters
     ----------
     table : DataFrame
         One row per independent run.
     by : column or columns
-        What a group has in common.
+        Columns that are equal within a group.
     columns : names, optional
-        Columns to average; all numeric ones by default.
+        Columns to average, by default all numeric ones.
 
     The standard error of the mean is √(Σ(x − x̄)²/(n − 1)/n), NaN for n = 1. NaN entries are left
-    out; a column that has some gets a column ``x_n``, the number of entries that count.
+    out. If a column ``x`` has NaN entries, the column ``x_n`` counts the others.
     """
     by = [by] if isinstance(by, str) else list(by)
     numeric = table.select_dtypes("number").columns
@@ -48,9 +48,9 @@ def means(
 
 
 def with_error(value: float, error: float, digits: int | None = None, scale: float = 1.0) -> str:
-    """``value ± error`` times ``scale``; by default the error has two significant digits.
+    """``value ± error`` times ``scale``. By default the error has two significant digits.
 
-    "–" for a value that is not known; without an error (NaN, 0) the value alone.
+    The text is "–" for an unknown value (NaN), and the value alone for an error of NaN or 0.
     """
     value, error = scale * value, scale * error
     if not np.isfinite(value):
@@ -67,7 +67,7 @@ def to_markdown(
     scales: Mapping[str, float] | None = None,
     digits: Mapping[str, int] | None = None,
 ) -> str:
-    """A table in Markdown: each column that has a standard error is printed as value ± error.
+    """A table in Markdown. A column with a standard error is printed as value ± error.
 
     ``scales`` multiplies columns (100 for percent), ``digits`` sets their decimals.
     """

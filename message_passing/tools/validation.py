@@ -1,4 +1,4 @@
-"""Checks of arrays that users pass: fail early, name the argument, the value, the expectation."""
+"""Checks of arrays from users. An error names the argument, its value and the expectation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_weights(weights: ArrayLike, name: str = "weights") -> NDArray[np.float
 def check_patterns(
     patterns: ArrayLike, inputs: int | None = None, name: str = "patterns"
 ) -> NDArray[np.float64]:
-    """Patterns (P, N) as float64: finite, at least one, ``N == inputs`` where that is given.
+    """Patterns (P, N) as float64: finite, at least one, with ``N == inputs`` if that is given.
 
     Raises ``ValueError`` otherwise.
     """
@@ -60,9 +60,9 @@ def check_labels(
 
 
 def check_least(settings: object, **least: int) -> None:
-    """Refuse attributes below their least values. None, the default of a setting, is left alone.
+    """Raise ``ValueError`` for an attribute below its least value.
 
-    Raises ``ValueError``.
+    None is allowed: it stands for the default of a setting.
     """
     for name, bound in least.items():
         value = getattr(settings, name)
