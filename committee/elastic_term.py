@@ -28,8 +28,7 @@ from committee.training import check_hidden_units, train_restart
 from message_passing.local_entropy import local_entropy_curve
 from message_passing.monte_carlo import MonteCarlo
 from message_passing.tools.files import read_json, write_json, write_table
-from message_passing.tools.parallel import run_tasks
-from message_passing.tools.run_folder import RunFolder, as_json
+from message_passing.tools.run_folder import RunFolder, as_json, make_missing
 from message_passing.tools.tables import ERROR, to_markdown
 from message_passing.tools.validation import check_least
 
@@ -132,26 +131,25 @@ def compute(config: ElasticTermConfig, progress: bool = False) -> pd.DataFrame:
         for draw, balanced in patterns
         for reading, name in compared
     ]
-    missing = [row for row in rows if not run_path(config.out, row).exists()]
-    tasks = [
-        (
+    tasks = {
+        run_path(config.out, row): (
+            row,
             patterns[row["draw"], row["balanced"]],
             compared[row["reading"], row["algorithm"]],
             np.random.SeedSequence(config.seed + row["draw"], spawn_key=(row["restart"],)),
         )
-        for row in missing
-    ]
-    measured = run_tasks(
+        for row in rows
+    }
+    make_missing(
         measure_run,
         tasks,
+        write_json,
+        progress,
         common=(config.hidden_units,),
         workers=config.workers,
-        progress=progress and bool(tasks),
         description="readings of the elastic term",
     )
-    for index, result in measured:
-        write_json(run_path(config.out, missing[index]), {**missing[index], **result})
-    return pd.DataFrame([read_json(run_path(config.out, row)) for row in rows])
+    return pd.DataFrame(map(read_json, tasks))
 
 
 def run_path(out: Path, row: dict[str, Any]) -> Path:
@@ -163,10 +161,10 @@ def run_path(out: Path, row: dict[str, Any]) -> Path:
 
 
 def measure_run(
-    hidden_units: int, task: tuple[PatternSet, Algorithm, np.random.SeedSequence]
+    hidden_units: int, task: tuple[dict[str, Any], PatternSet, Algorithm, np.random.SeedSequence]
 ) -> dict[str, Any]:
     """Unit of work: one machine, its training errors and its local entropy."""
-    patterns, algorithm, seed_sequence = task
+    row, patterns, algorithm, seed_sequence = task
     machine = train_restart(patterns, algorithm, hidden_units, seed_sequence)
     engine = MonteCarlo(seed=int(seed_sequence.generate_state(1)[0]))
     X, y = patterns.train_patterns, patterns.train_labels
@@ -174,6 +172,7 @@ def measure_run(
         warnings.simplefilter("ignore", UserWarning)  # the table says what did not converge
         curve = local_entropy_curve(machine.weights, X, y, engine=engine, distances=[DISTANCE])
     return {
+        **row,
         "epochs": machine.epochs,
         "met": machine.converged,
         "training_errors": round(machine.train_error * len(y)),
