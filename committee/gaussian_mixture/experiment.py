@@ -109,7 +109,7 @@ class GaussianMixtureResults:
     simulation : DataFrame
         One row per sample, estimator and parameter (ridge λ or noise σ): ``error``,
         ``training_error``, ``overlap``, ``mean_margin``, ``best_error`` (at the best bias for
-        this overlap) and ``error_under_noise_σ``; NaN where a minimiser did not converge.
+        this overlap) and ``error_under_noise_σ``; NaN if a minimiser did not converge.
     theory : DataFrame
         One row per estimator and parameter, on a finer grid, with the column ``stable``.
     """

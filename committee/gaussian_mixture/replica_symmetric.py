@@ -5,7 +5,7 @@ and V, the response of a weight to a force on it. A fresh pattern has the margin
 √(Δq) ξ, a training pattern has v = argmin_x [ℓ(x) + (x−h)²/(2ΔV)]. With f = (v−h)/(ΔV),
 
     m̂ = α E[f],   q̂ = αΔ E[f²],   V̂ = −αΔ E[∂f/∂h],
-    V = 1/(λ + V̂),   m = V m̂,   q = V² (q̂ + m̂²),   and E[y f] = 0 where the bias is trained.
+    V = 1/(λ + V̂),   m = V m̂,   q = V² (q̂ + m̂²),   and E[y f] = 0 if the bias is trained.
 
 The solution is stable against replica symmetry breaking if αΔ²V² E[(∂f/∂h)²] < 1. This factor
 multiplies the variance of a perturbation on its way from weights to patterns and back. A convex

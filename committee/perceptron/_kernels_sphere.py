@@ -39,7 +39,7 @@ def billiard_steps(signed, gram, kappa, steps, weights, rng):
         for _bounce in range(MOST_BOUNCES * P):
             first_hits(u, v, centre, side, hits)
             if last >= 0:
-                hits[last] = math.inf  # for κ ≥ 0, no wall is hit twice before t = π
+                hits[last] = math.inf  # for κ ≥ 0, it is not hit again before t = π
             wall = int(np.argmin(hits))
             step = min(2.0 * math.atan(hits[wall]), left)
             ends = step == left

@@ -21,7 +21,7 @@ from deep.checks import check, check_numbers
 
 @dataclass(frozen=True)
 class AutomaticFocusing:
-    """γ_τ = γ0 (1 + γ1)^τ with measured γ0; it grows by the factor ``growth`` in ``total``.
+    """γ_τ = γ0 (1 + γ1)^τ with measured γ0; grows by the factor ``growth`` in the time ``total``.
 
     γ0 balances the loss and the elastic term. For Replicated-SGD it is
     ``Σ_a L(w^a) / Σ_a d(w^a, w̄)`` before training. For Entropy-SGD it is ``L(w) / d(w', w)`` after

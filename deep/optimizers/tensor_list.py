@@ -1,4 +1,4 @@
-"""Arithmetic on all tensors of a network at once, so that the update rules apply to networks.
+"""Arithmetic on all tensors of a network at once: update rules of arrays apply to networks.
 
 ``committee.entropic`` is plain arithmetic. If its functions get a ``TensorList`` instead of an
 array, they act on every tensor of the list, through torch's fused multi-tensor kernels (a few
