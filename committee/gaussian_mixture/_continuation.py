@@ -1,4 +1,4 @@
-"""Solving the replica-symmetric equations: root finding, followed along the ridge."""
+"""Solve the replica-symmetric equations by root finding and continuation in the ridge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from committee.gaussian_mixture.state import TOLERANCE, ReplicaSymmetricState
 class Equations:
     """The equations in x = (artanh R, log q, log V), and their solution by continuation in λ.
 
-    ``mixture`` is a state without a solution: it says the loss and the mixture.
+    ``mixture`` is a state without a solution. It holds the loss and the parameters of the mixture.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Equations:
         self.evaluations = 0
 
     def at(self, x: NDArray) -> tuple[ReplicaSymmetricState, TrainingMargins, float]:
-        """State and margins at x and the bias, and the ridge due to noise."""
+        """State at x and the current bias, its margins, and the ridge due to noise."""
         self.evaluations += 1
         q, V = float(np.exp(x[1])), float(np.exp(x[2]))
         m = float(np.tanh(x[0]) * np.sqrt(q))
@@ -58,7 +58,7 @@ class Equations:
         return np.array(violation)
 
     def train_bias(self, x: NDArray) -> None:
-        """Set the bias to the one with E[y f] = 0 at x: where the average loss is least."""
+        """Set the bias that minimises the average loss at x. There, E[y f] = 0."""
         state, _, _ = self.at(x)
 
         def pull(b: float) -> float:
@@ -67,7 +67,7 @@ class Equations:
                 m, D = state.m + label * b, state.delta * state.V
                 margins = training_margins(state.loss, m, state.width, D)
                 total += label * fraction * margins.mean(margins.f)
-            return total  # falls with b
+            return total  # decreasing in b
 
         step = 0.5 * state.width + 1e-3
         low, high = self.bias - step, self.bias + step
@@ -80,7 +80,7 @@ class Equations:
         self.bias = float(brentq(pull, low, high, xtol=1e-15, rtol=1e-15 * 8))
 
     def solve(self, x0: NDArray, ridge: float) -> NDArray[np.float64] | None:
-        """Root near x0, or None; sets the bias where it is trained."""
+        """Root near x0, or None. A root also sets a trained bias."""
         start = self.bias
 
         def guarded(x: NDArray) -> NDArray:
@@ -98,7 +98,7 @@ class Equations:
         return None
 
     def follow(self, ridge: float) -> ReplicaSymmetricState:
-        """From a strong λ, where the minimiser is Hebb's rule, to the wanted one."""
+        """Follow the solution from a strong λ, where the minimiser is Hebb's rule, to ``ridge``."""
         x = None
         strongest = 30.0 * (1.0 + self.mixture.alpha * self.mixture.delta)
         for strong in max(ridge, strongest) * np.array([1.0, 0.1, 0.01, 1e-3, 1e-4]):
@@ -120,7 +120,7 @@ class Equations:
         while position != last:
             target = max(position - step, last) if last < position else min(position + step, last)
             if ridge == 0 and np.exp(target) < 1e-5 * np.exp(-x[2]):
-                target = -np.inf  # V = 1/V̂ by now: the ridge no longer matters
+                target = -np.inf  # V ≈ 1/V̂ already: the ridge is negligible
             moved = target - position if np.isfinite(target) else 0.0
             found = self.solve(x + slope * moved, float(np.exp(target)))
             if found is None:
@@ -135,7 +135,7 @@ class Equations:
         return self.state(x, ridge)
 
     def strong_ridge(self, ridge: float) -> NDArray[np.float64]:
-        """Iterate the equations at a ridge so strong that this converges."""
+        """Iterate the equations, which converges at a strong ridge."""
         x = np.array([0.0, -2.0 * np.log(ridge), -np.log(ridge)])
         for _ in range(300):
             if self.trained:
@@ -151,12 +151,12 @@ class Equations:
         return x
 
     def state(self, x: NDArray, ridge: float) -> ReplicaSymmetricState:
-        """The solution x."""
+        """The state of the solution x."""
         residual = float(np.max(np.abs(self.residual(x, ridge))))
         state, _, noise_ridge = self.at(x)
         state = replace(state, residual=residual, iterations=self.evaluations)
         return replace(state, ridge=ridge + noise_ridge)
 
     def failure(self, message: str) -> ReplicaSymmetricState:
-        """No solution, for this reason."""
+        """The state without a solution, with the reason."""
         return replace(self.mixture, iterations=self.evaluations).missing(message)

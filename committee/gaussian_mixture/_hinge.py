@@ -1,8 +1,8 @@
 """Hinge loss with a ridge, minimised by an interior-point method.
 
-min ½ Σ_i λ_i w_i² + Σ ξ_μ  with  s = A w − 1 + ξ ≥ 0, ξ ≥ 0. With multipliers a of s and 1 − a
-of ξ, Mehrotra's predictor and corrector steps solve λw = Aᵀa, a s = 0, (1−a) ξ = 0; each costs
-one Cholesky factorisation in weight space. A bias is a weight with λ_i = 0.
+min ½ Σ_i λ_i w_i² + Σ ξ_μ  with  s = A w − 1 + ξ ≥ 0, ξ ≥ 0. The multipliers are a for s and 1 − a
+for ξ. Mehrotra's predictor and corrector steps solve λw = Aᵀa, a s = 0, (1−a) ξ = 0. Each step
+costs one Cholesky factorisation in weight space. A bias is a weight with λ_i = 0.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 _ACCEPTED = 1e-7  # duality gap per pattern: bounds λ‖w − w*‖²/2
-_REGULARISATION = 1e-12  # of the Newton matrix alone: the solution does not depend on it
+_REGULARISATION = 1e-12  # of the Newton matrix only; it does not change the solution
 
 
 def minimise_hinge(
     A: NDArray[np.float64], diagonal: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], bool, int]:
-    """Minimum of Σ max(0, 1 − A w) + ½ Σ diagonal w², whether the gap closed, number of steps."""
+    """Minimiser of Σ max(0, 1 − A w) + ½ Σ diagonal w², whether the gap closed, steps."""
     P = len(A)
     w = np.zeros(A.shape[1])
     a, c = np.full(P, 0.5), np.full(P, 0.5)
@@ -42,14 +42,14 @@ def minimise_hinge(
         s, xi = s + length * ds, xi + length * dxi
         size = _duality_gap(A, diagonal, w, a)
         if size > best and best < _ACCEPTED * P:
-            break  # rounding errors rule from here on
+            break  # rounding errors dominate from here on
         if size < best:
             best, best_w = size, w
     return best_w, bool(best < _ACCEPTED * P), steps
 
 
 def _duality_gap(A: NDArray, diagonal: NDArray, w: NDArray, a: NDArray) -> float:
-    """Loss minus what the multipliers prove it to be at least, plus how far they violate.
+    """Loss minus its lower bound from the multipliers, plus their violation of λw = Aᵀa.
 
     Σ [max(0, 1−Aw) − a(1−Aw)] + |g|·|w| with g = diagonal·w − Aᵀa.
     """
@@ -61,9 +61,9 @@ def _duality_gap(A: NDArray, diagonal: NDArray, w: NDArray, a: NDArray) -> float
 def _linearise(
     A: NDArray, diagonal: NDArray, w: NDArray, a: NDArray, c: NDArray, s: NDArray, xi: NDArray
 ) -> Callable[[NDArray, NDArray], tuple[NDArray, ...]] | None:
-    """Newton directions (dw, da, dc, ds, dξ) with a ds + s da and c dξ + ξ dc as given.
+    """Newton directions (dw, da, dc, ds, dξ), as a function of a ds + s da and c dξ + ξ dc.
 
-    One factorisation serves all directions. None where the matrix is not positive.
+    All directions share one factorisation. None if the matrix is not positive definite.
     """
     dual = diagonal * w - A.T @ a
     primal = A @ w - 1.0 + xi - s

@@ -1,13 +1,12 @@
 """Errors of linear classifiers on the mixture, and the best one that data can give.
 
-A classifier sign(w·x/√N + b) errs with a probability that depends on w only through its overlap
-with the centre, R = w·v*/(‖w‖√N), and through its bias in units of the weights' length,
-b̄ = b√N/‖w‖:
+The error of a classifier sign(w·x/√N + b) depends on two numbers only: its overlap with the
+centre, R = w·v*/(‖w‖√N), and its bias in units of the weights' length, b̄ = b√N/‖w‖:
 
     ε = ρ Q((R + b̄)/√Δ) + (1−ρ) Q((R − b̄)/√Δ),      Q(x) = P(z > x), z standard normal.
 
-Given the data, v* is distributed around their mean u = (1/P) Σ y x and knows nothing else of
-them. So Hebb's rule, w ∝ u, is the posterior mean, and *any* estimator made from the data has
+The posterior of v* depends on the data only through their mean u = (1/P) Σ y x. So Hebb's rule,
+w ∝ u, has the direction of the posterior mean, and *any* estimator made from the data has
 
     R(w) = R_BO cos(w, u),      R_BO = (1 + Δ/α)^(−1/2)              (N → ∞).
 """
@@ -24,7 +23,7 @@ from committee.gaussian_mixture.samples import check_parameters
 def overlap_error(
     overlap: ArrayLike, delta: float, bias: ArrayLike = 0.0, rho: float = 0.5
 ) -> NDArray[np.float64] | np.float64:
-    """Error of a classifier of given overlap R and bias b̄ (in units of the weights' length).
+    """Error of a classifier with overlap R and bias b̄ (in units of the weights' length).
 
     ``ε = ρ Q((R + b̄)/√Δ) + (1−ρ) Q((R − b̄)/√Δ)``; arrays are broadcast.
     """
@@ -35,7 +34,7 @@ def overlap_error(
 
 
 def best_bias(overlap: ArrayLike, delta: float, rho: float = 0.5) -> NDArray | np.float64:
-    """Bias b̄ = (Δ/2R) ln(ρ/(1−ρ)) of least error at overlap R > 0 (unit-length weights)."""
+    """Bias b̄ = (Δ/2R) ln(ρ/(1−ρ)) of least error at overlap R > 0, for unit-length weights."""
     check_parameters(1.0, delta, rho)
     R = np.asarray(overlap, dtype=float)
     if np.any(R <= 0):
@@ -60,7 +59,7 @@ def bayes_error(alpha: float, delta: float, rho: float = 0.5) -> float:
 
 
 def oracle_error(delta: float, rho: float = 0.5) -> float:
-    """Least error of one who knows the centre v*: the limit α → ∞ of :func:`bayes_error`."""
+    """Least error if the centre v* is known: the limit α → ∞ of :func:`bayes_error`."""
     return float(overlap_error(1.0, delta, best_bias(1.0, delta, rho), rho))
 
 
@@ -73,10 +72,10 @@ def hebb_training_error(alpha: float, delta: float) -> float:
 def hebb_error_under_noise(
     sigmas: ArrayLike, alpha: float, delta: float, bias: float = 0.0, rho: float = 0.5
 ) -> NDArray[np.float64] | np.float64:
-    """E_σ of Hebb's rule: its normalised margins are N(√((α+Δ)/(αΔ)), 1), σ widens them.
+    """E_σ of Hebb's rule. Its normalised margins are N(√((α+Δ)/(αΔ)), 1), widened by σ.
 
-    ``E_σ = Q(√((α+Δ)/(αΔ)) / √(1+σ²))``; a bias b̄, in units of the weights' length, moves the
-    margins of both classes apart by ±b̄/√Δ.
+    ``E_σ = Q(√((α+Δ)/(αΔ)) / √(1+σ²))``. A bias b̄, in units of the weights' length, shifts the
+    margins of the two classes by ±b̄/√Δ.
     """
     check_parameters(alpha, delta, rho)
     width = np.sqrt(1.0 + np.asarray(sigmas, dtype=float) ** 2)
@@ -90,8 +89,8 @@ def error_from_mean_margin(
     """Error ε = Q(κ̄ α/(α+Δ)) of *any* classifier made from balanced data, without bias.
 
     κ̄ is the mean normalised margin on the training patterns, κ = y w·x √N/(‖w‖ ‖x‖), as given
-    by :func:`normalised_margins`. It follows from R = R_BO cos(w, u), since κ̄ = ŵ·u/√Δ: an
-    estimator generalises exactly as well as its mean margin is large.
+    by :func:`normalised_margins`. The formula follows from R = R_BO cos(w, u) and κ̄ = ŵ·u/√Δ. So
+    the estimator with the larger mean margin generalises better.
     """
     check_parameters(alpha, delta)
     return ndtr(-np.asarray(mean_margin, dtype=float) * alpha / (alpha + delta))

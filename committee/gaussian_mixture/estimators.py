@@ -25,7 +25,7 @@ class LinearClassifier:
     weights : (N,)
     bias : b.
     name : how it was learnt.
-    converged, iterations : how the minimiser fared.
+    converged, iterations : whether the minimiser converged, and its number of steps.
     """
 
     weights: NDArray[np.float64]
@@ -60,7 +60,7 @@ class LinearClassifier:
 
 
 def hebb(patterns: ArrayLike, labels: ArrayLike) -> LinearClassifier:
-    """w = (√N/P) Σ_μ y_μ x_μ, the posterior mean's direction, without bias."""
+    """w = (√N/P) Σ_μ y_μ x_μ, in the direction of the posterior mean, without bias."""
     x = check_patterns(patterns)
     y = check_labels(labels, len(x))
     return LinearClassifier(np.sqrt(x.shape[1]) * (y @ x) / len(x), 0.0, "hebb")

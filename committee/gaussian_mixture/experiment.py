@@ -1,4 +1,4 @@
-"""The figure on Gaussian mixtures as data: simulated samples and theory, stored, resumable.
+"""Data of the Gaussian-mixture figure: simulated samples and theory, stored and resumable.
 
 ::
 
@@ -6,7 +6,7 @@
         config.json                 settings, versions, hardware
         samples/0000.json, ...      all estimators on one sample
         theory.json                 the same estimators for N → ∞
-        summary.csv                 means over the samples beside the theory
+        summary.csv                 means over the samples, and the theory
         figure.pdf, figure.png
 """
 
@@ -73,15 +73,15 @@ class GaussianMixtureConfig:
     delta: float = 1.0
     """Variance Δ of each cloud, per input."""
     rho: float = 0.5
-    """Fraction of labels +1. Where it is not 0.5, minimisers learn a bias."""
+    """Fraction of labels +1. If it is not 0.5, minimisers learn a bias."""
     inputs: int = 400
-    """N of the simulated samples."""
+    """Inputs N of the simulated samples."""
     samples: int = 10
-    """Simulated samples. More can be added to the same folder later."""
+    """Number of simulated samples. More can be added to the same folder later."""
     seed: int = 0
     """Seed of the samples."""
     workers: int | None = None
-    """Processes. Default: one on each core."""
+    """Number of processes. Default: one per core."""
 
     def __post_init__(self) -> None:
         check_parameters(self.alpha, self.delta, self.rho)
@@ -109,9 +109,9 @@ class GaussianMixtureResults:
     simulation : DataFrame
         One row per sample, estimator and parameter (ridge λ or noise σ): ``error``,
         ``training_error``, ``overlap``, ``mean_margin``, ``best_error`` (at the best bias for
-        this overlap) and ``error_under_noise_σ``; NaN where a minimiser did not converge.
+        this overlap) and ``error_under_noise_σ``; NaN if a minimiser did not converge.
     theory : DataFrame
-        One row per estimator and parameter, on a finer grid, with ``stable``.
+        One row per estimator and parameter, on a finer grid, with the column ``stable``.
     """
 
     config: GaussianMixtureConfig
@@ -119,7 +119,7 @@ class GaussianMixtureResults:
     theory: pd.DataFrame
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per estimator: mean and standard error over the samples, beside the theory."""
+        """One row per estimator: mean and standard error over the samples, and theory."""
         keys = ["estimator", "parameter"]
         theory = self.theory[[*keys, *MEASURED, "stable"]]
         theory = theory.rename(columns={name: f"{name}_theory" for name in [*MEASURED, "stable"]})
@@ -140,7 +140,7 @@ class GaussianMixtureResults:
 
 
 def compute(config: GaussianMixtureConfig, progress: bool = False) -> GaussianMixtureResults:
-    """Simulate the samples that are missing in ``config.out``; theory; ``summary.csv``.
+    """Simulate the missing samples in ``config.out``; add the theory and ``summary.csv``.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def compute(config: GaussianMixtureConfig, progress: bool = False) -> GaussianMi
 
 
 def load(folder: str | Path, samples: int | None = None) -> GaussianMixtureResults:
-    """Read what :func:`compute` has stored; with ``samples`` only the first of them.
+    """Read the results of :func:`compute`; ``samples`` takes only the first ones.
 
     Raises ``ValueError`` if there are no results, or a file is damaged.
     """
@@ -191,7 +191,7 @@ def load(folder: str | Path, samples: int | None = None) -> GaussianMixtureResul
 
 
 def _read(path: Path, *more: str) -> pd.DataFrame:
-    """Stored rows, which must have all columns."""
+    """Read stored rows; a missing column raises ``ValueError``."""
     rows = read_records(path)
     columns = ["estimator", "parameter", *MEASURED, *NOISE_COLUMNS, *more]
     if missing := [name for name in columns if name not in rows]:
@@ -260,7 +260,7 @@ def predict(config: GaussianMixtureConfig) -> pd.DataFrame:
             state = max_flat_loss_theory(loss, alpha, delta, sigma, start=state)
             rows += [row(f"flat {loss}", sigma, state)] if state.converged else []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # where none exists, no line is drawn
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a σ without a solution is left out
         states = max_flat_theory(alpha, delta, noises)
     pairs = zip(noises, states, strict=True)
     rows += [row("flattest", sigma, state) for sigma, state in pairs if state.converged]
@@ -275,7 +275,7 @@ def _row(
     noisy: np.ndarray,
     **more: bool,
 ) -> dict[str, Any]:
-    """One row: ``values`` of MEASURED but the last, and the errors under the noises SIGMAS."""
+    """One row: ``values`` are MEASURED without the last, ``noisy`` the errors under SIGMAS."""
     _, _, overlap, _ = values
     best = float(best_error(overlap, config))
     return {

@@ -1,7 +1,7 @@
-"""The figure on Gaussian mixtures: four panels, read from results.
+"""The Gaussian-mixture figure: four panels, drawn from results.
 
-Each plot function takes results and optionally ``ax``, and returns the axes. Lines are theory
-(dotted where replica symmetry is unstable), points are means over samples with standard errors.
+Each plot function takes results and optionally ``ax``, and returns the axes. Lines are theory,
+dotted where replica symmetry is unstable. Points are means over samples with standard errors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from committee.gaussian_mixture.experiment import (
 from message_passing.figures import four_panels, new_axes
 from message_passing.tools.tables import ERROR, means
 
-# Okabe and Ito's colours; markers for readers in grey.
+# Okabe and Ito's colours. Markers distinguish the estimators in greyscale.
 STYLES = {
     "hebb": ("#000000", "*", "Hebb (Bayes-optimal)"),
     "square": ("#0072B2", "o", "square"),
@@ -102,7 +102,7 @@ def plot_error_under_noise(results: GaussianMixtureResults, ax: Axes | None = No
 
 
 def plot_overlap_against_noise(results: GaussianMixtureResults, ax: Axes | None = None) -> Axes:
-    """(c) Overlap with the centre reached by both routes to flatness."""
+    """(c) Overlap with the centre, for both ways to flatness."""
     ax = ax or new_axes()
     for family in ("flattest", "flat square", "flat logistic", "flat hinge"):
         _lines_and_points(results, family, "overlap", ax)
@@ -114,7 +114,7 @@ def plot_overlap_against_noise(results: GaussianMixtureResults, ax: Axes | None 
 
 
 def plot_error_against_margin(results: GaussianMixtureResults, ax: Axes | None = None) -> Axes:
-    """(d) Error at the best bias against the mean normalised margin: one curve for all."""
+    """(d) Error at the best bias against the mean normalised margin: a single curve."""
     ax = ax or new_axes()
     config, margins = results.config, results.simulation["mean_margin"]
     grid = np.linspace(0.98 * margins.min(), 1.02 * margins.max(), 200)

@@ -3,19 +3,18 @@
 This noise is additive and isotropic. The noise of ``committee.local_energy`` is relative to each
 weight.
 
-Noise σz/√N on w/‖w‖ (z standard normal) adds to the margin of a pattern a Gaussian of width
-σ‖x‖/√N. In units of ‖x‖/√N ≈ √Δ the margin is κ = y √N (w·x + √N b)/(‖w‖‖x‖), so that, exactly,
+Noise σz/√N on w/‖w‖ (z standard normal) adds a Gaussian of width σ‖x‖/√N to the margin of a
+pattern. In units of ‖x‖/√N ≈ √Δ, the margin is κ = y √N (w·x + √N b)/(‖w‖‖x‖). So, exactly,
 
     E_σ = (1/P) Σ_μ Q(κ_μ/σ).
 
-For large σ, E_σ ≈ ½ − κ̄/(σ√(2π)), and the error of a classifier made from balanced data falls
-with κ̄ alone (:func:`error_from_mean_margin`): **for large σ the order by flatness is the order
-by generalisation**, and the flattest direction of all, Hebb's, is the Bayes-optimal one.
+For large σ, E_σ ≈ ½ − κ̄/(σ√(2π)). The error of a classifier made from balanced data decreases
+with κ̄ and depends on nothing else (:func:`error_from_mean_margin`). So **for large σ, the order
+by flatness is the order by generalisation**. The flattest direction, Hebb's, is Bayes-optimal.
 
-What does *not* hold is that Hebb's rule has the highest local entropy at every distance: near it,
-where it makes training errors and a minimiser of the hinge loss makes none, there are fewer
-solutions (``franz_parisi.py``). Flatness decides between classifiers of equal training error,
-or at large distances.
+But Hebb's rule does *not* have the highest local entropy at every distance. If it makes training
+errors and a minimiser of the hinge loss makes none, there are fewer solutions near Hebb's rule
+(``franz_parisi.py``). Flatness ranks classifiers of equal training error, or at large distances.
 """
 
 from __future__ import annotations

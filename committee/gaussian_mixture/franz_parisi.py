@@ -5,14 +5,14 @@ rescaled to norm √N. Around it, with prior variance τ (called Δ in ``message
 
     Z(τ) = ∫ dw N(w; ŵ, τ·1) Π_μ Θ[y_μ w·x_μ > 0],     φ(τ) = log Z / N       (N → ∞).
 
-Let w = ŵ + δ. The state of the solutions is V = var(w_i); μ, s, D = ⟨δ⟩·v*/N, ⟨δ⟩·w̃/N, ‖⟨δ⟩‖²/N;
-and a, the part of ⟨δ⟩ along w̃ that is caused by the patterns through the reference. A pattern
-with reference margin h̃ sees w with the cavity margin
+Let w = ŵ + δ. The state of the solutions is V = var(w_i); (μ, s, D) = (⟨δ⟩·v*, ⟨δ⟩·w̃, ‖⟨δ⟩‖²)/N;
+and a, the coefficient of w̃ in ⟨δ⟩ that the patterns cause through the reference. For a pattern
+with reference margin h̃, w has the cavity margin
 
     κ = ṽ/√q̃ + ΔṼ a f̃ + η,    η | h̃ Gaussian: means (μ, m̃), covariances Δ(D, s, q̃) of (η, h̃),
 
-variance ΔV, and weight Φ(κ/√(ΔV)); g = ∂_κ log Φ. The second term is the reaction of the
-reference to the pattern; w moves with it. With primes for derivatives,
+variance ΔV, and weight Φ(κ/√(ΔV)). The second term of κ is the reaction of the reference to the
+pattern, which w follows. With g = ∂_κ log Φ and primes for derivatives,
 
     Â = −αΔ E[g'],  m̂ = α E[g],  p̂ = αΔ E[g²],  t̂ = αΔ E[f̃ g],
     Ĉ = αΔ E[g' ΔṼ (1/√q̃ + a) ∂f̃/∂h̃],
@@ -24,10 +24,10 @@ reference to the pattern; w moves with it. With primes for derivatives,
 As in ``message_passing``, d = rτ/2 and Φ_LE(d) = φ + ½(r − 1 − log r). The solutions form a
 convex set, so replica symmetry is stable for w whenever it is for the reference.
 
-These count solutions without errors. Φ_LE(d) → 0 for d → 0 only around references that make none
-themselves; around others, such as Hebb's rule, it falls towards d = 0. So **Hebb's rule, although
-Bayes-optimal and the flattest by E_σ, does not have the highest local entropy at every distance**:
-near it there are fewer solutions than near a minimiser of the hinge loss that makes no errors.
+Z counts solutions without errors. So Φ_LE(d) → 0 for d → 0 only if the reference makes no errors.
+Otherwise, as for Hebb's rule, Φ_LE falls towards d = 0. **Hebb's rule is Bayes-optimal and the
+flattest by E_σ, but does not have the highest local entropy at every distance**: there are fewer
+solutions near it than near a minimiser of the hinge loss that makes no errors.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ class FranzParisiCurve:
 
     Attributes
     ----------
-    reference : what it is around.
+    reference : the reference in the centre.
     variance : τ (here), Δ (elsewhere) of the Gaussian around the reference.
     distance : d = rτ/2.
     local_entropy : Φ_LE(d), per weight.
     free_entropy : φ.
     displacement : r.
-    overlap : on a mixture, of the mean of the solutions with the centre; for a perceptron, of one
-        solution with the teacher (0 without a teacher).
-    converged, residual : of the equations, the reference's included.
+    overlap : for a mixture, overlap of the solutions' mean with the centre; for a perceptron,
+        overlap of one solution with the teacher (0 without a teacher).
+    converged, residual : of the equations; ``converged`` includes the reference.
     """
 
     reference: Any
@@ -82,7 +82,7 @@ class FranzParisiCurve:
     def from_rows(
         cls, reference: Any, rows: Sequence[tuple[float, ...]], tolerance: float
     ) -> FranzParisiCurve:
-        """From τ, φ, r, overlap and residual of each point; a warning where some is too large."""
+        """Curve from rows (τ, φ, r, overlap, residual); warns if a residual is too large."""
         variance, phi, r, overlap, residual = np.array(rows).T
         converged = (residual < tolerance) & reference.converged
         if not converged.all():
@@ -100,7 +100,7 @@ class FranzParisiCurve:
     def at(self, distance: ArrayLike) -> NDArray[np.float64]:
         """Φ_LE at other distances: cubic Hermite interpolation with dΦ_LE/dd = (1 − 1/r)/τ.
 
-        Raises ``ValueError`` outside the points of the curve (nothing is extrapolated).
+        Raises ``ValueError`` outside the range of the curve: no extrapolation.
         """
         wanted = np.asarray(distance, dtype=np.float64)
         first, last = self.distance[[0, -1]]
@@ -179,7 +179,7 @@ class _Cavity:
         return log_phi @ _ZW, g @ _ZW, slope @ _ZW, (g * g) @ _ZW
 
     def update(self, x: NDArray) -> NDArray[np.float64]:
-        """The right-hand sides."""
+        """Right-hand sides of the equations."""
         V, a, *_ = self.unpack(x)
         ref, margins = self.ref, self.margins
         _, g, slope, g2 = self.node(x)

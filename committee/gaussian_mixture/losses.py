@@ -1,9 +1,9 @@
-"""Convex losses of the margin x = y (w·x/√N + b), and what a margin h becomes under them.
+"""Convex losses of the margin x = y (w·x/√N + b), and the margins of patterns trained with them.
 
-The replica-symmetric equations need one thing of a loss ℓ: the margin of a training pattern,
-``v = argmin_x [ℓ(x) + (x − h)²/(2D)]``, when it would have been h had the pattern not been learnt.
-It obeys ``h = v + D ℓ'(v)``: explicit in v. Averages are therefore taken over v
-(``margins.py``) and need no inner minimisation; a kink of the loss is a range of h with the same v.
+The replica-symmetric equations need one function of a loss ℓ. A pattern with the margin h before
+it is learnt has the margin ``v = argmin_x [ℓ(x) + (x − h)²/(2D)]`` afterwards. This v obeys
+``h = v + D ℓ'(v)``, which is explicit in v. So averages are taken over v (``margins.py``) without
+an inner minimisation. At a kink of the loss, a range of h has the same v.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ LossName = Literal["square", "logistic", "hinge"]
 class Loss(ABC):
     """A loss ℓ(x): value, slope ℓ' and curvature ℓ'' (one-sided at a kink).
 
-    ``kinks`` are (position, slope on the left, slope on the right); ``knots`` divide the axis
-    where the curvature changes, for quadrature; ``steepest`` bounds |ℓ'|.
+    ``kinks`` are (position, slope on the left, slope on the right). ``knots`` divide the axis
+    where the curvature changes, for quadrature. ``steepest`` bounds |ℓ'|.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Loss(ABC):
     def curvature(self, x: NDArray) -> NDArray[np.float64]: ...
 
     def proximal(self, h: NDArray, D: float) -> NDArray[np.float64]:
-        """Solve ``v + D ℓ'(v) = h`` for v by bisection (a convex loss: a rising left side)."""
+        """Solve ``v + D ℓ'(v) = h`` for v by bisection: the left side increases with v."""
         low, high = h - D * self.steepest, h + D * self.steepest
         for _ in range(60):
             middle = 0.5 * (low + high)
@@ -113,8 +113,8 @@ class Logistic(Loss):
 class ErrorUnderNoise(Loss):
     """ℓ(x) = Q(x/σ): the probability that noise of width σ turns a margin x into an error.
 
-    Not convex: for x < 0 it bends down, by at most 0.242/σ². ``h(v)`` still rises everywhere,
-    and v follows h without a jump, as long as D < ``largest_D`` = −1/min ℓ'' = σ²√(2πe).
+    Not convex: for x < 0 its curvature is negative, but at least −0.242/σ². As long as D is below
+    ``largest_D`` = −1/min ℓ'' = σ²√(2πe), h(v) increases everywhere and v(h) has no jump.
     """
 
     name = "error under noise"
@@ -160,9 +160,9 @@ class NoisyHinge(Loss):
 class NoisyLogistic(Loss):
     """Logistic loss averaged over a margin noise of width s, ``E_z log(1 + e^(−x−sz))``.
 
-    ``width`` s is a number, or has one entry for each margin x. The trapezoidal rule in z, made
-    for the largest s: its error falls as exp(−2π²/(s·step)), since the nearest pole lies at
-    distance π/s from the real axis.
+    ``width`` s is a number, or has one entry for each margin x. The average is a trapezoidal rule
+    in z with a step for the largest s. Its error falls as exp(−2π²/(s·step)), since the nearest
+    pole lies at distance π/s from the real axis.
     """
 
     name = "logistic averaged over noise"

@@ -57,7 +57,7 @@ def training_margins(
 ) -> TrainingMargins:
     """Nodes for h ~ N(m + yb, width²), y = ±1 with probabilities ρ and 1−ρ.
 
-    ``borders`` are more values of v for the borders of panels, where something varies quickly.
+    ``borders`` adds panel borders in v, for integrands that vary quickly there.
     """
     classes = [(1.0, 1.0)] if bias == 0.0 else [(1.0, rho), (-1.0, 1.0 - rho)]
     parts = []

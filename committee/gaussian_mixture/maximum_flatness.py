@@ -1,12 +1,12 @@
 """Two ways to a wide flat region: make the classifier flat, or make the loss flat.
 
-(a) **On the classifier**: minimise the error under noise E_σ over directions. A large σ comes
-first, where the minimum is Hebb's rule, then smaller ones. Replica symmetry: the equations of
-``replica_symmetric.py`` with ℓ(x) = Q(x/(σ√Δ)) and q = 1, where the ridge is a multiplier,
-λ = 1/V − V̂. This loss is not convex, and the solution ceases to be stable at small σ.
+(a) **On the classifier**: minimise the error under noise E_σ over directions. σ is annealed from a
+large value, where the minimum is Hebb's rule. The theory solves the equations of
+``replica_symmetric.py`` with ℓ(x) = Q(x/(σ√Δ)) and q = 1. The ridge is a Lagrange multiplier,
+λ = 1/V − V̂. This loss is not convex, and the solution becomes unstable at small σ.
 
 (b) **On the loss**: minimise a loss averaged over multiplicative noise w∘(1 + σz). The average is
-convex; for the square loss it is a ridge, λ = αΔσ².
+convex. For the square loss it is a ridge, λ = αΔσ².
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def max_flat_classifier(
     Returns
     -------
     list of M LinearClassifier
-        One for each σ, ‖w‖² = N, without bias. A minimum reached by annealing is the global one
-        where the theory is stable; below, it is a good one.
+        One for each σ, ‖w‖² = N, without bias. Annealing reaches the global minimum at each σ
+        where the theory is stable, and a good minimum at smaller σ.
     """
     x = check_patterns(patterns)
     y = check_labels(labels, len(x))
@@ -77,8 +77,8 @@ def max_flat_classifier(
 def max_flat_theory(alpha: float, delta: float, sigmas: ArrayLike) -> list[ReplicaSymmetricState]:
     """Replica-symmetric theory of :func:`max_flat_classifier`, for decreasing σ.
 
-    Where there is no replica-symmetric solution whose margins v follow h without a jump,
-    ``converged`` is False and ``message`` says so; a solution with ``stability`` ≥ 1 is unstable.
+    If no replica-symmetric solution has margins v(h) without a jump, ``converged`` is False and
+    ``message`` says so. A solution with ``stability`` ≥ 1 is unstable.
     """
     check_parameters(alpha, delta)
     ladder = _decreasing(sigmas)
@@ -87,7 +87,7 @@ def max_flat_theory(alpha: float, delta: float, sigmas: ArrayLike) -> list[Repli
         R, V = float(np.tanh(x[0])), float(np.exp(x[1]))
         return ReplicaSymmetricState(loss, alpha, delta, 0.5, np.nan, R, 1.0, V, 0.0)
 
-    # A large σ: ℓ is a straight line, its minimiser Hebb's rule.
+    # At large σ, ℓ is a straight line and its minimiser is Hebb's rule.
     first = max(30.0, float(ladder[0]))
     steps = np.exp(np.arange(np.log(first), np.log(ladder[-1]), -0.1))
     path = np.unique(np.concatenate([steps, ladder]))[::-1]
@@ -136,8 +136,8 @@ def max_flat_loss(
 ) -> LinearClassifier:
     """Minimise Σ_μ E_z ℓ(y_μ (w∘(1+σz))·x_μ/√N): a loss averaged over weight noise, no ridge.
 
-    The margin noise is Gaussian of variance σ²Σ_i w_i²x_i²/N, taken exactly. The square loss is
-    solved as the (generalised) ridge Σ_μ σ²x_μi²/N that it is; the others by L-BFGS.
+    The average over the Gaussian margin noise, of variance σ²Σ_i w_i²x_i²/N, is exact. For the
+    square loss it is a ridge Σ_μ σ²x_μi²/N on w_i, solved directly. The others use L-BFGS.
     """
     x = check_patterns(patterns)
     y = check_labels(labels, len(x))

@@ -20,7 +20,7 @@ def density(z: NDArray) -> NDArray[np.float64]:
 
 
 def panels(borders: ArrayLike, order: int = 20) -> Nodes:
-    """Gauss–Legendre nodes and weights on the panels between the borders, sorted."""
+    """Gauss–Legendre nodes and weights on the panels between the sorted borders."""
     nodes, weights = _legendre(order)
     edges = np.unique(borders)
     half = 0.5 * np.diff(edges)[:, None]

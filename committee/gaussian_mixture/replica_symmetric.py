@@ -1,20 +1,19 @@
 """Empirical risk minimisation on the mixture for N → ∞: replica-symmetric theory ([M20]).
 
 The weights minimise Σ_μ ℓ(y_μ(w·x_μ/√N + b)) + λ‖w‖²/2. Their state is m = w·v*/N, q = ‖w‖²/N
-and V, the response of a weight to a force on it. A fresh
-pattern has the margin h = m + yb + √(Δq) ξ, a training pattern v = argmin_x [ℓ(x) + (x−h)²/(2ΔV)].
-With f = (v−h)/(ΔV),
+and V, the response of a weight to a force on it. A fresh pattern has the margin h = m + yb +
+√(Δq) ξ, a training pattern has v = argmin_x [ℓ(x) + (x−h)²/(2ΔV)]. With f = (v−h)/(ΔV),
 
     m̂ = α E[f],   q̂ = αΔ E[f²],   V̂ = −αΔ E[∂f/∂h],
-    V = 1/(λ + V̂),   m = V m̂,   q = V² (q̂ + m̂²),   and E[y f] = 0 where the bias is trained.
+    V = 1/(λ + V̂),   m = V m̂,   q = V² (q̂ + m̂²),   and E[y f] = 0 if the bias is trained.
 
-It is stable against replica symmetry breaking while αΔ²V² E[(∂f/∂h)²] < 1: a perturbation of
-the margins is carried from weights to patterns and back with this factor in its variance. For a
-convex loss 0 ≤ −ΔV ∂f/∂h ≤ 1 makes it less than V V̂ = 1 − λV: always stable.
+The solution is stable against replica symmetry breaking if αΔ²V² E[(∂f/∂h)²] < 1. This factor
+multiplies the variance of a perturbation on its way from weights to patterns and back. A convex
+loss has 0 ≤ −ΔV ∂f/∂h ≤ 1, so the factor is below V V̂ = 1 − λV and the solution always stable.
 
 **Training with noise on the weights**, w∘(1 + σz), averages the loss over a margin noise of width
 σ√(Δq). The width grows with ‖w‖, so the average acts as a ridge,
-λ_σ = αΔσ² E[ℓ̄''(v)], ℓ̄ the averaged loss; for the square loss, αΔσ² exactly.
+λ_σ = αΔσ² E[ℓ̄''(v)] with the averaged loss ℓ̄. For the square loss it is exactly αΔσ².
 """
 
 from __future__ import annotations
@@ -49,14 +48,14 @@ def replica_symmetric(
     ridge : λ ≥ 0.
     bias : none, a fixed b, or "train": the b that minimises the loss.
     noise : relative width σ of the weight noise over which the loss is averaged.
-    start : a converged state nearby, to start from (for sweeps).
+    start : a converged state at similar parameters, where the solver starts (for sweeps).
 
     Returns
     -------
     ReplicaSymmetricState
-        ``converged`` is False, with a warning, NaNs and a ``message``, where no solution exists:
-        for λ = σ = 0 on separable patterns (logistic: the length diverges; hinge: the minimiser
-        is not unique), and for the square loss with α ≤ 1.
+        If no solution exists, ``converged`` is False, with a warning, NaNs and a ``message``. This
+        happens at λ = σ = 0 on separable patterns (logistic: the length diverges; hinge: the
+        minimiser is not unique), and for the square loss with α ≤ 1.
 
     Raises
     ------
@@ -87,7 +86,7 @@ def replica_symmetric(
 
 
 def _why_no_minimiser(loss: str, alpha: float, delta: float, rho: float, trained_bias: bool) -> str:
-    """Why there is no unique minimiser without any ridge; empty where there is one."""
+    """Why there is no unique minimiser without a ridge; empty if there is one."""
     if loss == "square":
         threshold, why = 1.0, "there are fewer patterns than weights"
     else:

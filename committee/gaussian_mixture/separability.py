@@ -1,12 +1,12 @@
-"""Up to how many patterns the two clouds are linearly separable, for N → ∞.
+"""Largest α at which the two clouds are linearly separable, for N → ∞.
 
-By Gordon's inequality a direction with all margins positive exists, with probability tending to
-one, exactly when α < α_c, with
+By Gordon's inequality, with probability tending to one, a direction with all margins positive
+exists if α < α_c and does not exist if α > α_c, with
 
     1/α_c = min over c (and b) of (1 + c²) E[(ξ − (c + yb)/√(Δ(1 + c²)))₊²],   ξ ~ N(0, 1),
 
-c the part of the weights along the centre in units of the part across it. Without signal
-(Δ → ∞), this is Cover's α_c = 2.
+Here c is the ratio of the weights' components along the centre and orthogonal to it. Without
+signal (Δ → ∞), this is Cover's α_c = 2.
 """
 
 from __future__ import annotations

@@ -27,13 +27,13 @@ class ReplicaSymmetricState:
 
     Attributes
     ----------
-    loss : the loss, averaged over weight noise where there is some.
+    loss : the loss, averaged over weight noise if there is any.
     alpha, delta, rho : the mixture.
-    ridge : λ, with the ridge that weight noise amounts to.
+    ridge : λ plus the ridge due to weight noise.
     m, q, V : overlap with the centre, squared length, response (see ``replica_symmetric.py``).
     bias : b.
-    residual, iterations, message : how the solver fared; ``residual`` is the largest relative
-        violation of the equations, ``message`` says why where there is no solution.
+    residual, iterations : largest relative violation of the equations, number of evaluations.
+    message : why there is no solution; else empty.
     """
 
     loss: Loss
@@ -71,7 +71,7 @@ class ReplicaSymmetricState:
 
     @property
     def training_error(self) -> float:
-        """P(v < 0). v < 0 exactly where h < ΔV ℓ'(0)."""
+        """P(v < 0). The condition is equivalent to h < ΔV ℓ'(0)."""
         border = self.delta * self.V * float(self.loss.slope(np.zeros(1))[0])
         positive = ndtr((border - self.m - self.bias) / self.width)
         negative = ndtr((border - self.m + self.bias) / self.width)
@@ -79,7 +79,7 @@ class ReplicaSymmetricState:
 
     @cached_property
     def stability(self) -> float:
-        """αΔ²V² E[(∂f/∂h)²]: replica symmetry holds while this is below 1."""
+        """αΔ²V² E[(∂f/∂h)²]: replica symmetry holds if this is below 1."""
         margins = self.margins()
         return self.alpha * (self.delta * self.V) ** 2 * margins.mean(margins.response**2)
 
@@ -103,6 +103,6 @@ class ReplicaSymmetricState:
         )
 
     def missing(self, message: str) -> ReplicaSymmetricState:
-        """The result where no solution exists: ``converged`` False, the reason, a warning."""
+        """The result if no solution exists: warns, and ``message`` holds the reason."""
         warnings.warn(f"replica-symmetric solution: {message}", ConvergenceWarning, stacklevel=3)
         return replace(self, message=message)

@@ -1,7 +1,7 @@
-"""The spherical perceptron: replica theory, exact for N → ∞, beside instances.
+"""The spherical perceptron: replica theory, exact for N → ∞, compared with instances.
 
-α = P/N patterns per input, κ (``kappa``) the margin of solutions of norm √N, q and R the overlaps
-of two of them and of one with a teacher; Δ, d, Φ_LE as in ``message_passing``.
+Symbols: α = P/N patterns per input; κ (``kappa``), margin of solutions of norm √N; q, overlap of
+two solutions; R, overlap of a solution with a teacher; Δ, d, Φ_LE as in ``message_passing``.
 """
 
 from committee.perceptron.franz_parisi import franz_parisi

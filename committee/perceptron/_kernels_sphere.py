@@ -1,7 +1,7 @@
 """Compiled kernel: billiards on the sphere, within the solutions of margin κ.
 
-Great circles w cos t + p sin t, ‖w‖ = ‖p‖ = √N, that are reflected where a stability falls to κ,
-leave the uniform distribution on the solutions as it is. Sources: as of
+A solution moves on great circles w cos t + p sin t, ‖w‖ = ‖p‖ = √N. It is reflected where a
+stability falls to κ. This leaves the uniform distribution on the solutions invariant. Sources: see
 ``message_passing/_kernels_bouncing.py``.
 """
 
@@ -17,10 +17,10 @@ from message_passing.tools.compiled import compiled
 
 @compiled
 def billiard_steps(signed, gram, kappa, steps, weights, rng):
-    """Quarter turns from solutions ``weights`` (N,), in place; the number that arrived.
+    """Move a solution ``weights`` (N,) by quarter turns, in place; return how many arrived.
 
-    ``signed`` (P, N) are σx/√N, ``gram`` (P, P) their products. A trajectory that rounding keeps
-    in a corner is undone.
+    ``signed`` (P, N) holds σx/√N, ``gram`` (P, P) their inner products. A trajectory that rounding
+    traps in a corner is dropped.
     """
     P, N = signed.shape
     centre = np.full(P, -kappa)
@@ -39,7 +39,7 @@ def billiard_steps(signed, gram, kappa, steps, weights, rng):
         for _bounce in range(MOST_BOUNCES * P):
             first_hits(u, v, centre, side, hits)
             if last >= 0:
-                hits[last] = math.inf  # κ ≥ 0: it cannot come back before t = π
+                hits[last] = math.inf  # for κ ≥ 0, it is not hit again before t = π
             wall = int(np.argmin(hits))
             step = min(2.0 * math.atan(hits[wall]), left)
             ends = step == left
@@ -51,7 +51,7 @@ def billiard_steps(signed, gram, kappa, steps, weights, rng):
                 break
             left -= step
             last = wall
-            # The wall's normal, within the sphere: σx/√N − κ w/N.
+            # Normal of the wall, tangent to the sphere: σx/√N − κ w/N.
             kick = -2.0 * v[wall] / (gram[wall, wall] - kappa * kappa / N)
             for i in range(N):
                 p[i] += kick * (signed[wall, i] - kappa / N * w[i])

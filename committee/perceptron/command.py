@@ -1,4 +1,4 @@
-"""``python -m committee perceptron``: compute what is missing, write tables and the figure."""
+"""``python -m committee perceptron``: compute missing results, write tables and the figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(config: PerceptronConfig) -> list[Path]:
-    """Theory, instances, tables as CSV and the figure in ``config.out``; prints what was found."""
+    """Write theory, instances, CSV tables and the figure to ``config.out``; print a summary."""
     results = compute(config, progress=True)
     summary = summarise(results)
     tables = {"theory": results["theory"], "instances": results["instances"], "summary": summary}
@@ -35,7 +35,7 @@ def run(config: PerceptronConfig) -> list[Path]:
 
 
 def _closing_table(summary: pd.DataFrame) -> pd.DataFrame:
-    """Monte Carlo at infinite N beside the theory."""
+    """Monte Carlo extrapolated to infinite N, compared with the theory."""
     rows = summary[(summary["N"] == "infinity") & (summary["engine"] == "mc")].dropna()
     table = rows[["labels", "name", "kappa", "distance", "theory"]].copy()
     table["mc − theory, ×10⁻⁴"] = [

@@ -1,19 +1,19 @@
-"""Observables of one instance whose values at N → ∞ are known: they tell its luck.
+"""Control variates: observables of an instance with known values at N → ∞.
 
-Φ_LE of one instance scatters around the theory (by 0.2/√N at α = 0.5), far more than sampling
-leaves open. Most of it follows observables f that the reference's theory knows as well,
+Φ_LE of an instance scatters around the theory (by 0.2/√N at α = 0.5), far more than its sampling
+error. Observables f with known limits f_∞ explain most of this scatter,
 
     ⟨v⟩, ⟨v²⟩, ψ = ⟨log Φ(v/√Δ)⟩,  each (1/N) Σ_μ,
-    T = (Δ/N) ‖Π Σ_μ g(v_μ) σ_μ x_μ/√N‖²,   g(v) = ∂ log Φ(v/√Δ)/∂v,   Π across w̃,
+    T = (Δ/N) ‖Π Σ_μ g(v_μ) σ_μ x_μ/√N‖²,   g(v) = ∂ log Φ(v/√Δ)/∂v,   Π ⟂ w̃,
 
-the first two orders of log Z in the overlaps between patterns; with a teacher, R also. A linear
-regression on f − f_∞ takes the scatter away and leaves the limit N → ∞ where it is. With the
-averages of ``franz_parisi.py`` and q, R of the reference, b = (⟨gz⟩, ⟨gv⟩, ⟨gu*⟩),
+the first two orders of log Z in the overlaps between patterns; Π projects orthogonal to w̃. With a
+teacher, R is added. A linear regression on f − f_∞ removes the scatter and keeps the limit N → ∞.
+With the averages of ``franz_parisi.py``, the reference's q and R, and b = (⟨gz⟩, ⟨gv⟩, ⟨gu*⟩),
 
     T_∞ = Δ [α⟨g²⟩ + α² (bᵀ Q⁻¹ b − ⟨gv⟩²)],
     Q = ((R²/q, √q, R/√q), (√q, 1, R), (R/√q, R, 1));
 
-without a teacher, the first two rows and columns.
+Without a teacher, b and Q are cut to the first two rows and columns.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from committee.perceptron.gardner import force
 from committee.perceptron.instances import Instance
 from committee.perceptron.references import Reference
 
-#: In the order of both functions.
+#: Names of the observables f, in the order of both functions.
 NAMES = ("stability", "square", "log_probability", "alignment", "teacher_overlap")
 
 
 def observed(instance: Instance, weights: NDArray, variance: float) -> NDArray[np.float64]:
-    """f of an instance and a reference (N,) on it; R is 0 without a teacher."""
+    """f of an instance for the reference ``weights`` (N,); R is 0 without a teacher."""
     N, root = len(weights), np.sqrt(variance)
     v = instance.stabilities(weights)
     g = force(-v / root) / root
@@ -44,7 +44,7 @@ def observed(instance: Instance, weights: NDArray, variance: float) -> NDArray[n
 
 
 def expected(reference: Reference, variance: float) -> NDArray[np.float64]:
-    """f at N → ∞."""
+    """f_∞, the limits for N → ∞."""
     alpha, root = reference.alpha, np.sqrt(variance)
     z, v, weight = reference.with_labels(float(root))
     g = force(-v / root) / root

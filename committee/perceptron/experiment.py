@@ -1,4 +1,4 @@
-"""The figure on the perceptron as data: theory, instances of several sizes, stored, resumable."""
+"""Data of the perceptron figure: theory and instances of several sizes, stored and resumable."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from message_passing.tools.validation import check_least
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Distances of the points.
+#: Distances d of the points.
 DISTANCES = (0.01, 0.03, 0.1, 0.2, 0.3)
-#: Margins of typical references, in units of the largest one: of the lines, and of the points.
+#: Margins of typical references in units of the largest margin: for lines, and for points.
 FRACTIONS = {"random": (0.0, 0.25, 0.5, 0.75, 0.9), "teacher": (0.0, 0.5, 0.8)}
 MEASURED_FRACTIONS = (0.0, 0.5)
-#: So cold that no error is allowed, whatever the reference makes.
+#: Cold enough to forbid all errors, even if the reference makes some.
 NO_ERRORS = Majority(inverse_temperature=1e3)
 
 
 class Family(NamedTuple):
-    """References of one kind: random or a teacher's labels, a name, κ in units of the largest."""
+    """A kind of reference: random or teacher labels, a name, κ in units of the largest margin."""
 
     labels: str
     name: ReferenceName
     fraction: float = 0.0
 
 
-#: With so small a ridge, the hinge loss finds the maximum margin.
+#: The hinge loss is missing: at a small ridge it finds the maximum margin.
 _OTHERS: tuple[ReferenceName, ...] = ("max-margin", "logistic", "hebb")
 FAMILIES = tuple(
     family
@@ -59,28 +59,28 @@ FAMILIES = tuple(
 
 @dataclass(frozen=True)
 class PerceptronConfig:
-    """Local entropy of perceptrons: replica theory beside instances."""
+    """Local entropy of perceptrons: replica theory compared with instances."""
 
     out: Path = Path("results/perceptron")
     """Folder of the results. Running again with the same folder resumes."""
     alpha: float = 0.5
-    """Patterns per input, P/N; below 2, the capacity with random labels."""
+    """Patterns per input, P/N. Must be below 2, the capacity for random labels."""
     ridge: float = 1e-3
     """λ of the logistic loss."""
     sizes: tuple[int, ...] = (150, 300, 600)
-    """Inputs N of the instances; αN must be whole."""
+    """Numbers of inputs N of the instances. αN must be an integer."""
     instances: int = 16
-    """Instances of the smallest N for Monte Carlo; of larger ones fewer, as 1/N, at least three."""
+    """Monte Carlo instances of the smallest N. Larger N get fewer, ∝ 1/N, but at least three."""
     more: int = 3
-    """For each of them, so many instances without Monte Carlo: ep and bp take no time."""
+    """Extra instances, per Monte Carlo instance, for ep and bp only, which are fast."""
     chains: int = 8
-    """Chains of Monte Carlo."""
+    """Monte Carlo chains."""
     steps: int = 40
-    """Steps of each of its chains on each rung."""
+    """Steps of each Monte Carlo chain on each rung of its ladder."""
     seed: int = 0
-    """Seed of the instances."""
+    """Seed of the instances, their references and Monte Carlo."""
     workers: int = 2
-    """Processes."""
+    """Number of processes."""
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
@@ -91,11 +91,11 @@ class PerceptronConfig:
             raise ValueError(f"sizes is {self.sizes}; two or more N ≥ 20 were expected.")
         for N in self.sizes:
             if abs(self.alpha * N - round(self.alpha * N)) > 1e-9:
-                # Rounded, P/N would be another α, and 1/N corrections would hide it.
+                # Rounding P would change α by O(1/N), like a finite-size correction.
                 raise ValueError(f"alpha N is {self.alpha * N:g}; a whole number was expected.")
 
     def count(self, N: int) -> int:
-        """Instances of that size for Monte Carlo."""
+        """Number of Monte Carlo instances of this size."""
         return max(3, round(self.instances * min(self.sizes) / N))
 
     def kappa(self, family: Family) -> float:
@@ -103,7 +103,7 @@ class PerceptronConfig:
 
 
 def compute(config: PerceptronConfig, progress: bool = False) -> dict[str, pd.DataFrame]:
-    """Tables "theory" and "instances", stored in ``config.out``; what is there is not repeated.
+    """Compute the missing parts of the tables "theory" and "instances" in ``config.out``.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def compute(config: PerceptronConfig, progress: bool = False) -> dict[str, pd.Da
     folder.check(settings)
     folder.store_config("Perceptron: theory beside instances", settings)
     families = {(i, 0): family for i, family in enumerate(FAMILIES)}
-    # The largest ones first, so that no process ends alone.
+    # The largest instances go first, so that all processes end together.
     instances = {
         (N, i): (N, i)
         for N in sorted(config.sizes, reverse=True)
@@ -143,7 +143,7 @@ def load(folder: str | Path) -> dict[str, pd.DataFrame]:
 
 
 def predict(config: PerceptronConfig, family: Family) -> pd.DataFrame:
-    """Unit of work: lines and points of one family, Φ_LE, and the controls at N → ∞."""
+    """Unit of work: Φ_LE of one family on a line and at points, with the controls f_∞."""
     import pandas as pd
 
     kappa = config.kappa(family)
@@ -151,7 +151,7 @@ def predict(config: PerceptronConfig, family: Family) -> pd.DataFrame:
         family.name, config.alpha, kappa, config.ridge, family.labels == "teacher"
     )
     line = franz_parisi(config.alpha, np.geomspace(4e-3, 4.0, 10), reference)
-    # Δ of the wanted distances; around references with errors, of those that are there.
+    # Δ of the wanted distances. Around references with errors, small distances do not exist.
     to_variance = PchipInterpolator(np.log(line.distance), np.log(line.variance))
     wanted = np.log([d for d in DISTANCES if d > line.distance[0]])
     points = franz_parisi(config.alpha, np.exp(to_variance(wanted)), reference)
@@ -180,9 +180,9 @@ def predict(config: PerceptronConfig, family: Family) -> pd.DataFrame:
 def measure(config: PerceptronConfig, unit: tuple[int, int]) -> pd.DataFrame:
     """Unit of work: all families on one instance of each kind of labels, by all engines.
 
-    A family is left out where the instance has no such reference (no solution of its margin), and
-    where the reference makes training errors, which the theory does not count. Hebb's rule is
-    measured without errors, by the engines that can.
+    A family is skipped if the instance has no such reference (no solution of this margin), or if
+    the reference makes training errors. Hebb's rule is an exception: if it makes errors, bp and ep
+    still measure the weights without errors around it.
     """
     import pandas as pd
 
@@ -222,7 +222,7 @@ def measure(config: PerceptronConfig, unit: tuple[int, int]) -> pd.DataFrame:
                 if engine == "mc" and (errors or index >= config.count(N)):
                     continue
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # stored, point by point
+                    warnings.simplefilter("ignore", UserWarning)  # convergence is stored
                     curve = local_entropy_curve(
                         w[None], geometry, instance.labels, engine=solver, variances=variances
                     )

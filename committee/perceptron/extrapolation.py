@@ -1,10 +1,10 @@
-"""Instances beside the theory: deviations at each N, and at N → ∞.
+"""Deviations of instances from the theory, at each N and at N → ∞.
 
-At one distance of one family and by one engine, with controls f (``controls.py``),
+For each family, distance and engine, and with the controls f of ``controls.py``,
 
     Φ_LE(instance) − Φ_LE(theory) = a + b/N + c·(f − f_∞) + noise of variance ∝ 1/N,
 
-fitted by least squares; a ± its standard error is what is left of the difference at N → ∞.
+is fitted by least squares. The difference that remains at N → ∞ is a ± its standard error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEYS = ["labels", "name", "fraction"]
 
 
 class Fit(NamedTuple):
-    """a and its standard error, and the deviations with c·(f − f_∞) taken off, by instance."""
+    """a, its standard error, and the deviation of each instance minus c·(f − f_∞)."""
 
     limit: float
     standard_error: float
@@ -35,8 +35,8 @@ def extrapolate(
 ) -> Fit:
     """Fit deviations (M,) of instances of sizes N (M,) with controls f − f_∞ (M, F).
 
-    Controls are left out, the last ones first, where there are fewer than two instances a
-    parameter. NaN where there are too few for a and b, or only one size.
+    With fewer than two instances per parameter, controls are dropped, the last ones first. Fewer
+    than four instances, or a single size, give NaN.
     """
     spread = controls.std(axis=0) > 1e-12
     controls = controls[:, spread]
@@ -57,7 +57,7 @@ def extrapolate(
 
 
 def with_theory(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Instances with columns ``theory``, ``deviation`` and the controls f − f_∞."""
+    """Instances with ``local_entropy_theory``, ``deviation`` and the controls f − f_∞."""
     theory = results["theory"]
     points = theory[theory["kind"] == "point"]
     points = points[[*KEYS, "kappa", "variance", "local_entropy", *NAMES]]
@@ -69,12 +69,12 @@ def with_theory(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def summarise(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row for each family, engine and distance; N is "infinity", or one of the sizes.
+    """One row per family, distance, engine and N, where N is "infinity" or a size.
 
-    ``deviation`` from the theory with its standard error: a of the fit, or the mean over the
-    instances of one size with the controls taken off. For "mc" it is the deviation of "ep", which
-    more instances have, plus the same for the difference of both on the instances of "mc".
-    ``plain_deviation`` is the mean of the engine's own instances without controls.
+    ``deviation`` from the theory is a of the fit, or the mean over instances of one size minus the
+    controls' part. For "mc" it is a sum of two estimates: the deviation of "ep", which has more
+    instances, and the difference between "mc" and "ep" on the instances of "mc".
+    ``plain_deviation`` uses the engine's own instances, without controls.
     """
     import pandas as pd
 
@@ -90,7 +90,7 @@ def summarise(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
             "theory": first["local_entropy_theory"],
         }
         ep: dict[str, tuple[float, float]] = {}
-        for engine in ("ep", "bp", "mc"):  # "mc" leans on "ep"
+        for engine in ("ep", "bp", "mc"):  # "mc" uses the result of "ep"
             group = family[family["engine"] == engine]
             if group.empty:
                 continue
@@ -125,7 +125,7 @@ def summarise(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def _estimates(
     deviations: pd.Series, sizes: pd.Series, controls: NDArray[np.float64]
 ) -> dict[str, tuple[float, float]]:
-    """Value and standard error at N → ∞ and at each N with two instances or more."""
+    """Value and standard error at N → ∞ and at each N with at least two instances."""
     fit = extrapolate(deviations.to_numpy(), sizes.to_numpy(dtype=float), controls)
     found = {"infinity": (fit.limit, fit.standard_error)}
     for N in sorted(set(sizes)):
@@ -140,7 +140,7 @@ def _sum(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, f
 
 
 def root_mean_square(summary: pd.DataFrame, engine: str) -> tuple[float, float, int]:
-    """Of the deviations at N → ∞, what their standard errors alone would make, and how many."""
+    """RMS deviation at N → ∞, RMS of the standard errors, and number of points."""
     limits = summary[(summary["N"] == "infinity") & (summary["engine"] == engine)].dropna()
     return (
         float(np.sqrt(np.mean(limits["deviation"] ** 2))),

@@ -1,7 +1,7 @@
-"""The figure on the perceptron: four panels, read from results.
+"""The perceptron figure: four panels, drawn from stored results.
 
-Each plot function takes tables (of ``experiment.load``, of ``extrapolation.summarise``) and
-optionally ``ax``, and returns the axes. Lines are theory; filled points are Monte Carlo on
+Each plot function takes tables (from ``experiment.load`` and ``extrapolation.summarise``) and
+optionally ``ax``, and returns the axes. Lines are theory. Filled points are Monte Carlo on
 instances, extrapolated to infinite N, with standard errors.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Results = dict[str, pd.DataFrame]
 
-# Okabe and Ito's colours; markers for readers in grey.
+# Okabe and Ito's colours. Markers distinguish the families in greyscale.
 STYLES = {
     ("typical", 0.0): ("#D55E00", "o", "typical, $\\kappa=0$"),
     ("typical", 0.5): ("#E69F00", "s", "typical, $\\kappa=\\kappa_{max}/2$"),
@@ -55,7 +55,7 @@ def plot_perceptron(results: Results, summary: pd.DataFrame, config: PerceptronC
 def plot_local_entropy(
     results: Results, summary: pd.DataFrame, ax: Axes | None = None, labels: str = "random"
 ) -> Axes:
-    """(a) Φ_LE(d) around the families. Hebb's rule makes errors: points by ep, where it has any."""
+    """(a) Φ_LE(d) around the families. Hebb's rule makes errors, so its points are from ep."""
     ax = ax or new_axes()
     theory = results["theory"]
     for (name, fraction), (colour, marker, text) in STYLES.items():
@@ -94,7 +94,7 @@ def plot_against_margin(
     limits = _limits(summary, labels, "mc")
     limits = limits[limits["name"] == "typical"]
     for i, distance in enumerate(SHOWN):
-        # The largest margin is the family without κ of its own: the last point of the line.
+        # The maximum-margin family has no κ. It is the last point of the line.
         here = points[np.isclose(points["distance"], distance, rtol=0.05)]
         typical = here[here["name"] == "typical"].sort_values("kappa")
         last = here[here["name"] == "max-margin"]
@@ -117,9 +117,9 @@ def plot_against_margin(
 def plot_error_against_local_entropy(
     results: Results, summary: pd.DataFrame, config: PerceptronConfig, ax: Axes | None = None
 ) -> Axes:
-    """(c) Generalisation error against Φ_LE at d = 0.1, labels of a teacher.
+    """(c) Generalisation error against Φ_LE at d = 0.1, teacher labels.
 
-    Points have the local entropy at infinite N and the mean error of the largest instances.
+    Points show the local entropy at infinite N and the mean error of the largest instances.
     """
     ax = ax or new_axes()
     theory = results["theory"]
@@ -185,7 +185,7 @@ def plot_engines(summary: pd.DataFrame, ax: Axes | None = None, labels: str = "r
 
 
 def _smooth(line: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """d and Φ_LE between the points of a line, through dΦ_LE/dd = (1 − 1/r)/Δ at each."""
+    """d and Φ_LE of a line, interpolated with its slopes dΦ_LE/dd = (1 − 1/r)/Δ."""
     d, r, variance = (line[name].to_numpy() for name in ("distance", "displacement", "variance"))
     curve = CubicHermiteSpline(d, line["local_entropy"].to_numpy(), (1.0 - 1.0 / r) / variance)
     grid = np.geomspace(d[0], d[-1], 200)

@@ -4,27 +4,27 @@ Around a reference w̃ of norm √N (``references.py``),
 
     Z(Δ) = ∫ dw N(w; w̃, Δ·1) Π_μ Θ[σ_μ w·x_μ > 0],     φ(Δ) = log Z / N       (N → ∞).
 
-Replicas of the reference, n → 0 besides the one in the centre, carry what it knows of the
-patterns. In a pattern's fields, w is a Gaussian of variance V around ω = A h + B v + C u* + e ξ,
-ξ standard normal, v the field of the reference, h the part of it that all references share, and
-u* the teacher's. With S the mean square of w's centre around w̃ and averages over the
-training patterns,
+The central reference has n → 0 replicas, which carry its dependence on the patterns. On a training
+pattern, the preactivation of w is Gaussian with variance V and mean ω = A h + B v + C u* + e ξ.
+Here ξ is standard normal, v is the preactivation of the reference, h is the part of v that all
+references share, and u* is the preactivation of the teacher. With S = ‖⟨w⟩ − w̃‖²/N and averages
+over the training patterns,
 
     φ = extr { ½ [1 + log(V/Δ) + (e² + (q−R²)A²)/V − (V + S)/Δ] + α ⟨log Φ(ω/√V)⟩ },
     S = e² + qA² + (B−1)² + C² + 2qA(B−1) + 2RC(A + B − 1).
 
-With g = ∂ log Φ/∂ω and g' = ∂g/∂ω it is stationary where
+With g = ∂ log Φ/∂ω and g' = ∂g/∂ω, the conditions of stationarity are
 
     1/V = 1/Δ − α⟨g'⟩,   e² + (q−R²)A² = αV²⟨g²⟩,
     (q−R²)A/V − [qA + q(B−1) + RC]/Δ + α⟨gh⟩ = 0,
     qA + B − 1 + RC = αΔ⟨gv⟩,   R(A + B − 1) + C = αΔ⟨gu*⟩,
 
 and r = ⟨‖w−w̃‖²⟩/(NΔ) = (V + S)/Δ. Without a teacher, R = C = 0. As in ``message_passing``,
-d = rΔ/2 and Φ_LE(d) = φ + ½(r − 1 − log r). The solutions are a convex set: replica symmetry is
-exact wherever the reference's is.
+d = rΔ/2 and Φ_LE(d) = φ + ½(r − 1 − log r). The solutions form a convex set, so replica symmetry
+is exact wherever it is exact for the reference.
 
-These count weights without training errors. Φ_LE(d) → 0 for d → 0 only around references that
-make none; Hebb's rule makes some, and near it there are no solutions.
+Z counts weights without training errors. So Φ_LE(d) → 0 for d → 0 only if the reference makes no
+errors. Hebb's rule makes some, and there are no solutions near it.
 
 Sources: Franz and Parisi, J. Phys. I 5, 1401 (1995); Baldassi et al., PRL 127, 278301 (2021).
 """
@@ -63,13 +63,13 @@ def franz_parisi(
     ----------
     alpha : P/N, at most 2 for random labels.
     variances : (M,), increasing Δ > 0.
-    reference : a name, or a :class:`Reference`; then the other arguments are not used.
+    reference : a name, or a :class:`Reference` (the arguments below are then ignored).
     kappa, ridge, teacher : see :func:`make_reference`.
 
     Raises
     ------
     ValueError
-        Variances that do not increase; what :func:`make_reference` refuses.
+        Variances that do not increase; another α than the reference's; bad reference arguments.
     """
     ladder = check_ladder(variances, "variances")
     if not isinstance(reference, Reference):
@@ -90,9 +90,9 @@ def franz_parisi(
 
 
 def _path(ladder: NDArray[np.float64], backwards: bool) -> NDArray[np.float64]:
-    """The ladder with its gaps filled, from where the equations are easy.
+    """The ladder with its gaps filled, starting where the equations are easy to solve.
 
-    That is at small Δ, or, without solutions near the reference, at large Δ.
+    This is small Δ, or large Δ (``backwards``) if there are no solutions near the reference.
     """
     ends = [max(10.0, ladder[-1])] if backwards else [min(0.02, ladder[0])]
     wanted = np.unique(np.append(ladder, ends))
@@ -105,7 +105,7 @@ def _path(ladder: NDArray[np.float64], backwards: bool) -> NDArray[np.float64]:
 
 
 class _Saddle:
-    """Stationarity at one Δ, in x = (log V/Δ, e/√Δ, A√(q/Δ), (B−1)/√Δ, C/√Δ)."""
+    """Conditions of stationarity at one Δ, in x = (log V/Δ, e/√Δ, A√(q/Δ), (B−1)/√Δ, C/√Δ)."""
 
     def __init__(self, reference: Reference, variance: float) -> None:
         self.ref, self.variance = reference, variance
@@ -115,7 +115,7 @@ class _Saddle:
         self.root = np.sqrt(variance)
 
     def solve(self, solved: list[tuple[float, NDArray]]) -> tuple[NDArray[np.float64], float]:
-        """The root and its residual, from an extrapolation of the last solutions."""
+        """The root and its residual; the search starts at an extrapolation of earlier roots."""
         starts = [np.zeros(self.size)]
         if solved:
             starts.insert(0, solved[-1][1])
@@ -140,14 +140,14 @@ class _Saddle:
         return float(self.variance * np.exp(x[0])), float(e), float(a), 1.0 + float(b), float(C)
 
     def fields(self, x: NDArray) -> tuple[NDArray, NDArray, NDArray | None]:
-        """ω/√V at all nodes (nodes, noise), their weights, and these times u*."""
+        """ω/√V at all nodes (nodes, noise), their weights, and the weights times E[u*]."""
         V, e, a, B, C = self.unpack(x)
         ref = self.ref
         centre, weight = a * self.z + B * self.v, self.weight[:, None]
         if not ref.teacher:
             return (centre[:, None] + e * _Z) / np.sqrt(V), weight * _ZW, None
-        # C u* + e ξ at given h is one Gaussian ζ; how likely the label is follows from ζ. It
-        # changes on the scale of what ζ leaves open of u*: panels are dense there.
+        # At given h, C u* + e ξ is one Gaussian ζ. The probability of the label given ζ changes
+        # on the scale of the spread of u* given ζ, so panels are dense on this scale.
         mean, width = ref.R / np.sqrt(ref.q) * self.distinct, ref.label_width
         noise = max(float(np.hypot(C * width, e)), 1e-150)
         share = C * width / noise

@@ -1,21 +1,21 @@
 """Volume, margins and generalisation errors of spherical perceptrons, replica symmetric.
 
-P = αN patterns with independent inputs of variance 1, weights of norm √N, stability
-v = σ w·x/√N of a pattern. Solutions of margin κ ≥ 0 have all v ≥ κ; on the sphere they form a
-convex set, so that replica symmetry is exact. With H(x) = Φ(−x) and q the overlap of two of them,
+There are P = αN patterns with independent inputs of variance 1. Weights have norm √N. Solutions of
+margin κ ≥ 0 have stabilities v = σ w·x/√N ≥ κ on all patterns. They form a convex set on the
+sphere, so replica symmetry is exact. With H(x) = Φ(−x) and q the overlap of two solutions,
 
     log Ω/N = extr_q { ½ log(1−q) + ½ q/(1−q) + α ∫Dz log H((κ − √q z)/√(1−q)) }
 
-for random labels [G88]. At the largest margin q → 1, and 1/α = ∫Dz (κ − z)₊².
+for random labels [G88]. At the largest margin, q → 1 and 1/α = ∫Dz (κ − z)₊².
 
-Labels of a **teacher** on the same sphere: R is the overlap of solutions with it,
+For labels of a **teacher** on the same sphere, with R the overlap of solutions with it,
 
     log Ω/N = extr_{q,R} { ½ log(1−q) + ½ (q−R²)/(1−q)
                            + 2α ∫Dz Φ(Rz/√(q−R²)) log H((κ − √q z)/√(1−q)) },
 
-with R = q for κ = 0 [GT90]. The generalisation error is arccos(R)/π. The largest margin obeys
-1/α = min_R 2 ∫Dz Φ(Rz/√(1−R²)) (κ − z)₊² / (1 − R²) [O90]; the Bayes-optimal answer, a vote of
-all solutions, has R = √q [OH91]; Hebb's rule, w ∝ Σ σx, has R = (1 + π/(2α))^(−½) [V89].
+and R = q for κ = 0 [GT90]. The generalisation error is arccos(R)/π. The largest margin obeys
+1/α = min_R 2 ∫Dz Φ(Rz/√(1−R²)) (κ − z)₊² / (1 − R²) [O90]. The Bayes-optimal answer, a vote of
+all solutions, has R = √q [OH91]. Hebb's rule, w ∝ Σ σx, has R = (1 + π/(2α))^(−½) [V89].
 
 Sources: [G88] Gardner, J. Phys. A 21, 257. [V89] Vallet, Europhys. Lett. 8, 747. [GT90] Györgyi
 and Tishby, in *Neural Networks and Spin Glasses*. [O90] Opper, Kinzel, Kleinz, Nehl, J. Phys. A
@@ -31,7 +31,7 @@ from scipy.special import erfcx, expit, log_ndtr, ndtr
 
 from committee.gaussian_mixture.quadrature import REACH, density, gaussian_nodes, panels
 
-#: Patterns per input that can be learnt with random labels and κ = 0 (Cover; Gardner).
+#: Most patterns per input with a solution, for random labels and κ = 0 (Cover; Gardner).
 CAPACITY = 2.0
 
 
@@ -74,7 +74,7 @@ def typical_overlap(alpha: float, kappa: float = 0.0) -> float:
 
 
 def gardner_volume(alpha: float, kappa: float = 0.0) -> float:
-    """log Ω/N ≤ 0: the fraction of the sphere that solves with margin κ, random labels."""
+    """log Ω/N ≤ 0, Ω the fraction of the sphere with margin κ, for random labels."""
     q = typical_overlap(alpha, kappa)
     x, weight = _field(q, 1.0 - q, kappa)
     energy = alpha * float(weight @ log_ndtr(-x))
@@ -82,7 +82,7 @@ def gardner_volume(alpha: float, kappa: float = 0.0) -> float:
 
 
 def teacher_overlaps(alpha: float, kappa: float = 0.0) -> tuple[float, float]:
-    """(q, R): overlap of two typical solutions of margin κ, and of one with the teacher.
+    """(q, R): overlap of a typical solution of margin κ with another one, and with the teacher.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def teacher_overlaps(alpha: float, kappa: float = 0.0) -> tuple[float, float]:
     largest = check_kappa(alpha, kappa, teacher=True)
     start = brentq(lambda x: _teacher_equations(x, alpha), -35.0, 20.0, xtol=1e-13)
     q = R = float(expit(start))
-    # Towards the largest margin in steps that shrink with what is left: 1 − q does as well.
+    # Steps shrink with the distance to the largest margin, because 1 − q does.
     left = 1.0 - kappa / largest
     x = np.array([start, np.arctanh(np.sqrt(q))])
     for power in np.linspace(0.0, 1.0, 2 + int(-5.0 * np.log(left)))[1:] if kappa > 0 else ():
@@ -112,18 +112,18 @@ def teacher_overlaps(alpha: float, kappa: float = 0.0) -> tuple[float, float]:
 
 
 def generalisation_error(overlap: ArrayLike) -> NDArray[np.float64] | float:
-    """arccos(R)/π of weights that have the overlap R with the teacher."""
+    """arccos(R)/π for weights of overlap R with the teacher."""
     error: NDArray[np.float64] = np.arccos(np.asarray(overlap, dtype=float)) / np.pi
     return float(error) if error.ndim == 0 else error
 
 
 def gibbs_error(alpha: float) -> float:
-    """Generalisation error of one typical solution, labels of a teacher."""
+    """Generalisation error of one typical solution, for teacher labels."""
     return float(generalisation_error(teacher_overlaps(alpha)[1]))
 
 
 def bayes_error(alpha: float) -> float:
-    """Least possible generalisation error: all solutions vote."""
+    """Least possible generalisation error, reached by a vote of all solutions."""
     return float(generalisation_error(np.sqrt(teacher_overlaps(alpha)[0])))
 
 
@@ -139,7 +139,7 @@ def hebb_error(alpha: float) -> float:
 
 
 def check_alpha(alpha: float, teacher: bool = False) -> None:
-    """Raise ``ValueError`` where patterns have no solution: α ≤ 0, or ≥ 2 with random labels."""
+    """Raise ``ValueError`` unless α is finite, positive and, for random labels, at most 2."""
     if not (np.isfinite(alpha) and alpha > 0):
         raise ValueError(f"alpha is {alpha}; a finite number > 0 was expected.")
     if not teacher and alpha > CAPACITY:
@@ -147,7 +147,7 @@ def check_alpha(alpha: float, teacher: bool = False) -> None:
 
 
 def check_kappa(alpha: float, kappa: float, teacher: bool = False) -> float:
-    """The maximum margin; ``ValueError`` unless 0 ≤ κ < it."""
+    """Return the maximum margin; raise ``ValueError`` unless κ ≥ 0 is below it."""
     check_alpha(alpha, teacher)
     most = maximum_margin(alpha, teacher)
     if not 0 <= kappa < most:
@@ -178,7 +178,7 @@ def _mean_force(q: float, rest: float, kappa: float) -> float:
 
 
 def _teacher_nodes(q: float, rest: float, R: float, kappa: float) -> tuple[NDArray, ...]:
-    """Weights of the label +1 (they sum to one), x, and E[u* | z, label +1] · weight."""
+    """Weights given the label +1 (they sum to one), x, and weight · E[u* | z, label +1]."""
     x, weight = _field(q, rest, kappa)
     z = (kappa - np.sqrt(rest) * x) / np.sqrt(q)
     mean = R / np.sqrt(q) * z
@@ -188,7 +188,7 @@ def _teacher_nodes(q: float, rest: float, R: float, kappa: float) -> tuple[NDArr
 
 
 def _teacher_equations(x: float, alpha: float) -> float:
-    """κ = 0, where R = q: q = α⟨force²⟩."""
+    """log(q / α⟨force²⟩): zero at the solution for κ = 0, where R = q."""
     q, rest = float(expit(x)), float(expit(-x))
     weight, field, _ = _teacher_nodes(q, rest, q, 0.0)
     return float(np.log(q / (alpha * (weight @ force(field) ** 2))))
@@ -199,8 +199,8 @@ def _teacher_residual(x: NDArray, alpha: float, kappa: float) -> NDArray[np.floa
     q, rest = float(expit(x[0])), float(expit(-x[0]))
     R = float(np.sqrt(q) * np.tanh(x[1]))
     weight, field, teacher = _teacher_nodes(q, rest, R, kappa)
-    g = force(field) / np.sqrt(rest)  # of the field √q z
-    # ⟨∂g/∂h⟩ of fresh patterns: −g(g − x/√(1−q)).
+    g = force(field) / np.sqrt(rest)  # ∂ log H/∂h, h = √q z
+    # ⟨∂g/∂h⟩ over fresh patterns: −g(g − x/√(1−q)).
     slope = float(weight @ (-g * (g - field / np.sqrt(rest))))
     m_hat = alpha * float(teacher @ g) - alpha * R * slope
     return np.array(
@@ -212,7 +212,7 @@ def _teacher_residual(x: NDArray, alpha: float, kappa: float) -> NDArray[np.floa
 
 
 def _violation(kappa: float, R: float) -> float:
-    """E (κ − z)₊², of a teacher's patterns divided by 1 − R²."""
+    """E (κ − z)₊² / (1 − R²) over patterns with a teacher of overlap R."""
     width = np.sqrt(1.0 - R * R)
     bend = -width * np.array([8.0, 4.0, 2.0, 1.0, 0.0])
     z, weight = panels(np.clip(np.append(np.linspace(-REACH, kappa, 9), bend), -REACH, kappa))
@@ -221,7 +221,7 @@ def _violation(kappa: float, R: float) -> float:
 
 
 def _least_violation(kappa: float) -> tuple[float, float]:
-    """Minimum over R = tanh x, and where it is."""
+    """Minimum over R = tanh x, and the R of the minimum."""
     found = minimize_scalar(
         lambda x: _violation(kappa, float(np.tanh(x))),
         bounds=(0.0, 8.0),

@@ -1,4 +1,4 @@
-"""Patterns of finite size, and references on them of each kind that the theory knows."""
+"""Instances of finite size, and references of each kind on them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from committee.gaussian_mixture import fit, hebb
 from committee.perceptron._kernels_sphere import billiard_steps
 from committee.perceptron.references import ReferenceName
 
-#: Trajectories of a quarter turn from the maximum-margin solution to a typical one.
+#: Quarter turns from the maximum-margin solution to a typical one.
 TRAJECTORIES = 100
-#: A ridge so small that the hinge loss is zero: its minimiser has the maximum margin.
+#: At this small ridge the hinge loss is zero, so its minimiser has the maximum margin.
 SMALLEST_RIDGE = 1e-4
 
 
@@ -28,7 +28,7 @@ class Instance:
 
     @classmethod
     def draw(cls, N: int, alpha: float, teacher: bool, rng: np.random.Generator) -> Instance:
-        """Independent inputs ±1; labels of a teacher on the sphere, or random."""
+        """Draw independent inputs ±1, and labels at random or from a teacher on the sphere."""
         P = round(alpha * N)
         if N < 2 or P < 1:
             raise ValueError(f"N = {N}, alpha = {alpha:g} give P = {P}; P ≥ 1 was expected.")

@@ -1,20 +1,20 @@
-"""The reference of a local entropy: which stabilities and which cavity fields its patterns have.
+"""References of a local entropy: distribution of stabilities on their training patterns.
 
-A reference w̃ of norm √N has on a training pattern the stability v, and without that pattern it
-would have had the field h + √(1−q) × (a standard normal): h ~ N(0, q) is common to all references
-of its kind. Then, at h,
+A reference w̃ of norm √N has the stability v on a training pattern. Trained without this pattern,
+its stability would be h + √(1−q) ξ, ξ standard normal. The cavity field h ~ N(0, q) is common to
+all references of one kind. At given h,
 
     typical      v ~ N(h, 1−q) given v ≥ κ: a sample of the solutions of margin κ,
     max-margin   v = max(h, κ_max),                                            q = 1,
     hebb         v = h + 1/√q̃,                                                  q = 1,
     loss         √q̃ v = argmin_x [ℓ(x) + (x − √q̃ h)²/(2Ṽ)], with a ridge λ,     q = 1.
 
-q̃ is ‖w̃‖²/N before w̃ is rescaled: α + 2α²/π·[teacher] for Hebb, w̃ = Σ σx/√N. A minimiser of
-Σ_μ ℓ(σ_μ w̃·x_μ/√N) + λ‖w̃‖²/2 obeys, with f = −ℓ'(√q̃ v),
+q̃ is ‖w̃‖²/N before rescaling. For Hebb, w̃ = Σ σx/√N, it is α, or α + 2α²/π with a teacher. A
+minimiser of Σ_μ ℓ(σ_μ w̃·x_μ/√N) + λ‖w̃‖²/2 obeys, with f = −ℓ'(√q̃ v),
 
     λ q̃ = α⟨f √q̃ v⟩,   λ m = α⟨f u*⟩,   1/Ṽ = λ − α⟨∂f/∂(√q̃ h)⟩.
 
-With a **teacher**, u* is its field, R the overlap of w̃ with it (m = √q̃ R), E[u* | h] = Rh/q; the
+With a **teacher** of preactivation u*, R is its overlap with w̃ (m = √q̃ R), E[u* | h] = Rh/q. The
 label is the sign of u*, which multiplies the density of h by 2Φ(Rh/√(q² − qR²)).
 """
 
@@ -43,7 +43,7 @@ from committee.perceptron.gardner import (
 )
 
 ReferenceName = Literal["typical", "max-margin", "hebb", "logistic", "hinge"]
-#: Residual of a reference's equations, relative.
+#: Largest relative residual of a converged reference's equations.
 TOLERANCE = 1e-8
 
 
@@ -62,10 +62,10 @@ class Reference:
     Attributes
     ----------
     name, alpha, teacher
-    q : overlap of two references on the same patterns; 1 for a unique one.
+    q : overlap of two references on the same patterns; 1 if the reference is unique.
     R : overlap with the teacher; 0 without one.
-    nodes : of a width, on whose scale around v = 0 the nodes are dense.
-    converged, residual : of its equations.
+    nodes : function of a width; its nodes are dense within this width of v = 0.
+    converged, residual : whether its equations are solved, and their residual.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Reference:
         return float(np.sum(weight[v < 0]))
 
     def with_labels(self, width: float) -> Nodes:
-        """Nodes whose weights sum to one, the teacher's label included."""
+        """Nodes with weights that include the teacher's label and sum to one."""
         z, v, weight = self.nodes(width)
         if self.teacher:
             mean = self.R / np.sqrt(self.q) * z
@@ -119,12 +119,12 @@ def make_reference(
 
     Parameters
     ----------
-    name : "typical" (a sample of the solutions of margin κ), "max-margin", "hebb", or the loss
-        that it minimises: "logistic", "hinge".
+    name : "typical" (a sample of the solutions of margin κ), "max-margin", "hebb", or a loss
+        to minimise: "logistic", "hinge".
     alpha : P/N; at most 2 with random labels.
     kappa : κ ≥ 0 of a typical reference, below the maximum margin.
     ridge : λ > 0 of a loss.
-    teacher : labels of a teacher, else random.
+    teacher : labels come from a teacher; else they are random.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def make_reference(
 
 
 def _typical(q: float, kappa: float, width: float) -> Nodes:
-    """v is dense where the reference is close to a wall, and on the scale of √(1−q)."""
+    """Nodes are dense within ``width`` of v = κ, and within √(1−q) of h = κ."""
     spread = np.sqrt(1.0 - q)
     bend = (kappa + spread * np.array([-4.0, -1.0, 1.0, 4.0])) / np.sqrt(q)
     bend = bend[np.abs(bend) < 8.0]
@@ -166,7 +166,7 @@ def _typical(q: float, kappa: float, width: float) -> Nodes:
     parts = []
     for position, weight in zip(z, outer, strict=True):
         gap = (np.sqrt(q) * position - kappa) / spread  # h above κ, in units of the spread
-        # Up to where the density of x = (v − κ)/√(1−q), exp(−(x − gap)²/2), has fallen to e^−32.
+        # x = (v − κ)/√(1−q) ends where its density exp(−(x − gap)²/2) has fallen to e^−32.
         start, stop = max(gap - 8.0, 0.0), gap + np.sqrt(min(gap, 0.0) ** 2 + 64.0)
         coarse = start + (stop - start) * np.array([0.0, 0.12, 0.3, 0.5, 0.7, 1.0])
         x, dx = panels(np.clip(np.append(coarse, fine), start, stop), order=8)

@@ -15,13 +15,13 @@ QUARTER = 0.5 * math.pi
 
 @compiled
 def billiard_steps(u, labels, gram, factor, steps, most_bounces, rng):
-    """``steps`` sweeps over the units of a machine without errors, u (K, P) in place.
+    """Make ``steps`` sweeps over the units of a machine without errors, u (K, P) in place.
 
-    ``gram`` is G (P, P), ``factor`` Fᵀ (R, P) with F Fᵀ = G. Given the other units, unit k must be
-    right on the patterns where it is decisive. Along u cos θ + v sin θ, v a fresh draw, the first
-    of these to change sign is the one with the smallest v/u; there the velocity is reflected,
-    v ← v − 2 (v_μ/G_μμ) G_μ. A trajectory with more than ``most_bounces`` is not taken. Returns
-    the number of bounces.
+    ``gram`` is G (P, P), ``factor`` is Fᵀ (R, P), F Fᵀ = G. Given the other units, unit k must be
+    right on the patterns where it is decisive. It moves along u cos θ + v sin θ, v a fresh draw.
+    The first decisive pattern to change sign has the smallest v/u. There the velocity is
+    reflected: v ← v − 2 (v_μ/G_μμ) G_μ. A trajectory with more than ``most_bounces`` bounces is
+    dropped. Returns the number of bounces.
     """
     K, P = u.shape
     right = right_units(u, labels)
@@ -41,7 +41,7 @@ def billiard_steps(u, labels, gram, factor, steps, most_bounces, rng):
                 nearest, wall = math.inf, -1
                 for mu in walls:
                     speed = labels[mu] * velocity[mu]
-                    # Rounding may leave the last wall a little behind.
+                    # Rounding can put the state slightly behind the last wall.
                     ratio = speed / max(labels[mu] * position[mu], 1e-300)
                     if ratio < nearest:
                         nearest, wall = ratio, mu

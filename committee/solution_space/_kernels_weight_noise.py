@@ -1,8 +1,8 @@
 """Compiled steps of weight-noise descent, in float32 on rotated patterns.
 
-Arrays are those of ``_kernels_minibatch.py``; every step sees all patterns. The node works on
-``LANES`` patterns at a time, which the compiler turns into vector instructions; a pattern that is
-nearly always wrong goes to the exact node of message passing.
+The layout of the arrays is the one of ``_kernels_minibatch.py``. Every step uses all patterns. The
+output node takes ``LANES`` patterns at a time, so that the compiler can vectorise it. Patterns that
+are almost surely wrong underflow in float32; they go to the exact node of message passing.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def normal_tail(x):
 
 @part
 def majority_slopes(z, slopes, p, q, prefix, suffix, total):
-    """``∂ log P(majority right)/∂z_k`` (K, LANES) of units that are right with Φ(z_k) (K, LANES).
+    """``slopes`` ∂ log P(majority right)/∂z_k (K, LANES); unit k is right with probability Φ(z_k).
 
-    Also fills ``total`` (LANES,), the probability itself. The others are work space.
+    Also fills ``total`` (LANES,), the probability itself. The other arrays are work space.
     """
     K = z.shape[0]
     need = (K + 1) // 2
@@ -90,12 +90,12 @@ def majority_slopes(z, slopes, p, q, prefix, suffix, total):
 def weight_noise_steps(
     weights, rows, lengths, labels, squares, spread, sigmas, lr, memory, momentum, scales, first
 ):
-    """Full-batch steps on −(1/P) Σ log P_σ, one for each of ``sigmas``; weights in place.
+    """Take one full-batch step on −(1/P) Σ log P_σ for each of ``sigmas``; weights in place.
 
-    With ``squares`` (P+1, N), the squared unrotated patterns, ‖x∘w_k‖ is computed; with an empty
-    array all x² are equal and it is ``spread``. ``momentum`` (K, N) and ``scales`` (K,) are the
-    running first and second moments of the gradient, ``memory`` their two decay rates, ``first``
-    the number of steps before.
+    ``squares`` (P+1, N) holds the squared unrotated patterns, from which ‖x∘w_k‖ is computed. If
+    it is empty, all |x_i| equal ``spread``, which is then ‖x∘w_k‖. ``momentum`` (K, N) and
+    ``scales`` (K,) are the running first and second moments of the gradient. ``memory`` holds
+    their two decay rates. ``first`` is the number of earlier steps.
     """
     K, N = weights.shape
     P = labels.size - 1
@@ -173,7 +173,7 @@ def weight_noise_steps(
 
 @part
 def _adam_step(weights, gradient, momentum, scales, memory, lr, time):
-    """Adam with one second moment for each hidden unit, so that rotations do not matter."""
+    """Adam with one second moment per hidden unit, which makes it invariant under rotations."""
     K, N = weights.shape
     keep, keep_scale = np.float32(memory[0]), memory[1]
     for k in range(K):

@@ -1,12 +1,12 @@
-"""Entropy ascent: uphill on the local entropy itself, from any machine, through a ladder in Δ.
+"""Entropy ascent: climb the local entropy itself, from any machine, along a ladder in Δ.
 
-At each Δ a few steps on the free entropy φ(w, Δ) of the solutions around w (``entropy_slope``),
+Each Δ takes a few steps up the free entropy φ(w, Δ) of the solutions around w (``entropy_slope``),
 
     w ← w + a (⟨w′⟩ − w) + b (w − w_before),      rows of norm √N,
 
-so w follows the centre of its own neighbourhood. A step that lowers φ, adds training errors or
-meets a slope that has not converged is not taken: a is halved and the memory b dropped. This is
-Entropy-SGD ([P21] Algorithm 1) with its inner loop solved and its γ = 1/Δ lowered.
+so w follows the centre of its own neighbourhood. A step is rejected if it lowers φ, adds training
+errors or reaches a slope that has not converged. Then a is halved and the b term is dropped. This
+is Entropy-SGD ([P21] Algorithm 1) with a solved inner loop and a decreasing γ = 1/Δ.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-#: The ascent at one Δ ends where steps shorter than this share of the full one still fail.
+#: The ascent at one Δ ends once a falls below this fraction of the full step.
 SHORTEST = 0.1
-#: How fast a step grows again.
+#: An accepted step multiplies a by this factor, up to the full step.
 GROWTH = 1.5
 
 
@@ -42,13 +42,13 @@ class AscentPath:
     weights : (M, K, N)
         Unit rows.
     training_errors : (M,) int
-        They never grow along the path.
+        Never increase along the path.
     free_entropy : tuple of (steps + 1,)
-        φ at each Δ from its first machine to its last, increasing. NaN from an engine without φ.
+        For each Δ, φ from the first machine to the last, increasing. NaN if the engine has no φ.
     work : int
-        Sweeps, or slice steps, of the whole ascent.
+        Sweeps (EP) or slice steps (Monte Carlo) of the whole ascent.
     converged : bool
-        Every slope at which a step was taken had converged.
+        Whether every slope that was followed had converged.
     """
 
     variance: NDArray[np.float64]
@@ -60,7 +60,7 @@ class AscentPath:
 
     @property
     def steps(self) -> int:
-        """Accepted ones, at all Δ."""
+        """Number of accepted steps, over all Δ."""
         return sum(len(values) - 1 for values in self.free_entropy)
 
     def to_frame(self) -> pd.DataFrame:
@@ -95,10 +95,10 @@ def ascend(
     labels: ArrayLike,
     algorithm: EntropyAscent | None = None,
 ) -> AscentPath:
-    """Climb from a machine (K, N), with training errors or without; its norms do not matter.
+    """Climb from a machine (K, N), with or without training errors; row norms do not matter.
 
-    Raises ``ValueError`` for even K, shapes that do not fit, labels other than ±1, NaN, and for
-    Monte Carlo's slope at a start with training errors.
+    Raises ``ValueError`` for even K, shapes that do not fit, labels other than ±1 and NaN. With
+    Monte Carlo slopes, it also raises if the start makes training errors.
     """
     algorithm = algorithm or EntropyAscent()
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
@@ -120,7 +120,7 @@ def ascend(
             if candidate.training_errors <= problem.training_errors:
                 there = algorithm.engine.slope(candidate, variance, trail)
                 work += there.work
-                # NaN: an engine without φ takes every step.
+                # An engine without φ gives NaN, which this comparison accepts.
                 if there.converged and not there.free_entropy <= here.free_entropy:
                     motion = algorithm.momentum * (raised - w)
                     w, problem, here = raised, candidate, there

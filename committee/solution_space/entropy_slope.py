@@ -1,12 +1,12 @@
 """Slope of the free entropy of the solutions around a machine, by two engines.
 
-Z(w, Δ) is the share of the Gaussian of variance Δ around w (K, N), rows of norm √N, that makes no
-training errors, φ = log Z / (KN). Its gradient is the mean displacement of these solutions,
+Z(w, Δ) is the probability that a Gaussian of variance Δ around w (K, N), rows of norm √N, makes no
+training errors. The gradient of φ = log Z / (KN) is the mean displacement of these solutions,
 
     ∂φ/∂w = (⟨w′⟩ − w) / (KNΔ),      ⟨w′_k⟩ − w_k = √N Δ Xᵀf_k / N,      f = ∂log Z/∂u,
 
-u = w·x/√N the preactivations. Configurations count only without errors, whatever w itself does:
-"at most the errors of w" would lead to the constant answer.
+with the preactivations u = w·x/√N. Only weights without errors count, even if w makes errors:
+allowing "at most the errors of w" would lead to the constant answer.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Slope:
     Attributes
     ----------
     variance : Δ
-    free_entropy : φ, NaN from an engine that does not know it.
+    free_entropy : φ; NaN if the engine does not know it.
     displacement : (K, N)
         ⟨w′⟩ − w.
     converged : bool
-    work : sweeps of EP, or steps of all chains.
+    work : sweeps of EP, or slice steps of all chains.
     memory : what the engine needs to start at the next machine.
     """
 
@@ -47,7 +47,7 @@ class Slope:
 
 
 class SlopeEngine(Protocol):
-    """Anything that estimates slopes; ``trail`` are those before, the last one the nearest."""
+    """Anything that estimates slopes; ``trail`` holds earlier slopes, the nearest one last."""
 
     def slope(
         self, problem: ReferenceProblem, variance: float, trail: Sequence[Slope]
@@ -56,10 +56,10 @@ class SlopeEngine(Protocol):
 
 @dataclass(frozen=True)
 class EPSlope:
-    """By expectation propagation: deterministic, with φ.
+    """Slope by expectation propagation: deterministic, and φ is known.
 
     The sites start at a linear extrapolation of the last two slopes at the same Δ. An error of
-    the sites enters φ in second order, so that a coarse ``tolerance`` will do.
+    the sites changes φ only in second order, so a coarse ``tolerance`` is enough.
     """
 
     engine: ExpectationPropagation = field(
@@ -85,17 +85,17 @@ class EPSlope:
 
 @dataclass(frozen=True)
 class MonteCarloSlope:
-    """By sampling solutions around the machine: exact within its statistical error, without φ.
+    """Slope from sampled solutions around the machine: exact within statistical error, without φ.
 
-    A chain goes on from where the last slope left it, in absolute weights. Without one it starts
-    at the machine itself, which must be a solution then.
+    A chain continues from its last state at the previous slope, in absolute weights. For the first
+    slope it starts at the machine itself, which must then be a solution.
 
     Attributes
     ----------
     chains, steps, burn_in : int
-        Slice steps of each chain, each over all units, counted and not.
+        Number of chains; steps per chain in the average, and before it. A step moves all units.
     seed : int
-        The same at every slope: neighbouring slopes share their random numbers.
+        Seed of the chains at every slope: neighbouring slopes share their random numbers.
     """
 
     chains: int = 4

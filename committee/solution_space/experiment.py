@@ -9,9 +9,9 @@
         figure.png, figure.pdf
 
 A family is an algorithm, or "typical": uniform samples of the solutions. The unit of work is one
-restart of a family on one draw; entropy ascent gives one machine for each Δ on its way. Draws come
-one after the other, so that the results are complete up to some draw at any time. A folder holds
-one condition: a size, a pair of classes, balanced or not.
+restart of a family on one draw. Entropy ascent gives one machine for each Δ of its ladder. Draws
+run one after the other: at any time, the results are complete up to some draw. A folder holds one
+condition: a size, a pair of classes, balanced or not.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TYPICAL = "typical"
-#: What the draws of a folder have in common, and the columns that tell it.
+#: Settings that all draws of a folder share. They are columns of the table of machines.
 CONDITION = ("data", "size", "classes", "balanced")
 DISTANCE = 0.3
 SIGMAS = (0.5, 1.0)
 DROPOUT = (0.05, 0.1, 0.2, 0.3)
 NOISE = (0.5, 0.7, 1.0, 1.4, 2.0)
 NOT_PUBLISHED = ("weight-noise", "entropy-ascent", "control-rsgd-fast", "control-rsgd-slow")
-#: Of the typical sample, for flatness, which takes minutes. The test error needs no machines.
+#: Flatness takes minutes, so it is measured on this many machines of the typical sample.
 TYPICAL_MACHINES = 1
 
 
@@ -80,7 +80,7 @@ class FlatnessRangeConfig(DrawOptions):
 
 
 def algorithms() -> dict[str, Algorithm]:
-    """The families that are trained: Figure 1, its controls, dropout, weight noise, ascent."""
+    """The trained families: Figure 1, its controls, dropout, weight noise, entropy ascent."""
     found = [ALGORITHMS[name] for name in (*PUBLISHED, *NOT_PUBLISHED)]
     sgd = PUBLISHED["sgd-fast"]
     assert isinstance(sgd, SGD)
@@ -94,15 +94,15 @@ def compute(
     progress: bool = False,
     on_draw: Callable[[pd.DataFrame], object] | None = None,
 ) -> pd.DataFrame:
-    """Compute what is missing, draw by draw; the table of all machines (see ``load_machines``).
+    """Compute missing results draw by draw; return the table of all machines (``load_machines``).
 
-    ``on_draw`` gets the table so far after each draw.
+    ``on_draw`` is called with the table after each draw.
 
     Raises
     ------
     ValueError
-        A folder with results of other settings, sizes that cannot be had, patterns that cannot
-        be learnt.
+        The folder holds results of other settings, the data has too few patterns for the size, or
+        the patterns cannot be learnt.
     """
     folder = RunFolder(config.out, extensible=("families",), units=("draws",))
     known = algorithms()
@@ -114,7 +114,7 @@ def compute(
         for draw in range(config.draws)
     )  # fmt: skip
     first = next(draws)
-    # "auto" is resolved once: all draws are of one data set.
+    # "auto" is resolved once, so that all draws come from one data set.
     config = replace(config, data=cast(DataName, first.name))
     names = (*CONDITION, "seed", "hidden_units")
     settings = {
@@ -183,7 +183,7 @@ def measure_family(
     geometry, columns = PatternGeometry(X), []
     for weights in machines:
         with warnings.catch_warnings():
-            # What did not converge is in the table.
+            # The table has a column "converged".
             warnings.simplefilter("ignore", UserWarning)
             curve = local_entropy_curve(
                 weights, geometry, y, engine=MonteCarlo(seed=seed), distances=[DISTANCE]
@@ -199,7 +199,7 @@ def load_machines(*folders: Path | str) -> pd.DataFrame:
     δE(σ), Φ_LE(0.3).
 
     The test error of a typical machine is the mean over the whole sample. Raises ``ValueError``
-    where there is nothing.
+    if a folder has no finished draws.
     """
     import pandas as pd
 

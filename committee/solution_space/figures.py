@@ -31,7 +31,7 @@ GROUPS = {
 
 
 def plot_flatness_range(machines: pd.DataFrame) -> Figure:
-    """Both measures of flatness: families as means over draws, thin lines for single draws."""
+    """Both measures of flatness: points are means over draws, thin lines are single draws."""
     figure = Figure(figsize=(10.0, 4.2), layout="constrained")
     for measure, ax in zip(LABELS, figure.subplots(1, 2, sharey=True), strict=True):
         plot_range(machines, measure, ax)
@@ -61,7 +61,7 @@ def plot_conditions(machines: pd.DataFrame, measure: str = "local_entropy") -> F
 
 
 def plot_range(machines: pd.DataFrame, measure: str, ax: Axes) -> Axes:
-    """One measure, ``"local_entropy"`` or ``"local_energy_1"``; flat is left."""
+    """One measure, ``"local_entropy"`` or ``"local_energy_1"``; flatter is to the left."""
     means = family_means(machines)
     means["x"] = means[measure].abs().clip(lower=FLATTEST)
     for _, draw in means.groupby("draw"):
@@ -69,7 +69,7 @@ def plot_range(machines: pd.DataFrame, measure: str, ax: Axes) -> Axes:
         ax.plot(draw["x"], 100 * draw["test_error"], color="0.8", linewidth=0.7, zorder=1)
     families = means.groupby("family")[["x", "test_error"]].agg(["mean", "sem"])
     for colour, (prefix, label) in enumerate(GROUPS.items()):
-        # "sgd" is not "rsgd", and "weight-noise 1" is "weight-noise".
+        # A prefix tells "sgd" from "rsgd" and includes "weight-noise 1" in "weight-noise".
         shown = families[[name.startswith(prefix) for name in families.index]]
         if len(shown):
             ax.errorbar(

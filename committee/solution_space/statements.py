@@ -1,15 +1,15 @@
 """Does flatness predict test error? Statements over draws, with intervals.
 
-On each draw the families are points, means over machines without training errors, in the plane
-of test error and flatness x, the logarithm of δE(1) or of −Φ_LE(0.3). Ranges of families:
+On each draw, a family is one point (x, test error): its means over machines without training
+errors. The flatness x is the logarithm of δE(1) or of −Φ_LE(0.3). Ranges of families:
 
     typical to trained      typical solutions and the algorithms of the paper
     among trained           the algorithms of the paper, their controls and dropout
     towards the flattest    weight noise and entropy ascent, and the flattest of the paper
 
-A draw gives one Spearman correlation for each range and one turning point, the lowest point of
-the parabola through all families. A parabola without a minimum among the families gives none.
-Intervals are Student's, over draws. Each condition (size, classes, balanced) stands for itself.
+A draw gives one Spearman correlation for each range. It gives one turning point, the minimum of a
+parabola fitted to all families, unless this minimum lies outside the families. Intervals are
+Student's t, over draws. Each condition (size, classes, balanced) is evaluated on its own.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEASURES = {"local_energy_1": 1.0, "local_entropy": -1.0}
-#: δE and −Φ_LE below this are as flat as can be told.
+#: Smaller values of δE and −Φ_LE cannot be resolved.
 FLATTEST = 1e-7
 LEVEL = 0.95
 
 
 def family_means(machines: pd.DataFrame) -> pd.DataFrame:
-    """One row per condition, draw and family: means over machines without training errors, and n.
+    """One row per condition, draw and family: means over the n machines without training errors.
 
     Columns ``log_local_energy_1`` and ``log_local_entropy`` hold log10 of δE(1) and of −Φ_LE.
     """
@@ -91,7 +91,7 @@ def _ranges(means: pd.DataFrame, x: str) -> dict[str, pd.Series]:
 
 
 def _turning_point(x: pd.Series, error: pd.Series) -> float:
-    """Where the parabola error(x) is lowest; NaN where it has no minimum among the points."""
+    """Minimum of a parabola fitted to error(x); NaN if it does not lie among the points."""
     if len(x) < 4:
         return float("nan")
     curvature, slope, _ = np.polyfit(x, error, 2)
@@ -100,7 +100,7 @@ def _turning_point(x: pd.Series, error: pd.Series) -> float:
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float, float, int]:
-    """Mean, Student's interval and number of the values that there are."""
+    """Mean, Student's t interval and number of the finite values."""
     values = values[np.isfinite(values)]
     n = len(values)
     if n == 0:

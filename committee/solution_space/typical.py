@@ -1,23 +1,23 @@
 """Typical solutions: uniform samples of all machines without training errors.
 
-The direction of each row is uniform on the sphere, given zero training errors. With Gaussian
-weights of unit variance only the preactivations u_k = z_k Fᵀ on the training patterns matter
-(F Fᵀ = XXᵀ/N, z_k white); the part of w_k outside their span stays Gaussian.
+Given zero training errors, the direction of each row is uniform on the sphere. The weights are
+sampled as Gaussians of unit variance. Only the preactivations u_k = z_k Fᵀ on the training patterns
+matter (F Fᵀ = XXᵀ/N, z_k white). The part of w_k outside the span of the patterns stays Gaussian.
 
 Given the other units, unit k must be right on the patterns where it is decisive: u_k is a Gaussian
-restricted to a cone. Exact Hamiltonian Monte Carlo samples it, u_k cos θ + v sin θ for a quarter
-of a turn, v a fresh draw, reflected where a decisive pattern would change its answer [Pakman,
-Paninski, *Exact Hamiltonian Monte Carlo for truncated multivariate Gaussians*, J. Comput. Graph.
-Stat. 2014, arXiv 1208.4118]. Nothing is rejected. On Figure 1's patterns a sweep over the units
-forgets the test error, and some 15 the share of bare majorities. Slice sampling with exact arcs
+restricted to a cone. Exact Hamiltonian Monte Carlo samples it: u_k cos θ + v sin θ for a quarter
+turn, v a fresh draw, reflected where a decisive pattern would change its answer [Pakman, Paninski,
+*Exact Hamiltonian Monte Carlo for truncated multivariate Gaussians*, J. Comput. Graph. Stat. 2014,
+arXiv 1208.4118]. No step is rejected. On Figure 1's patterns, the test error decorrelates in one
+sweep over the units, and the share of bare majorities in about 15. Slice sampling with exact arcs
 needs about a thousand.
 
-Given z, the preactivations of a test pattern are Gaussian too, with mean z_k·t and the variance
-that x has outside the span. So each state gives its expected test error exactly (the output node),
-and the probability of each answer for the vote.
+Given z, the preactivations of a test pattern x are Gaussian too. Their mean is z_k·t, t = Ex/√N,
+and their variance is the part of ‖x‖²/N outside the span. So the output node gives the expected
+test error of each state exactly, and the probability of each answer for the vote.
 
-Chains start at opposite ends, flat machines (weight-noise) and steep ones (sgd-fast), which must
-come to agree.
+Half of the chains start from flat machines (weight-noise), half from steep ones (sgd-fast). The
+two halves must come to agree.
 """
 
 from __future__ import annotations
@@ -50,33 +50,33 @@ if TYPE_CHECKING:
 
 #: Fewest sweeps of a chain.
 FEWEST_STEPS = 16
-#: A longer trajectory is given up, which leaves the sampling exact; some 20 are usual.
+#: A trajectory with more bounces is dropped; sampling stays exact. About 20 are usual.
 MOST_BOUNCES = 100_000
-#: States of each chain that are kept for the overlaps.
+#: Stored states of each chain, for the overlaps.
 SNAPSHOTS = 16
-#: Machines that are trained in search of one start.
+#: Most machines trained to find one start.
 ATTEMPTS = 6
-#: Epochs of sgd-fast in that search.
+#: Most epochs of sgd-fast in this search.
 LONGEST_SEARCH = 5_000
-#: Chains agree when R̂ is below this ...
+#: Chains have converged if R̂ is below this value ...
 LARGEST_R_HAT = 1.1
-#: ... and the two ends differ by less than this probability allows.
+#: ... and the two halves do not differ significantly at this level.
 FALSE_ALARMS = 1e-3
-#: What is smaller, relative to the square of a pattern, is rounding.
+#: A smaller fraction of ‖x‖² outside the span is rounding.
 OUTSIDE_SPAN = 1e-9
 
 
 @dataclass(frozen=True, repr=False)
 class SolutionSample:
-    """Uniform solutions, from independent chains (C of them); the first half is burn-in.
+    """Uniform solutions from C independent chains. The first half of each chain is burn-in.
 
     Attributes
     ----------
-    test_error, standard_error : mean test error of a solution, and its error over the chains.
-    vote_error : test error of the vote of all samples, the Bayes-optimal answer for a teacher that
-        is itself a typical machine.
-    r_hat : split R̂, the largest of test error, share of bare majorities and ‖z‖².
-    effective_samples : independent states, the smallest of the same three.
+    test_error, standard_error : mean test error of a solution; its standard error from the chains.
+    vote_error : test error of the vote of all samples. This vote is Bayes-optimal for a teacher
+        that is a typical machine.
+    r_hat : largest split R̂ of three statistics: test error, share of bare majorities, ‖z‖².
+    effective_samples : smallest number of independent states, over the same three.
     converged : R̂ is below 1.1, and chains from opposite ends agree in all three.
     margins : ((K+1)/2,)
         Shares of training patterns on which (K+1)/2, ..., K hidden units are right.
@@ -139,13 +139,13 @@ def typical_solutions(
 
     Parameters
     ----------
-    chains : at least 4, an even number: half from each end.
+    chains : an even number, at least 4; half of them start from each end.
     steps : sweeps of each chain over all units; half of them are burn-in.
     seed : the same seed gives the same sample, for any number of workers.
-    starts : (S, K, N) solutions to start from, in turn, instead of machines trained here.
+    starts : (S, K, N) solutions; chain i starts at number i mod S. Default: trained machines.
 
-    Raises ``ValueError``: even K, too few chains or steps, no test patterns, starts with training
-    errors, patterns that contradict each other, or for which a bounded search finds no solution.
+    Raises ``ValueError`` for even K, too few chains or steps, no test patterns, starts with
+    training errors, contradictory patterns, and if training finds no solution to start from.
     """
     if hidden_units < 1 or hidden_units % 2 == 0:
         raise ValueError(f"hidden_units is {hidden_units}; an odd positive number was expected.")
@@ -172,11 +172,11 @@ def typical_solutions(
 def _search(
     patterns: PatternSet, K: int, task: tuple[bool, np.random.SeedSequence]
 ) -> NDArray[np.float64]:
-    """A machine without training errors, at the flat or at the steep end if there is one."""
+    """Train a machine without errors, from the wanted end or else from the other one."""
     flat, seed_sequence = task
     steep = replace(PUBLISHED["sgd-fast"], max_epochs=LONGEST_SEARCH)
     for attempt, seed in enumerate(seed_sequence.spawn(ATTEMPTS)):
-        # From the other end in the second half of the attempts.
+        # The second half of the attempts tries the other end.
         if flat == (attempt < ATTEMPTS // 2):
             weights, _, solved = run_weight_noise(patterns, WeightNoise(), K, seed)
         else:
@@ -215,13 +215,13 @@ def _check_starts(starts: ArrayLike, patterns: PatternSet, K: int) -> NDArray[np
 
 
 class _Chain(NamedTuple):
-    """Statistics (3, M) after each sweep: test error, share of bare majorities, ‖z‖²; the rest
-    after burn-in."""
+    """``statistics`` (3, M) are test error, share of bare majorities and ‖z‖² after each sweep.
+    The other results are from after the burn-in."""
 
     statistics: NDArray[np.float64]
-    probability: NDArray[np.float64]  # of the answer +1 to test patterns (T,)
+    probability: NDArray[np.float64]  # that the answer to a test pattern is +1, (T,)
     margins: NDArray[np.float64]
-    snapshots: NDArray[np.float64]  # (SNAPSHOTS, K, R) unit rows, without what is outside the span
+    snapshots: NDArray[np.float64]  # (SNAPSHOTS, K, R), the part of unit rows inside the span
     weights: NDArray[np.float64]
 
 
@@ -295,7 +295,7 @@ def _collect(chains: list[_Chain], patterns: PatternSet) -> SolutionSample:
 
 
 def _overlap(snapshots: list[NDArray[np.float64]]) -> float:
-    """Over pairs of chains. Hidden units have no names: matched so that the overlap is largest."""
+    """Mean over pairs of chains. Units can be permuted: the matching of largest overlap counts."""
     overlaps = []
     for second in range(1, len(snapshots)):
         for first in range(second):

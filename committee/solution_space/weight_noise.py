@@ -1,14 +1,14 @@
 """Weight-noise descent: gradient descent on the probability of being right under weight noise.
 
-With weights w∘(1 + σz), z white, hidden unit k answers pattern x_μ with its label σ_μ with
-probability Φ(z_kμ), z_kμ = σ_μ w_k·x_μ / (σ ‖x_μ∘w_k‖), and the number n_μ of units that are right
-is Poisson-binomial. The loss is exact, without any noise being drawn:
+With weights w∘(1 + σz), z white, hidden unit k is right on pattern x_μ of label σ_μ with
+probability Φ(z_kμ), z_kμ = σ_μ w_k·x_μ / (σ ‖x_μ∘w_k‖). The number n_μ of right units is
+Poisson-binomial. The loss is exact, no noise is drawn:
 
     L_σ(w) = −(1/P) Σ_μ log P[n_μ ≥ (K+1)/2],
     ∂L_σ/∂z_kμ = −(1/P) P[n_μ without k = (K−1)/2] N(z_kμ; 0, 1) / P[n_μ ≥ (K+1)/2].
 
-A small σ asks for little more than zero training errors. A large one asks for flatness at the
-price of errors. Annealing σ downwards gives flat machines without errors.
+A small σ rewards little more than zero training errors. A large σ rewards flatness and accepts
+errors. Annealing σ downwards gives flat machines without errors.
 
 Prior art: sign units under Gaussian weights in a PAC-Bayes bound (Letarte, Germain, Guedj,
 Laviolette, *Dichotomize and generalize: PAC-Bayesian binary activated deep neural networks*,
@@ -28,14 +28,14 @@ from committee.solution_space._kernels_weight_noise import weight_noise_steps
 from message_passing.output_node import Majority
 from message_passing.tools.validation import check_labels, check_patterns, check_weights
 
-# Steps per call of the kernel: long enough to hide the call, short enough to interrupt.
+# Steps per kernel call: enough to hide the cost of a call, few enough to interrupt.
 CHUNK = 64
 
 
 def noise_loss(
     weights: ArrayLike, patterns: ArrayLike, labels: ArrayLike, sigma: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """L_σ(w) and its gradient (K, N), for weights (K, N) whatever the norms of their rows.
+    """L_σ(w) and its gradient (K, N), for weights (K, N) with rows of any norm.
 
     Raises ``ValueError`` for even K, shapes that do not fit, labels other than ±1, NaN, σ ≤ 0.
     """
@@ -53,10 +53,10 @@ def noise_loss(
 def run_weight_noise(
     patterns: PatternSet, algorithm: WeightNoise, K: int, seed_sequence: np.random.SeedSequence
 ) -> tuple[NDArray[np.float64], int, bool]:
-    """One machine: unit rows (K, N), the number of epochs, no training errors.
+    """Train one machine: unit rows (K, N), number of epochs, whether it makes no training errors.
 
-    For ±1 inputs ‖x∘w_k‖ is the norm of w_k: training does not change when the input space is
-    rotated, and costs half where that makes the pattern matrix triangular.
+    For ±1 inputs ‖x∘w_k‖ is the norm of w_k, so training does not change if the input space is
+    rotated. The rotation that makes the pattern matrix triangular halves the cost.
     """
     X, y = patterns.train_patterns, patterns.train_labels
     binary = bool(np.all(X[0, 0] ** 2 == X**2))

@@ -1,7 +1,7 @@
-"""Weights in orthonormal directions of the span of the patterns, where slice sampling moves them.
+"""Orthonormal coordinates of weights in the span of the patterns. Slice sampling moves these.
 
-A row w_k with preactivations u_k = w_k·Xᵀ/√N has the coordinates z_k = w_k·Eᵀ, so u_k = z_k Fᵀ:
-F Fᵀ = XXᵀ/N is the geometry's factor and E = (FᵀF)⁻¹FᵀX/√N (R, N) has orthonormal rows.
+A row w_k with preactivations u_k = w_k·Xᵀ/√N has the coordinates z_k = w_k·Eᵀ, so u_k = z_k Fᵀ.
+The geometry's factor F obeys F Fᵀ = XXᵀ/N. E = (FᵀF)⁻¹FᵀX/√N (R, N) has orthonormal rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from message_passing.problem import PatternGeometry
 
 
 class WhiteCoordinates:
-    """Coordinates (R,) for each row; ``directions`` is E (R, N), ``factor`` Fᵀ (R, P)."""
+    """R coordinates for each row; ``directions`` is E (R, N), ``factor`` is Fᵀ (R, P)."""
 
     def __init__(self, geometry: PatternGeometry) -> None:
         F, X = geometry.factor, geometry.patterns
@@ -31,10 +31,10 @@ class WhiteCoordinates:
         steps: int,
         rng: np.random.Generator,
     ) -> None:
-        """Slice steps, each over all units, of a chain of machines without errors.
+        """Move a chain of machines without errors by slice steps, each over all units.
 
-        The machines are ``preactivations`` (K, P) + √Δ ``white`` Fᵀ; ``white`` (K, R) changes in
-        place.
+        The state has the preactivations ``preactivations`` (K, P) + √Δ ``white`` Fᵀ. ``white``
+        (K, R) changes in place.
         """
         kernels.slice_steps(
             preactivations,

@@ -1,7 +1,7 @@
 """Image archives as uint8 arrays: CIFAR, Tiny ImageNet, folders of images.
 
 Each reader returns ``train_images`` (P, 3, H, W) in uint8, ``train_labels`` (P,), the same for
-``test``, and ``classes``, and raises ``ValueError`` that names the archive.
+``test``, and ``classes``. Its errors are ``ValueError`` and name the archive.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-# What a damaged archive raises. RuntimeError: an encrypted zip, or an unknown compression.
+# Errors of damaged archives. RuntimeError: an encrypted zip, or an unknown compression.
 BROKEN = (
     tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError,
     RuntimeError,
@@ -51,7 +51,7 @@ def read_cifar(path: Path) -> dict[str, np.ndarray]:
             content[f"{split}_labels"] = np.concatenate(labels).astype(np.int64)
             if len(pixels) != len(content[f"{split}_labels"]):
                 raise ValueError(f"{len(pixels)} {split} images have another number of labels")
-    except Exception as error:  # a damaged pickle raises anything
+    except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(f"{path} cannot be read as a CIFAR archive: {error!r}.") from error
     return content
 
@@ -72,7 +72,7 @@ def _unpickled(content: bytes) -> Any:
 
 
 def read_tiny_imagenet(path: Path) -> dict[str, np.ndarray]:
-    """The official zip of Tiny ImageNet; its validation set, the labelled one, is the test set.
+    """The official zip of Tiny ImageNet. The test set is its validation set, which has labels.
 
     ``wnids.txt`` names the classes, ``train/<wnid>/images/*.JPEG`` are the training images, and
     ``val/val_annotations.txt`` gives the class of each of ``val/images/*.JPEG``. Greyscale images
@@ -165,8 +165,8 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                 if (content := tar.extractfile(member)) is not None:
                     yield member.name, content.read()
                 progress.update(source.tell() - progress.n)
-            # tarfile takes a damaged or a missing header for the end, which is blocks of zeros.
-            # Reading them all also compares the checksum of a compressed archive.
+            # tarfile takes a damaged or missing header for the end. The real end is blocks of
+            # zeros. Reading them also checks the checksum of a compressed archive.
             assert tar.fileobj is not None
             tar.fileobj.seek(tar.offset)
             rest = tar.fileobj.read(-1)
@@ -181,7 +181,7 @@ def _decoded(
     splits: dict[str, list[tuple[int, str]]],
     classes: list[str],
 ) -> dict[str, np.ndarray]:
-    """Arrays of the images that ``splits`` lists as (label, name)."""
+    """Decode the images that ``splits`` lists as (label, name)."""
     content = {"classes": np.array(classes)}
     shape: tuple[int, ...] = ()
     for split, entries in splits.items():
@@ -191,7 +191,7 @@ def _decoded(
             try:
                 with Image.open(io.BytesIO(files[name])) as image:
                     pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-            except (OSError, SyntaxError, ValueError) as error:  # Pillow's, of damaged images
+            except (OSError, SyntaxError, ValueError) as error:  # Pillow's, for damaged images
                 raise ValueError(f"{name} of {path} cannot be decoded as an image.") from error
             shape = shape or pixels.shape
             if pixels.shape != shape:

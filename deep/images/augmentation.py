@@ -1,4 +1,4 @@
-"""A batch of uint8 images is resized, augmented and normalised on its device."""
+"""Resize, augment and normalise batches of uint8 images on their device."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Preprocessing:
     Attributes
     ----------
     mean, std
-        (C,), of the training set, in units of pixels in [0, 1].
+        (C,), over the training set, for pixels in [0, 1].
     padding
         Black pixels on each side; the image is then cropped to its size at a random place.
     flip
         Mirror with probability ½.
     size
-        Side of the images that the network gets; 0 keeps theirs.
+        Side of the images that the network gets; 0 keeps the original size.
     policy
         Operations drawn for each image (``deep.images.policies``).
     cutout
@@ -48,7 +48,7 @@ class Preprocessing:
         return self._normalised(self._resized(images))
 
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The same after augmentation drawn from ``generator`` (on their device)."""
+        """Normalised images after augmentation, drawn from ``generator`` on their device."""
         images = self._resized(images)
         if self.policy is not None:
             images = self.policy(images, generator)
@@ -84,7 +84,7 @@ class Preprocessing:
         ]
 
     def _kept(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """False in a square of each image, (B, 1, H, W)."""
+        """Mask (B, 1, H, W), False in a square of each image."""
         count, _, *shape = images.shape
         inside = []
         for length in shape:
@@ -96,9 +96,9 @@ class Preprocessing:
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (B, C, *size) in uint8 of images (B, C, H, W) in uint8, by bilinear interpolation.
+    """Resize uint8 images (B, C, H, W) to (B, C, *size) by bilinear interpolation.
 
-    A smaller image is antialiased: the triangle is as wide as a new pixel. 32×32 to 224×224 equals
+    Downscaling is antialiased by a triangle as wide as a new pixel. 32×32 to 224×224 equals
     Pillow's ``BILINEAR`` in every pixel, on every device. Other sizes differ from it by up to two
     grey levels, since torch rounds the weights to 16 bits and Pillow to 22.
     """

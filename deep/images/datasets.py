@@ -1,6 +1,6 @@
 """Image data sets: CIFAR, Tiny ImageNet (official archives), image folders, a synthetic one.
 
-An archive is decoded once, into uint8 arrays in the cache folder, and known by its content.
+An archive is decoded once. Its uint8 arrays are cached under the hash of its content.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class ImageData:
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def held_out(self, validation: int) -> ImageData:
-        """The data with ``validation`` training images in the place of the test images.
+        """The data with ``validation`` training images instead of the test images.
 
-        The choice is always the same. Raises ``ValueError`` where no training image is left.
+        The choice is always the same. Raises ``ValueError`` if no training image is left.
         """
         if validation == 0:
             return self
@@ -124,8 +124,8 @@ def load_images(dataset: str, directory: str | Path | None = None) -> ImageData:
         "cifar10", "cifar100", "tinyimagenet", "synthetic", or the path of a folder, a zip or a tar
         file with ``train/<class>/*`` and ``test/<class>/*``.
     directory : path, optional
-        Folder of the official archives. Without it they are looked for in
-        ``$WIDE_FLAT_MINIMA_DATA`` and in the cache, then downloaded.
+        Folder of the official archives. Default: ``$WIDE_FLAT_MINIMA_DATA``, then the cache, then
+        a download.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def load_images(dataset: str, directory: str | Path | None = None) -> ImageData:
 def synthetic_images(
     train: int = 2000, test: int = 1000, classes: int = 10, size: int = 32, seed: int = 0
 ) -> ImageData:
-    """Colour images from a seed, without a download: a pattern per class, moved, dimmed, noisy."""
+    """Synthetic colour images from a seed: one pattern per class, shifted, dimmed, with noise."""
     rng = np.random.default_rng(seed)
     coarse = rng.normal(size=(classes, 3, 6, 6))
     smooth = torch.nn.functional.interpolate(
@@ -179,10 +179,10 @@ def synthetic_images(
 
 
 def _decoded_once(name: str, archive: Path, read: Reader) -> ImageData:
-    """What ``read`` makes of the archive, kept in the cache under the hash of its content."""
+    """The result of ``read`` for an archive, cached under the hash of its content."""
     cache = cache_folder() / f"images-{content_hash(archive, read.__name__)[:20]}.npz"
     if not cache.exists():
-        # The file is opened before the archive is read: an unwritable cache is noticed at once.
+        # The file is opened before the archive is read, so an unwritable cache fails at once.
         write_atomically(cache, lambda file: np.savez(file, **read(archive)))  # type: ignore[arg-type]
     return _as_data(name, read_npz(cache))
 

@@ -1,8 +1,8 @@
 """Minibatches as a function of the seed and the step, and evaluation over a data set.
 
-No random state is carried along. (seed, replica, step) alone determine a replica's minibatch, its
-augmentation and the random numbers within the network. A resumed run, or one in several processes,
-therefore sees exactly the same.
+There is no random state: (seed, replica, step) determines the minibatch of a replica, its
+augmentation and the random numbers within the network. So a resumed run, or a run in several
+processes, sees exactly the same data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deep.model_state import modes_kept
 
 Data = Tensor | Iterable[Any]  # inputs, or a loader of (inputs, targets)
 
-ORDER, AUGMENTATION, NETWORK, START, LANGEVIN = range(5)  # what a stream is for
+ORDER, AUGMENTATION, NETWORK, START, LANGEVIN = range(5)  # purposes of random streams
 
 
 def stream_seed(seed: int, *path: int) -> int:
@@ -47,7 +47,7 @@ class Minibatches:
         self._generator = torch.Generator(data.train_images.device)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Prepared images and labels of a step. torch is seeded for what the network draws."""
+        """Prepared images and labels of a step. Seeds torch for the draws of the network."""
         one_pass, place = divmod(step, self.per_pass)
         if one_pass != self._pass:
             generator = torch.Generator().manual_seed(self._seed(ORDER, one_pass))
@@ -67,9 +67,9 @@ class Minibatches:
 class ImageBatches:
     """A loader of (images, labels) that gives the same batches at every iteration.
 
-    ``split`` is "train" or "test", ``images`` the number of images (all by default). ``augment``
-    draws the same augmentation at every iteration. The order is shuffled once, so that each batch
-    holds all classes.
+    ``split`` is "train" or "test", ``images`` the number of images (default: all). ``augment``
+    draws the same augmentation at every iteration. The order is shuffled once, so that batches
+    hold all classes.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ImageBatches:
 
 
 def as_loader(inputs: Data, targets: Tensor | None, size: int = 250) -> Iterable[Any]:
-    """A loader of (inputs, targets): the given one, or the tensors in batches of ``size``.
+    """A loader of (inputs, targets): the given loader, or the tensors in batches of ``size``.
 
     Raises ``ValueError`` for a tensor without targets, a loader with targets, and lengths that
     differ.

@@ -1,9 +1,9 @@
-"""The image operations of AutoAugment on whole batches, as Pillow does them, in pure torch.
+"""AutoAugment's image operations on whole batches in pure torch, with the results of Pillow.
 
-Every image of a batch has its own operation and magnitude. A GPU that sorted the batch by operation
-would wait for the CPU, so all images go through three stages: a table of 256 values for each
-channel, a move of pixels, a blend with another image. A stage leaves images of other operations as
-they are.
+Every image of a batch has its own operation and magnitude. Sorting a batch by operation would make
+a GPU wait for the CPU. So all images go through three stages: a table of 256 values for each
+channel, a move of pixels, a blend with another image. A stage does not change images of other
+operations.
 
 ================================  ==========================================  ======
 operation                         magnitude                                   stage
@@ -23,7 +23,7 @@ operation                         magnitude                                   st
 ``Cutout``                        side of a square, fraction of the width     blend
 ================================  ==========================================  ======
 
-Pixels from outside of the image are black. All results equal Pillow's: nearest neighbour in its
+Pixels from outside the image are black. All results equal Pillow's: nearest neighbour in its
 16.16 fixed-point arithmetic, tables in double precision, blends in single precision
 (tests/deep/test_image_operations.py).
 """
@@ -43,14 +43,14 @@ OPERATIONS = (
 )  # fmt: skip
 CODES = {name: code for code, name in enumerate(OPERATIONS)}
 
-# The colour that the published policies cut out with (the mean of ImageNet).
+# Fill colour of Cutout in the published policies (the mean of ImageNet).
 CUTOUT_COLOUR = (125, 123, 114)
 
 
 def operate(
     images: Tensor, codes: Tensor, magnitudes: Tensor, places: Tensor | None = None
 ) -> Tensor:
-    """Each image after its operation.
+    """Apply to each image its operation.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def operate(
     magnitudes
         (B,) in float64; units as in the table above.
     places
-        Centres (B, 2) of the squares of Cutout, fractions of height and width; the middle if not
-        given.
+        Centres (B, 2) of the squares of Cutout, fractions of height and width. Default: the
+        middle.
 
     Raises ``ValueError`` for images that are not a batch of colour images in uint8.
     """
@@ -106,7 +106,7 @@ def _through_tables(images: Tensor, codes: Tensor, magnitudes: Tensor) -> Tensor
 
 
 def _autocontrast_table(histogram: Tensor) -> Tensor:
-    """The darkest value becomes 0, the brightest 255. A single value stays."""
+    """The darkest value becomes 0, the brightest 255. A single value is unchanged."""
     value = torch.arange(256, device=histogram.device)
     present = histogram > 0
     low = torch.where(present, value, 256).amin(2, keepdim=True)
@@ -126,12 +126,12 @@ def _equalize_table(histogram: Tensor) -> Tensor:
     before = histogram.cumsum(2) - histogram
     safe = step.clamp(min=1)
     equalized = ((before + safe // 2) // safe).clamp(max=255)
-    # A single value has the count of the whole image: its step is zero, too.
+    # The step is zero also if the image has a single value.
     return torch.where(step > 0, equalized, value)
 
 
 def _blend(start: Tensor, end: Tensor, factor: Tensor) -> Tensor:
-    """start + factor (end − start) in single precision, an integer in 0…255."""
+    """start + factor (end − start) in single precision, truncated to an integer in 0…255."""
     start, end = start.float(), end.float()
     return (start + factor.float() * (end - start)).clamp(0, 255).trunc()
 
@@ -195,7 +195,7 @@ def _cutout_colour(device: torch.device) -> Tensor:
 
 
 def _smoothed(images: Tensor) -> Tensor:
-    """ImageFilter.SMOOTH: weights 1/13, in the middle 5/13. The border stays."""
+    """ImageFilter.SMOOTH: weights 1/13, in the middle 5/13. The border is unchanged."""
     if min(images.shape[2:]) < 3:
         return images
     pixels = images.float()
@@ -209,7 +209,7 @@ def _smoothed(images: Tensor) -> Tensor:
 
 
 def _squares(shape: torch.Size, magnitudes: Tensor, places: Tensor) -> Tensor:
-    """Whether a pixel is in Cutout's square, (B, 1, H, W). ImageDraw counts both borders."""
+    """Whether a pixel is in Cutout's square, (B, 1, H, W). ImageDraw includes both borders."""
     _, _, height, width = shape
     side = magnitudes.view(-1, 1) * width
     masks = []

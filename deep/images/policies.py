@@ -1,7 +1,7 @@
 """Augmentation policies: AutoAugment's for CIFAR-10, and lists of sub-policies in files.
 
 A policy is a list of sub-policies. One of them is drawn for each image. Its operations are applied
-in order, each with its probability, and the moves in a random direction.
+in order, each with its own probability. Moves have a random direction.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ AUTOAUGMENT_CIFAR10 = (
     (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 1)),
 )
 
-# The policies that Lim et al. (2019) found, as their authors published them.
+# The policies of Lim et al. (2019), in the file published by the authors.
 FAST_AUTOAUGMENT = PublishedFile(
     "https://raw.githubusercontent.com/kakaobrain/fast-autoaugment/"
     "2424224291616a2158a2265069ee95a78a2d13d9/FastAutoAugment/archive.py",
     "fast-autoaugment-archive.py",
     "b0bbb32853252f7273838cac3017833a4acb3cf06e0f6f6c5f89dfcfa549d723",
 )
-# Its functions, by the name of the policy.
+# Functions of this file, by the name of the policy.
 ARCHIVED = {
     "fast-autoaugment-imagenet": "fa_resnet50_rimagenet",
     "fast-autoaugment-cifar10": "fa_reduced_cifar10",
@@ -93,7 +93,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Policy:
-    """Sub-policies, one of which is drawn for each image."""
+    """A list of sub-policies; one is drawn for each image."""
 
     subpolicies: tuple[tuple[Step, ...], ...]
 
@@ -109,7 +109,7 @@ class Policy:
 
 
 class PolicyOnDevice:
-    """A policy as tensors (sub-policy, step): no number has to leave the device."""
+    """A policy as tensors (sub-policy, step), so that no number has to leave the device."""
 
     def __init__(self, policy: Policy, device: torch.device | str) -> None:
         self.length = max(len(steps) for steps in policy.subpolicies)
@@ -143,13 +143,13 @@ class PolicyOnDevice:
 def load_policy(name: str) -> Policy:
     """A policy by name, or from the path of a policy file.
 
-    The names are "autoaugment-cifar10" and those of ``ARCHIVED``: Fast AutoAugment's own policies.
-    Their published file is looked for as the data sets are, then downloaded and checked; no line
-    of it is executed. A policy file is JSON in the same format: a list of sub-policies, each a list
-    of [operation, probability, level] with levels from 0 to 1 in ``RANGES``.
+    The names are "autoaugment-cifar10" and the keys of ``ARCHIVED``: Fast AutoAugment's policies.
+    Their published file is found like a data set, or downloaded, and checked. It is parsed, not
+    executed. A policy file is JSON in the same format: a list of sub-policies, each a list of
+    [operation, probability, level] with levels from 0 to 1 in ``RANGES``.
 
-    Raises ``ValueError`` for an unknown name and for a file that is not what it should be, and
-    ``DataUnavailableError`` where the published file cannot be had.
+    Raises ``ValueError`` for an unknown name and for a malformed file, and
+    ``DataUnavailableError`` if the published file cannot be found or downloaded.
     """
     if name == "autoaugment-cifar10":
         return autoaugment_cifar10()
@@ -169,10 +169,10 @@ def load_policy(name: str) -> Policy:
 def autoaugment_cifar10() -> Policy:
     """AutoAugment's policy for CIFAR-10 with the magnitudes of its authors' published code.
 
-    Level l is l/10 of: 0.3 (shears), 10 of 32 pixels (translations; the same fraction of larger
-    images), 30° (rotation), 1.8 from 0.1 on (Color, Contrast, Brightness, Sharpness), 256 down
-    from 256 (Solarize), 4 bits down from 4 (Posterize; the paper says from 8). Pixels, degrees,
-    thresholds and bits are rounded towards zero.
+    The magnitudes of level l, with x = l/10, are 0.3x (shears), 10x of 32 pixels (translations;
+    the same fraction of larger images), 30x degrees (rotation), 0.1 + 1.8x (Color, Contrast,
+    Brightness, Sharpness), 256 − 256x (Solarize), and 4 − 4x bits (Posterize; the paper starts at
+    8). 30x, 256x and 4x are rounded towards zero.
     """
 
     def step(name: str, probability: float, level: int) -> Step:
@@ -191,7 +191,7 @@ def autoaugment_cifar10() -> Policy:
 
 
 def _from_levels(content: Any, source: str) -> Policy:
-    """A policy from a list in Fast AutoAugment's format, whose levels become magnitudes."""
+    """A policy from a list in Fast AutoAugment's format; levels become magnitudes."""
     if not (isinstance(content, list | tuple) and content):
         raise ValueError(f"{source} holds no list of sub-policies.")
     subpolicies = []
@@ -216,7 +216,7 @@ def _step(name: str, probability: float, level: float) -> Step:
 
 
 def _archived_list(path: Path, function: str) -> Any:
-    """The list that a function of the published file assigns, read as a literal."""
+    """The list that a function of the published file assigns, parsed as a literal."""
     try:
         tree = ast.parse(path.read_text())
     except (SyntaxError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The networks of [P21] and smaller ones; training takes any other ``nn.Module`` as well."""
+"""The networks of [P21] and smaller ones. Training also takes any other ``nn.Module``."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class DenseLayer(nn.Module):
 class Transition(nn.Module):
     """BatchNorm–ReLU–1×1 convolution to half the channels, mean over 2×2 pixels.
 
-    An image of one pixel stays as it is.
+    An image of one pixel is not pooled.
     """
 
     def __init__(self, width: int) -> None:
@@ -53,7 +53,7 @@ class DenseNet121(nn.Module):
 
     7,158,856 parameters for 200 classes with the ImageNet stem (``deep.models.resnet.stem_of``).
     The last block sees an image 32 (CIFAR stem: 8) times smaller: 2×2 pixels of Tiny ImageNet's
-    64×64. Convolutions start Kaiming normal, the dense layer as torch's default.
+    64×64. Initial weights: Kaiming normal for convolutions, torch's default for the dense layer.
     """
 
     def __init__(self, num_classes: int, stem: Literal["imagenet", "cifar"] = "imagenet") -> None:

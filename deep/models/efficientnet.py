@@ -27,7 +27,7 @@ def convolution(
 ) -> nn.Sequential:
     """A convolution without bias and its BatchNorm (ε = 1e-3, memory 0.99).
 
-    Padded by the same number of pixels on each side, as usual in torch; TensorFlow's "same"
+    Both sides get the same number of pixels as padding, as usual in torch. TensorFlow's "same"
     padding puts less on the left with stride 2.
     """
     return nn.Sequential(
@@ -52,8 +52,8 @@ class SqueezeExcitation(nn.Module):
 class DropConnect(nn.Module):
     """Drops the whole branch of an image with a probability in training (stochastic depth).
 
-    A kept branch is divided by the probability to be kept. The mean is then the branch itself,
-    which evaluation uses.
+    A kept branch is divided by the probability to be kept, so that its mean is the branch itself.
+    Evaluation uses this mean.
     """
 
     def __init__(self, probability: float) -> None:
@@ -71,7 +71,7 @@ class DropConnect(nn.Module):
 class InvertedResidual(nn.Module):
     """MBConv: 1×1 expansion, depthwise convolution, squeeze and excitation, 1×1 projection.
 
-    There is a shortcut where the shapes agree.
+    There is a shortcut if the shapes agree.
     """
 
     def __init__(
@@ -93,13 +93,14 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetB0(nn.Module):
-    """EfficientNet-B0, made for 224×224 images; any size will do.
+    """EfficientNet-B0, designed for 224×224 images; it takes any size.
 
-    The stem, a 3×3 convolution, and four of the stages halve the image: it ends 32 times smaller
-    (7×7 pixels of 224×224, one of 32×32). 4,135,648 parameters for 100 classes, 5,288,548 for 1000.
-    The probability of ``drop_connect`` grows linearly with depth from 0 to nearly the given one.
-    ``dropout`` acts before the dense layer. Convolutions start Kaiming normal (fan out; k² for a
-    depthwise one), the dense layer uniform in ±1/√classes with zero bias, as in the authors' code.
+    The stem, a 3×3 convolution, and four of the stages halve the image. The result is 32 times
+    smaller: 7×7 pixels for 224×224, one for 32×32. 4,135,648 parameters for 100 classes, 5,288,548
+    for 1000. The probability to drop a branch grows linearly with depth from 0 to nearly
+    ``drop_connect``. ``dropout`` acts before the dense layer. Initial weights, as in the authors'
+    code: Kaiming normal for convolutions (fan out; k² for a depthwise one); uniform in ±1/√classes
+    and zero bias for the dense layer.
     """
 
     def __init__(self, num_classes: int, drop_connect: float = 0.2, dropout: float = 0.2) -> None:

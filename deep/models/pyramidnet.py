@@ -38,7 +38,7 @@ class ShakeDrop(nn.Module):
         c ~ Bernoulli(p)           one for the whole minibatch
         α ~ U[−1, 1], β ~ U[0, 1]  one for each image
 
-    The branch stays as it is (c = 1) or is shaken (c = 0). Evaluation multiplies by the mean,
+    The branch is unchanged (c = 1) or shaken (c = 0). Evaluation multiplies by the mean,
     E[c + α − cα] = p. The gradient's coefficient has the mean p + (1 − p)/2. The minibatch shares
     c but not α and β, as in the published implementations (shake-drop_pytorch, Fast AutoAugment,
     AutoAugment). The forward pass makes all draws, from torch's global generator.
@@ -64,7 +64,7 @@ class PyramidBottleneck(nn.Module):
     """BatchNorm, 1×1, 3×3 and 1×1 convolutions with BatchNorm after each; ShakeDrop; shortcut.
 
     ReLU acts after the two inner BatchNorms only. The shortcut has no parameters: it averages 2×2
-    pixels where the image is halved, and has zeros in the new channels.
+    pixels if the image is halved, and has zeros in the new channels.
     """
 
     def __init__(self, width: int, channels: int, stride: int, survival: float) -> None:
@@ -91,14 +91,14 @@ class PyramidBottleneck(nn.Module):
 
 
 class PyramidNet272(nn.Module):
-    """Three stages of bottlenecks whose width grows by the same amount in every block.
+    """Three stages of bottlenecks. Their width grows by the same amount in every block.
 
-    The inner width of block l = 1…L is 16 + αl/L with α = 200, rounded, its outer width four times
-    that; the stem is one 3×3 convolution to 16 channels, and the second and third stage halve the
-    image: 32×32 pixels end as 8×8. ShakeDrop's probability to pass block l on unshaken falls
-    linearly, 1 − (1 − p_L) l/L; ``p_last`` is p_L, and 1 is without ShakeDrop. Convolutions start
-    Kaiming normal (fan out), the dense layer as torch's default. 26,210,842 parameters for 10
-    classes, 26,288,692 for 100. Raises ``ValueError`` for a ``p_last`` outside [0, 1].
+    The inner width of block l = 1…L is 16 + αl/L with α = 200, rounded. The outer width is four
+    times the inner one. The stem is one 3×3 convolution to 16 channels. The second and third stage
+    halve the image: 32×32 pixels become 8×8. ShakeDrop leaves block l unshaken with probability
+    1 − (1 − p_L) l/L, where p_L is ``p_last``; 1 is without ShakeDrop. Initial weights: Kaiming
+    normal (fan out) for convolutions, torch's default for the dense layer. 26,210,842 parameters
+    for 10 classes, 26,288,692 for 100. Raises ``ValueError`` for a ``p_last`` outside [0, 1].
     """
 
     def __init__(self, num_classes: int, p_last: float = 0.5) -> None:

@@ -13,7 +13,7 @@ from deep.checks import check_one_of
 
 
 class PaddedShortcut(nn.Module):
-    """Option A: every second pixel, new channels are zero; no parameters."""
+    """Option A: every second pixel, zeros in the new channels, no parameters."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class PaddedShortcut(nn.Module):
 
 
 def shortcut(width: int, channels: int, stride: int, option: str) -> nn.Module:
-    """The input itself where the shapes agree. Option A: padded; B: 1×1 convolution, BatchNorm."""
+    """Identity if the shapes agree. Else option A: padded; B: 1×1 convolution, BatchNorm."""
     if stride == 1 and width == channels:
         return nn.Identity()
     if option == "A":
@@ -36,7 +36,7 @@ def shortcut(width: int, channels: int, stride: int, option: str) -> nn.Module:
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut."""
+    """Two 3×3 convolutions plus a shortcut."""
 
     def __init__(self, width: int, channels: int, stride: int, option: str) -> None:
         super().__init__()
@@ -52,10 +52,10 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions to ``channels`` beside a shortcut.
+    """1×1, 3×3 and 1×1 convolutions to ``channels``, plus a shortcut.
 
-    The inner two have a quarter of the channels. The 3×3 convolution takes the stride, as in
-    torch's usual ResNet-50 (the original took it in the first 1×1; parameters are the same).
+    The first two have a quarter of the channels. The 3×3 convolution has the stride, as usual for
+    ResNet-50 in torch (the original has it in the first 1×1, with the same parameters).
     """
 
     def __init__(self, width: int, channels: int, stride: int, option: str) -> None:
@@ -78,8 +78,8 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """A stem, stages of blocks (all but the first halve the image), mean, dense layer.
 
-    ``width`` is the number of channels of the stem. Convolutions start Kaiming normal (fan
-    out), the dense layer as torch's default.
+    ``width`` is the number of channels of the stem. Initial weights: Kaiming normal (fan out) for
+    convolutions, torch's default for the dense layer.
     """
 
     def __init__(

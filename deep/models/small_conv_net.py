@@ -10,11 +10,11 @@ from deep.checks import check
 class SmallConvNet(nn.Module):
     """Conv(5×5, 20) – MaxPool(2) – Conv(5×5, 50) – MaxPool(2) – Dense(500) – classes.
 
-    ReLU after each convolution and the dense layer, torch's default initial weights. Input (batch,
-    in_channels, image_size, image_size). [P21] does not say how the convolutions are padded.
-    Without ``padding`` there are 657,080 parameters for 10 classes of 32×32 colour images; 2 pixels
-    of zeros keep the size and give 1,632,080. ``width`` multiplies ``channels`` and ``hidden``
-    (0.5: 10, 25, 250). ``dropout`` is the probability to drop a hidden dense unit in training.
+    ReLU follows each convolution and the dense layer. Initial weights are torch's default. Input:
+    (batch, in_channels, image_size, image_size). [P21] does not say how the convolutions are
+    padded. Without ``padding`` there are 657,080 parameters for 10 classes of 32×32 colour images.
+    2 pixels of zeros keep the size and give 1,632,080. ``width`` multiplies ``channels`` and
+    ``hidden`` (0.5: 10, 25, 250). ``dropout`` is the probability to drop a hidden dense unit.
 
     Raises ``ValueError`` for options that leave no pixel or no unit.
     """
@@ -36,7 +36,7 @@ class SmallConvNet(nn.Module):
         check("dropout", dropout, 0 <= dropout < 1, "a probability below 1")
         first, second, dense = (round(width * n) for n in (*channels, hidden))
         check("width", width, min(first, second, dense) >= 1, "at least one unit in each layer")
-        lost = 4 - 2 * padding  # pixels of a side, by each convolution
+        lost = 4 - 2 * padding  # pixels per side that each convolution removes
         side = ((image_size - lost) // 2 - lost) // 2
         if side < 1:
             raise ValueError(

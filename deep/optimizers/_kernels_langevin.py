@@ -1,13 +1,13 @@
 """The compiled pass of Entropy-SGD over float32 weights on a CPU: noise and running average.
 
-Torch makes normals slowly on a CPU, and memory traffic is what an inner step costs beside the
-gradient, so noise and average read and write each tensor once. Arrays are flat. The running
-average is that of ``committee/entropic.py``, compiled as it stands and, as in torch, without
-fused multiply-adds.
+Torch generates normals slowly on a CPU, and an inner step without its gradient costs mostly memory
+traffic. So noise and average together read and write each tensor once. Arrays are flat. The
+running average is the function of ``committee/entropic.py``, compiled without fused multiply-adds
+as in torch.
 
 The noise is a function of (seed, draw, tensor, position): Philox 4x32-10, a counter-based
 generator (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-It depends neither on threads nor on how the arrays are cut.
+It depends neither on the threads nor on how the arrays are divided.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from committee import entropic
 from committee._random import gaussians_from_bits
 from message_passing.tools.compiled import compiled
 
-BLOCK = 2048  # normals made at a time; they stay in the first-level cache
+BLOCK = 2048  # normals per block; they fit into the first-level cache
 
-# Not cached: numba's cache does not tell it from that of ``committee``, which fuses.
+# Not cached: numba's cache would confuse it with the committee's version, which fuses.
 _running_average = njit(entropic.running_average)
 _half_word = np.uint64(32)
 
@@ -56,7 +56,7 @@ def _fill(normals, words, seed, draw, tensor, block):
 def kick_and_average(mean, weights, scale, averaging, seed, draw, tensor, first):
     """``w' ← w' + scale·N(0, I)``, ``μ ← α μ + (1 − α) w'``.
 
-    ``first`` is the place of the arrays in their tensor, in blocks.
+    ``first`` is the offset of the arrays in their tensor, in blocks.
     """
     normals, words = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
     for start in range(0, weights.size, BLOCK):

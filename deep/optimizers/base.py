@@ -1,6 +1,6 @@
-"""What the entropic optimizers share: checks of arguments, base optimizers, state, modes.
+"""Shared parts of the entropic optimizers: checks of arguments, base optimizers, state, modes.
 
-A *base* is anything that is called as ``base(param_groups, lr=…)`` and returns an optimizer:
+A *base* is a callable ``base(param_groups, lr=…)`` that returns an optimizer:
 ``torch.optim.AdamW``, or ``functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True)``.
 """
 
@@ -23,10 +23,10 @@ Groups = list[dict[str, Any]]
 
 
 class Progress:
-    """A number of an optimizer that lives in its groups, so that every state dict carries it.
+    """A number of an optimizer that is stored in its groups, so that every state dict has it.
 
-    ``torch.distributed.checkpoint`` keeps nothing of a state dict but state and groups. The
-    first group is the one that is asked.
+    ``torch.distributed.checkpoint`` saves only the state and the groups of a state dict. Every
+    group stores the number; it is read from the first one.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -41,10 +41,10 @@ class Progress:
 
 
 class EntropicOptimizer(torch.optim.Optimizer, ABC):
-    """The part of EntropySGD and ReplicatedSGD that is not in the paper.
+    """The common part of EntropySGD and ReplicatedSGD, which is not in the paper.
 
-    ``state`` and ``param_groups`` hold all that changes in training, so that state dicts, their
-    hooks, ``copy.deepcopy``, pickle and ``torch.distributed.checkpoint`` are those of torch.
+    ``state`` and ``param_groups`` hold everything that changes in training. So state dicts, their
+    hooks, ``copy.deepcopy``, pickle and ``torch.distributed.checkpoint`` work as usual in torch.
     """
 
     gamma0 = Progress()  # measured by AutomaticFocusing
@@ -60,7 +60,7 @@ class EntropicOptimizer(torch.optim.Optimizer, ABC):
 
     @property
     def awaits_measurement(self) -> bool:
-        """Whether γ0 is to be measured still."""
+        """Whether γ0 still has to be measured."""
         return isinstance(self.rule, AutomaticFocusing) and self.gamma0 is None
 
     def gamma_at(self, time: float) -> float:
@@ -75,13 +75,13 @@ class EntropicOptimizer(torch.optim.Optimizer, ABC):
     # -- training and evaluation --------------------------------------------------------
 
     def train(self) -> None:
-        """Put the weights in training in place."""
+        """Let the model hold the weights in training."""
         if self.evaluating:
             self._leave_evaluation()
             self.evaluating = False
 
     def eval(self) -> None:
-        """Put the weights to evaluate in place; ``step`` is refused until ``train`` is called."""
+        """Let the model hold the weights to evaluate; ``step`` raises until ``train`` is called."""
         if not self.evaluating:
             self._enter_evaluation()
             self.evaluating = True
@@ -98,7 +98,7 @@ class EntropicOptimizer(torch.optim.Optimizer, ABC):
 
     @abstractmethod
     def _enter_evaluation(self) -> None:
-        """Put the weights to evaluate in the place of the weights in training."""
+        """Replace the weights in training by the weights to evaluate."""
 
     @abstractmethod
     def _leave_evaluation(self) -> None:
@@ -117,13 +117,13 @@ class EntropicOptimizer(torch.optim.Optimizer, ABC):
         return (p for group in self.param_groups for p in group["params"])
 
     def _values(self, name: str) -> str:
-        """An option of the groups, in words."""
+        """The values of an option in the groups, as text."""
         return " ".join(dict.fromkeys(f"{float(group[name]):g}" for group in self.param_groups))
 
     def _is_asked_for_empty_state(self) -> bool:
-        """Whether a first step only asks for state: it has η = 0 and zero gradients.
+        """Whether a first step only creates the state: η = 0 and zero gradients.
 
-        ``torch.distributed.checkpoint`` takes such a step before it loads into the state.
+        ``torch.distributed.checkpoint`` takes such a step before it loads the state.
         """
         return all(float(group["lr"]) == 0 for group in self.param_groups) and not any(
             p.grad.any() for p in self._parameters() if p.grad is not None
@@ -131,14 +131,14 @@ class EntropicOptimizer(torch.optim.Optimizer, ABC):
 
     @abstractmethod
     def _share_state(self) -> None:
-        """Show the state of the bases in ``state``."""
+        """Make the state of the bases visible in ``state``."""
 
     @abstractmethod
     def _hand_out_state(self) -> None:
-        """Give the bases what was loaded into ``state`` and ``param_groups``."""
+        """Pass the loaded ``state`` and ``param_groups`` on to the bases."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that an exact resume needs besides the weights, in torch's form.
+        """Everything that an exact resume needs besides the weights, in torch's format.
 
         ``torch.load(…, weights_only=True)`` loads it.
         """
@@ -148,7 +148,7 @@ class EntropicOptimizer(torch.optim.Optimizer, ABC):
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state, after the model has been restored.
+        """Continue from a state. Restore the model first.
 
         Raises ``ValueError`` for the state of another model.
         """
@@ -157,7 +157,7 @@ class EntropicOptimizer(torch.optim.Optimizer, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         self._share_state()
-        # Hooks, and the step that a scheduler has wrapped, belong to this very object.
+        # Hooks, and a step that a scheduler has wrapped, belong to this object only.
         return {
             name: value
             for name, value in vars(self).items()
@@ -180,7 +180,7 @@ def as_groups(params: Iterable[Tensor] | Iterable[dict[str, Any]]) -> Groups:
 
 
 def split_group(group: dict[str, Any], vanilla: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A group for the inner base, with its ``inner_lr``, and for the outer one, with its ``lr``.
+    """Split a group for the inner base, with ``inner_lr``, and the outer base, with ``lr``.
 
     A ``vanilla`` outer step has no other options.
     """
@@ -195,10 +195,10 @@ def split_group(group: dict[str, Any], vanilla: bool) -> tuple[dict[str, Any], d
 
 
 def build_base(base: Base, groups: Groups, lr: float, name: str = "base") -> torch.optim.Optimizer:
-    """``base(groups, lr=lr)``, checked: an optimizer with a learning rate and a plain ``step``.
+    """Call ``base(groups, lr=lr)`` and check the result.
 
-    Raises ``ValueError`` for a base without ``lr`` or with a ``step`` that needs a closure,
-    ``TypeError`` for one that is no optimizer.
+    Raises ``ValueError`` for an optimizer without ``lr`` or with a ``step`` that needs a closure,
+    ``TypeError`` if the result is no optimizer.
     """
     check_rate(lr, "lr" if name == "base" else f"lr of {name}")
     try:
@@ -227,10 +227,10 @@ def build_base(base: Base, groups: Groups, lr: float, name: str = "base") -> tor
 
 
 def take_step(base: torch.optim.Optimizer) -> None:
-    """A step of a base.
+    """Take a step of a base.
 
-    Torch's fused SGD raises where some of the parameters have a momentum and others none, as after
-    a first gradient that comes late. Such a step is not fused.
+    Torch's fused SGD raises if only some of the parameters have a momentum, which happens if a
+    parameter gets its first gradient late. Such a step is not fused.
     """
     late = []
     if isinstance(base, torch.optim.SGD):
@@ -246,9 +246,9 @@ def take_step(base: torch.optim.Optimizer) -> None:
 
 
 def forget(base: torch.optim.Optimizer) -> None:
-    """Forget the state of a base: its next step is as its first one.
+    """Forget the state of a base: its next step is like its first one.
 
-    The momentum of SGD becomes zero and stays in place: a checkpoint then always has the same
+    The momentum of SGD is set to zero, not deleted, so that all checkpoints have the same
     tensors.
     """
     if isinstance(base, torch.optim.SGD) and not any(g["dampening"] for g in base.param_groups):
@@ -260,12 +260,12 @@ def forget(base: torch.optim.Optimizer) -> None:
 
 
 def check_rate(value: float, name: str) -> None:
-    """Raise ``ValueError`` where a learning rate is no number ≥ 0."""
+    """Raise ``ValueError`` unless a learning rate is a number ≥ 0."""
     check(name, value, isinstance(value, int | float) and value >= 0, "a number ≥ 0")
 
 
 def dense_gradient(p: Tensor) -> Tensor:
-    """The gradient of a parameter that has one. Raises ``ValueError`` where it is sparse."""
+    """The gradient of a parameter, which must have one. Raises ``ValueError`` if it is sparse."""
     assert p.grad is not None
     if p.grad.is_sparse:
         raise ValueError("a parameter has a sparse gradient; dense gradients were expected.")
@@ -273,7 +273,7 @@ def dense_gradient(p: Tensor) -> Tensor:
 
 
 def check_same_shapes(stored: Groups, groups: Groups) -> None:
-    """Raise ``ValueError`` where stored groups belong to other parameters."""
+    """Raise ``ValueError`` if stored groups have other shapes than the parameters."""
     there = [[list(shape) for shape in group.get("shapes", [])] for group in stored]
     here = [[list(p.shape) for p in group["params"]] for group in groups]
     if there != here:

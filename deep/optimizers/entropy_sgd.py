@@ -50,11 +50,11 @@ class EntropySGD(EntropicOptimizer):
                   μ ← α μ + (1 − α) w'
         w ← outer base step along w − μ
 
-    One call of ``step`` is one inner step (one minibatch); the L-th one also takes the outer
-    step, so that it stands in an existing training loop like any other optimizer. In training
-    the model holds w'; ``eval()`` puts w in its place until ``train()``, and so does ``with
-    optimizer.anchor():``. Hugging Face's Trainer calls ``eval`` and ``train``; in Lightning call
-    them in ``on_validation_epoch_start`` and ``on_validation_epoch_end``.
+    One call of ``step`` is one inner step (one minibatch). The L-th call also takes the outer
+    step. So it fits into a training loop like any other optimizer. In training the model holds
+    w'. It holds w after ``eval()`` until ``train()``, and within ``with optimizer.anchor():``.
+    Hugging Face's Trainer calls ``eval`` and ``train``. In Lightning, call them in
+    ``on_validation_epoch_start`` and ``on_validation_epoch_end``.
 
     ========  =================  ==========================================================
     symbol    argument           meaning
@@ -64,47 +64,47 @@ class EntropySGD(EntropicOptimizer):
     L         ``inner_steps``    minibatches per outer step
     ε         ``noise``          noise of the Langevin dynamics; the temperature is ε²/2
     α         ``averaging``      memory of the running average μ
-    γ         ``gamma``          elastic strength: number, schedule of the outer steps taken,
+    γ         ``gamma``          elastic strength: a number, a schedule over outer steps,
                                  or ``AutomaticFocusing`` (then pass ``loss`` or a closure)
     ========  =================  ==========================================================
 
     Parameters
     ----------
     params
-        Parameters or groups; a group may set ``lr``, ``inner_lr`` and options of the base (and
-        of ``outer_base`` where that is given).
+        Parameters or groups. A group may set ``lr``, ``inner_lr`` and options of the base (and
+        of ``outer_base``, if given).
     base
         Called as ``base(groups, lr=…)`` for the inner optimizer.
     outer_base
-        The same for the outer one; by default a vanilla step. In [P21] momentum and weight decay
-        act in both loops: pass ``partial(torch.optim.SGD, momentum=0.9, nesterov=True,
+        The same for the outer optimizer. Default: a vanilla step. In [P21], momentum and weight
+        decay act in both loops: pass ``partial(torch.optim.SGD, momentum=0.9, nesterov=True,
         weight_decay=5e-4)`` twice. An adaptive outer base would rescale w − μ to the size η.
     noise_enters
         ``"weights"``: the kick √η' ε N(0, I) is added to the weights, as in Algorithm 1.
-        ``"gradient"``: −ε N(0, I)/√η' is added to the gradient, as in the code of [C19], and
-        momentum carries it on. A kick √(2η') ε, as in the authors' code, is ``noise`` √2 ε.
+        ``"gradient"``: −ε N(0, I)/√η' is added to the gradient, as in the code of [C19]. Momentum
+        then accumulates it. The authors' code kicks by √(2η') ε: set ``noise`` to √2 ε for this.
     outer_form
-        ``"algorithm"``: the outer base has the learning rate η. ``"code"``: it has ηγ, as in the
-        authors' code (w ← w − ηγ(w − μ); weight decay of the outer base is scaled alike).
+        ``"algorithm"``: the learning rate of the outer base is η. ``"code"``: it is ηγ, as in the
+        authors' code (w ← w − ηγ(w − μ)). This also scales the weight decay of the outer base.
     reset_inner, reset_outer
         Forget the state (momentum) of the inner/outer optimizer at each outer step. By default
-        an inner SGD forgets, an adaptive base does not.
+        only an inner SGD forgets.
 
-    Schedulers act on ``param_groups``: ``lr`` is η, ``inner_lr`` is η', all else (momentum, weight
-    decay) belongs to the inner loop, and to the outer one too where ``outer_base`` has the same
-    default.
+    Schedulers act on ``param_groups``: ``lr`` is η, ``inner_lr`` is η'. All other options
+    (momentum, weight decay) belong to the inner loop. They also act on the outer loop if
+    ``outer_base`` has the same default.
 
-    A parameter without a gradient (frozen, unused) takes no inner step; one without any in a
-    whole inner loop takes no outer step. A layer frozen in the middle of an inner loop still
-    takes the outer step of the gradients that it had. Gradient clipping, bf16 autocast and
-    ``torch.amp.GradScaler`` work as with any optimizer: a step that the scaler skips is no step.
+    A parameter without a gradient (frozen, unused) takes no inner step. If it has no gradient in
+    a whole inner loop, it takes no outer step. A layer that is frozen during an inner loop still
+    takes the outer step from its earlier gradients. Gradient clipping, bf16 autocast and
+    ``torch.amp.GradScaler`` work as with any optimizer. A step skipped by the scaler is no step.
     With ε = α = γ = 0 and vanilla outer steps this is Lookahead.
 
     Raises ``ValueError`` for numbers out of range, a base without a learning rate, the state of
     another model; ``RuntimeError`` for a step in evaluation mode.
     """
 
-    inner_steps_done = Progress()  # in the present inner loop
+    inner_steps_done = Progress()  # in the current inner loop
     outer_steps_done = Progress()
     draws = Progress()  # inner steps that have drawn noise
     seed = Progress()
@@ -156,14 +156,14 @@ class EntropySGD(EntropicOptimizer):
 
     @property
     def gamma(self) -> float:
-        """γ of the present outer step."""
+        """γ of the current outer step."""
         return self.gamma_at(self.outer_steps_done)
 
     @torch.no_grad()
     def step(
         self, closure: Callable[[], Any] | None = None, *, loss: Tensor | float | None = None
     ) -> Any:
-        """One inner step, and the outer step after every L-th; returns the closure's loss."""
+        """Take an inner step, and an outer step after every L-th one; return the loss."""
         self._check_training()
         if closure is not None:
             with torch.enable_grad():
@@ -199,17 +199,17 @@ class EntropySGD(EntropicOptimizer):
         self.inner_steps_done += 1
 
     def _moving(self) -> list[Moving]:
-        """For each group, what moves: the parameters that this minibatch gives a gradient.
+        """For each group, the parameters with a gradient from this minibatch: they move.
 
-        The inner loop of a parameter begins with its first gradient, where w', μ ← w
-        (Algorithm 1, line 2): until then it has not moved.
+        The inner loop of a parameter begins at its first gradient, with w', μ ← w
+        (Algorithm 1, line 2). Until then it does not move.
         """
         groups, number = [], 0
         for group in self.param_groups:
             part = Moving([], [], [], Draw(self.seed, self.draws, []))
             for p in group["params"]:
                 if not p.requires_grad:
-                    p.grad = None  # left from before the layer was frozen
+                    p.grad = None  # a leftover from before the layer was frozen
                 loop = self._loop(p)
                 if p.grad is not None:
                     if not loop:
@@ -221,7 +221,7 @@ class EntropySGD(EntropicOptimizer):
                     part.anchors.append(loop["anchor"])
                     part.averages.append(loop["average"])
                     part.draw.tensors.append(number)
-                elif loop:  # p stays where it is, and its average approaches it
+                elif loop:  # p does not move, but its average approaches it
                     loop["average"].copy_(running_average(loop["average"], p, self.averaging))
                 number += 1
             groups.append(part)
@@ -254,7 +254,7 @@ class EntropySGD(EntropicOptimizer):
         self.outer_steps_done += 1
 
     def check_stability(self, outer_steps: int | None = None) -> bool:
-        """Whether η'γ is below the limit of an inner SGD, now and at ``outer_steps``; or warns."""
+        """Whether η'γ stays below the limit of an inner SGD until ``outer_steps``; else warn."""
         self._set_options()
         total = self.rule.total if isinstance(self.rule, AutomaticFocusing) else 0
         gamma = max(self.gamma_at(time) for time in (0, outer_steps or total))
@@ -267,7 +267,7 @@ class EntropySGD(EntropicOptimizer):
         return loop if loop and loop["begun"] else None
 
     def _begun(self) -> tuple[list[Tensor], list[dict[str, Any]]]:
-        """The parameters of which the inner loop has begun, and their anchors and averages."""
+        """Parameters with a running inner loop, and their anchors and averages."""
         pairs = [(p, loop) for p in self._parameters() if (loop := self._loop(p))]
         return [p for p, _ in pairs], [loop for _, loop in pairs]
 
@@ -277,7 +277,7 @@ class EntropySGD(EntropicOptimizer):
     def anchor(self) -> Iterator[None]:
         """Within this context the model holds w, not the w' of a running inner loop.
 
-        BatchNorm's running statistics remain those of w' (see ``anchor_model``).
+        BatchNorm keeps the running statistics of w' (see ``anchor_model``).
         """
         with self._evaluation():
             yield
@@ -285,7 +285,7 @@ class EntropySGD(EntropicOptimizer):
     def anchor_model(self, model: nn.Module, recalibrate: Iterable[Any] | None = None) -> nn.Module:
         """A copy of the model with w, to keep or to export.
 
-        With ``recalibrate`` BatchNorm's statistics are the means over these batches, not of w'.
+        BatchNorm has the statistics of w', or with ``recalibrate`` the means over these batches.
         """
         with self.anchor():
             return copy.deepcopy(model) if recalibrate is None else recalibrated(model, recalibrate)
@@ -300,7 +300,7 @@ class EntropySGD(EntropicOptimizer):
     # -- groups and state ---------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to both loops; in ``param_groups`` it has the options of the inner one."""
+        """Add a group to both loops; ``param_groups`` shows its options for the inner loop."""
         if self._ready:
             inner, outer = split_group(as_groups([param_group])[0], self._vanilla)
             self.inner.add_param_group(inner)
@@ -322,7 +322,7 @@ class EntropySGD(EntropicOptimizer):
             inner["lr"], outer["lr"] = group["inner_lr"], group["lr"] * scale
 
     def _make_state(self) -> None:
-        """The state that training will have, at η = η' = 0."""
+        """Create the state of a training by steps with η = η' = 0."""
         self._set_options()
         self._moving()
         for base in (self.inner, self.outer):

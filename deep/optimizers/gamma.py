@@ -1,8 +1,8 @@
-"""How the elastic strength γ changes during training, and how strong it may be.
+"""Schedules of the elastic strength γ, and the limit of its stability.
 
-γ may be given as a number, as any schedule of ``committee.schedules`` (its time is the number of
-optimizer steps for ``ReplicatedSGD``, of outer steps for ``EntropySGD``), or as
-``AutomaticFocusing``, which measures its starting value ([P21] Sec. 4, "Focusing").
+γ is a number, a schedule of ``committee.schedules``, or ``AutomaticFocusing``, which measures the
+initial value ([P21] Sec. 4, "Focusing"). The time of a schedule is the number of optimizer steps
+for ``ReplicatedSGD`` and the number of outer steps for ``EntropySGD``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from deep.checks import check, check_numbers
 
 @dataclass(frozen=True)
 class AutomaticFocusing:
-    """γ_τ = γ0 (1 + γ1)^τ with a measured γ0, growing by ``growth`` in ``total`` units of time.
+    """γ_τ = γ0 (1 + γ1)^τ with measured γ0; grows by the factor ``growth`` in the time ``total``.
 
-    γ0 balances the loss and the elastic term: ``Σ_a L(w^a) / Σ_a d(w^a, w̄)`` before training
-    for Replicated-SGD, ``L(w) / d(w', w)`` after a first inner loop with γ = 0 for Entropy-SGD,
-    with d(w', w) = ½‖w' − w‖² ([P21] eq. 2). [P21] uses ``growth`` 1e4 and 10. For Entropy-SGD
-    the authors call this criterion not robust.
+    γ0 balances the loss and the elastic term. For Replicated-SGD it is
+    ``Σ_a L(w^a) / Σ_a d(w^a, w̄)`` before training. For Entropy-SGD it is ``L(w) / d(w', w)`` after
+    a first inner loop with γ = 0. Here d(w', w) = ½‖w' − w‖² ([P21] eq. 2). [P21] uses ``growth``
+    1e4 and 10. The authors write that this criterion is not robust for Entropy-SGD.
     """
 
     growth: float
@@ -44,7 +44,7 @@ Gamma = float | Schedule | AutomaticFocusing
 
 
 def gamma_rule(gamma: Gamma) -> Schedule | AutomaticFocusing:
-    """A number as a constant schedule. Raises ``ValueError`` where it is negative or infinite."""
+    """A number as a constant schedule. Raises ``ValueError`` if it is negative or infinite."""
     if not isinstance(gamma, int | float):
         return gamma
     check("gamma", gamma, gamma >= 0 and math.isfinite(gamma), "a finite number ≥ 0")
@@ -52,7 +52,7 @@ def gamma_rule(gamma: Gamma) -> Schedule | AutomaticFocusing:
 
 
 def balanced_gamma0(loss: float, distance: float) -> float:
-    """γ0 = loss / distance. Raises ``ValueError`` where that is no positive number."""
+    """γ0 = loss / distance. Raises ``ValueError`` unless both are positive and γ0 is finite."""
     if not (distance > 0 and loss > 0 and math.isfinite(loss / distance)):
         raise ValueError(
             f"gamma0 cannot be balanced: the loss is {loss:g} and the distance {distance:g}; "
@@ -63,17 +63,17 @@ def balanced_gamma0(loss: float, distance: float) -> float:
 
 
 class StabilityWarning(UserWarning):
-    """The elastic coupling is stronger than the explicit kick bears."""
+    """The elastic coupling is too strong for a stable explicit kick."""
 
 
 @lru_cache(maxsize=256)
 def largest_stable_kick(momentum: float, nesterov: bool, coupling_period: int) -> float:
     """Largest ηK_cγ for which the distance between replicas does not grow, without a loss.
 
-    With SGD's momentum m, the displacement x = w^a − w̄ and ηv obey a linear map, one step with
-    gradient K_c γ x after K_c − 1 steps with none; stable while its spectral radius is at most
-    one. Without momentum the limit is 2, with Nesterov momentum 0.9 and K_c = 1 it is
-    2(1 + m)/(1 + 2m) = 1.36. The stiffness of the loss lowers it further.
+    With SGD's momentum m, the displacement x = w^a − w̄ and ηv obey a linear map: one step with
+    gradient K_c γ x, then K_c − 1 steps without. The map is stable if its spectral radius is at
+    most one. Without momentum the limit is 2. With Nesterov momentum 0.9 and K_c = 1 it is
+    2(1 + m)/(1 + 2m) = 1.36. The curvature of the loss lowers it further.
     """
     check("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)")
 
@@ -107,10 +107,10 @@ def warn_if_unstable(
     advice: str,
     lr: float | None = None,
 ) -> tuple[float, float] | None:
-    """Warn where η·strength exceeds the limit for a base; returns both, or None if it is stable.
+    """Warn if η·strength exceeds the limit of a base; return both, or None if it is stable.
 
-    ``lr`` is η (default: that of each group). The limit is known for SGD only; nothing is said
-    of other bases.
+    ``lr`` is η (default: the ``lr`` of each group). The limit is known for SGD only. Other bases
+    give None.
     """
     if not isinstance(base, torch.optim.SGD):
         return None

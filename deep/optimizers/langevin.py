@@ -1,8 +1,8 @@
 """The noise of Entropy-SGD's Langevin dynamics.
 
-The noise of a step is a function of (seed, draw), where a draw is the number of the step: a
-resumed run needs no more. On a CPU, float32 tensors go through one compiled pass, with normals of
-its own; all else (a GPU, other number formats, ``NUMBA_DISABLE_JIT=1``) is plain torch.
+The noise of a step is a function of the seed and the number of the step, so a resumed run needs no
+random state. On a CPU, float32 tensors go through one compiled pass, which draws its own normals.
+All other cases (GPU, other number formats, ``NUMBA_DISABLE_JIT=1``) use plain torch.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from deep.optimizers._kernels_langevin import BLOCK
 from deep.optimizers._kernels_langevin import kick_and_average as compiled
 from deep.optimizers.tensor_list import TensorList
 
-CHUNK = 64 * BLOCK  # values of one call of the kernel: half a megabyte
+CHUNK = 64 * BLOCK  # values per call of the kernel: half a megabyte
 
 
 class Draw(NamedTuple):
-    """Which noise: seed, number of the inner step, numbers of the tensors in the model."""
+    """Key of the noise: seed, number of the inner step, numbers of the tensors in the model."""
 
     seed: int
     step: int
@@ -61,9 +61,9 @@ def kick_and_average(
 
 
 def gaussians(tensors: Sequence[Tensor], draw: Draw) -> TensorList:
-    """Standard normals like these tensors, in plain torch.
+    """Standard normals in the shapes of these tensors, in plain torch.
 
-    One call of ``randn``, which is one kernel on a GPU, for all tensors of a device and format.
+    All tensors of one device and format share a call of ``randn``, which is one kernel on a GPU.
     """
     noise: dict[int, Tensor] = {}
     for kind, (device, dtype) in enumerate({(t.device, t.dtype): None for t in tensors}):
@@ -83,7 +83,7 @@ def gaussians(tensors: Sequence[Tensor], draw: Draw) -> TensorList:
 
 
 def in_one_pass(*lists: Sequence[Tensor]) -> bool:
-    """Whether the kernel applies: float32 on a CPU, and tensors that lie in memory alike."""
+    """Whether the kernel applies: float32 on a CPU, and the same memory layout in all lists."""
     if config.DISABLE_JIT:  # type: ignore[attr-defined]
         return False
     return all(
@@ -102,8 +102,8 @@ def _in_threads(
     noise: float,
     draw: Draw,
 ) -> None:
-    """The compiled pass on pieces of the tensors, in as many threads as torch has."""
-    scale = np.float32(langevin_kick(lr, noise, 1.0))  # it is linear in the normals
+    """Run the compiled pass on pieces of the tensors, in as many threads as torch uses."""
+    scale = np.float32(langevin_kick(lr, noise, 1.0))  # linear in the normals
     constants = scale, np.float32(averaging), np.uint64(draw.seed), np.uint32(draw.step % 2**32)
     pieces: deque[tuple[Any, ...]] = deque()
     for number, *tensors in zip(draw.tensors, averages, weights, strict=True):
@@ -113,8 +113,8 @@ def _in_threads(
             pieces.append((*arrays, *constants, np.uint32(number), start // BLOCK))
 
     def work() -> None:
-        # Each thread takes the next piece when it is free: for some milliseconds after a backward
-        # pass torch's own threads still wait in a loop, and one of ours shares its core with them.
+        # Free threads take the next piece, since some are slower: torch's own threads still spin
+        # on their cores for some milliseconds after a backward pass.
         while True:
             try:
                 piece = pieces.popleft()
@@ -128,7 +128,7 @@ def _in_threads(
     work()
     for helper in waiting:
         helper.result()
-    # Autograd sees nothing of what NumPy writes.
+    # Autograd does not see writes by NumPy.
     torch.autograd.graph.increment_version([*weights, *averages])
 
 

@@ -32,10 +32,7 @@ def guarded(operation: Callable[[], Any]) -> Any:
 
 
 def check_replicas(models: Sequence[nn.Module]) -> None:
-    """The replicas are distinct modules with the same parameters on one device.
-
-    Raises ``ValueError`` otherwise.
-    """
+    """Raise ``ValueError`` unless replicas are distinct modules of one kind on one device."""
     if not models:
         raise ValueError("models is empty; at least one replica was expected.")
     parameters = [dict(model.named_parameters()) for model in models]
@@ -80,7 +77,7 @@ class Ensemble:
         return float(total)
 
     def mean(self, lists: Sequence[TensorList]) -> TensorList:
-        """Mean over all replicas of a list of tensors: summed here in order, then across."""
+        """Mean over all replicas: summed in order in this process, then over processes."""
         total = lists[0].clone()
         for tensors in lists[1:]:
             tensors.add_to(total.tensors)
@@ -106,9 +103,9 @@ def floating_buffers(model: nn.Module) -> TensorList:
 
 
 def spread(total: int, processes: int, rank: int) -> range:
-    """Which of ``total`` replicas a process holds: consecutive ones, as evenly as possible.
+    """The numbers of a process's replicas: consecutive, and distributed as evenly as possible.
 
-    Raises ``ValueError`` where there are more processes than replicas.
+    Raises ``ValueError`` if there are more processes than replicas.
     """
     if processes > total:
         raise ValueError(

@@ -38,7 +38,7 @@ class ReplicatedSGD(EntropicOptimizer):
         w̄ = (1/y) Σ_a w^a
         w^a ← base step along ∇L(w^a; Ξ_a) [+ K_c γ (w^a − w̄) at every K_c-th step]
 
-    The loop computes the loss of every replica on a minibatch of its own, calls ``backward``
+    The training loop computes the loss of each replica on its own minibatch, calls ``backward``
     for each, then ``step()`` once::
 
         optimizer = ReplicatedSGD(replicas, partial(SGD, momentum=0.9, nesterov=True), lr=0.05,
@@ -47,43 +47,43 @@ class ReplicatedSGD(EntropicOptimizer):
         ...
         with optimizer.centre() as network: evaluate(network)
 
-    ``eval()`` puts the centre in the place of every replica until ``train()``.
+    After ``eval()``, every replica holds the centre until ``train()``.
 
     ========  ===================  ========================================================
     symbol    argument             meaning
     ========  ===================  ========================================================
     w^a       ``models``           the replicas of this process
     η         ``lr``               learning rate of the base
-    K_c       ``coupling_period``  steps from one coupling to the next
-    γ         ``gamma``            elastic strength: number, schedule of the steps taken, or
+    K_c       ``coupling_period``  number of steps between couplings
+    γ         ``gamma``            elastic strength: a number, a schedule over steps, or
                                    ``AutomaticFocusing``; the gradient is γ(w^a − w̄)
     ========  ===================  ========================================================
 
     Parameters
     ----------
     models
-        y modules of the same kind on one device, best from independent initial weights.
+        y modules of the same kind on one device, best with independent initial weights.
     base
         Called as ``base(groups, lr=…)`` once for each replica.
     coupling
-        ``"explicit"``: the elastic gradient goes through the base optimizer, as published;
-        stable only for small ηK_cγ (``check_stability``). ``"implicit"``: the base steps along
-        the loss alone, then the replicas contract by 1/(1 + ηK_cγ) about their centre (the
-        implicit Euler step of the elastic flow): always stable. By default explicit for SGD and
-        implicit for other bases, which would rescale the elastic gradient: with Adam the
+        ``"explicit"``: the elastic gradient goes through the base optimizer, as published. This
+        is stable only for small ηK_cγ (``check_stability``). ``"implicit"``: the base steps along
+        the loss only. Then the replicas contract by 1/(1 + ηK_cγ) about their centre. This is the
+        implicit Euler step of the elastic flow, which is always stable. Default: explicit for
+        SGD, implicit for other bases. They would rescale the elastic gradient: with Adam,
         distances hardly depend on γ.
     groups
         Parameter groups of a module (default: one group, all parameters).
     coupling_period
-        Steps K_c from one coupling to the next; may be changed between steps.
+        Number K_c of steps between couplings; may be changed between steps.
     process_group
-        A torch.distributed group (gloo, NCCL): every process holds some of the replicas, and
+        A torch.distributed group (gloo, NCCL). Every process holds some of the replicas, and
         the centre is all-reduced. Results equal the one-process run (up to the order of the
         sum over replicas).
 
-    With y = 1 or γ = 0 every replica follows its base optimizer exactly. With constant γ this
-    resembles EASGD, which however pulls the workers towards a master variable with dynamics
-    of its own, moved by a fraction of Σ_a(w^a − master); here the centre is the mean itself.
+    With y = 1 or γ = 0, every replica follows its base optimizer exactly. With constant γ this
+    resembles EASGD. But EASGD pulls the workers towards a master variable, which itself moves by
+    a fraction of Σ_a(w^a − master). Here the centre is the mean of the replicas.
     A parameter without a gradient takes no step, coupled or not. Gradient clipping and
     ``torch.amp.GradScaler`` work as with any optimizer.
 
@@ -93,7 +93,7 @@ class ReplicatedSGD(EntropicOptimizer):
     """
 
     steps_done = Progress()
-    kept = Progress()  # in evaluation mode: weights and buffers of the replicas here
+    kept = Progress()  # in evaluation mode, weights and buffers of this process's replicas
 
     def __init__(
         self,
@@ -142,14 +142,14 @@ class ReplicatedSGD(EntropicOptimizer):
 
     @property
     def gamma(self) -> float:
-        """γ at the present step."""
+        """γ at the current step."""
         return self.gamma_at(self.steps_done)
 
     # -- the algorithm ------------------------------------------------------------------
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of all replicas; the closure, if any, computes all their gradients."""
+        """Take a step of all replicas; the closure, if any, computes all their gradients."""
         self._check_training()
         result = None
         if closure is not None:
@@ -190,7 +190,7 @@ class ReplicatedSGD(EntropicOptimizer):
             descend(weights, pull, lr).copy_to(weights)
 
     def _coupled_groups(self) -> Iterator[tuple[dict[str, Any], TensorList, TensorList]]:
-        """For each group of each replica: what has a gradient, and its centre."""
+        """Each group of each replica, its parameters with a gradient, and their centre."""
         for index in range(len(self.bases[0].param_groups)):
             groups = [base.param_groups[index] for base in self.bases]
             centre = self.ensemble.mean([TensorList(group["params"]) for group in groups])
@@ -217,8 +217,8 @@ class ReplicatedSGD(EntropicOptimizer):
     def measure_gamma0(self, loss: Callable[[nn.Module], Tensor | float]) -> float:
         """γ0 = Σ_a L(w^a) / Σ_a d(w^a, w̄), for ``AutomaticFocusing`` ([P21] Sec. 4).
 
-        The losses are taken with batch statistics, without touching BatchNorm's buffers: with
-        the running statistics of an untrained network they can be larger by orders.
+        The losses use batch statistics and leave BatchNorm's buffers unchanged. With the running
+        statistics of an untrained network, they could be larger by orders of magnitude.
         """
         with batch_statistics(self.models):
             losses = self.ensemble.sum(sum(float(loss(model)) for model in self.models))
@@ -231,12 +231,12 @@ class ReplicatedSGD(EntropicOptimizer):
         lr: Callable[[int], float] | None = None,
         coupling_period: Callable[[int], int] | None = None,
     ) -> tuple[int, float, float] | None:
-        """Look through the whole schedule for a kick ηK_cγ beyond the explicit limit.
+        """Search the whole schedule for a kick ηK_cγ beyond the limit of explicit coupling.
 
-        ``lr`` maps a step to η and ``coupling_period`` to K_c (default: as they are now). Returns
-        None, or the first coupling step that is unstable with its ηK_cγ and the limit, and warns
-        (``StabilityWarning``). The limit is known for SGD, with or without momentum; nothing is
-        said of other bases.
+        ``lr`` maps a step to η, ``coupling_period`` maps it to K_c (default: current values).
+        Warns (``StabilityWarning``) at the first unstable coupling step, and returns it with its
+        ηK_cγ and the limit. Returns None if there is no such step, and for bases other than SGD,
+        which have no known limit.
         """
         if self.coupling == "implicit":
             return None
@@ -266,8 +266,8 @@ class ReplicatedSGD(EntropicOptimizer):
     def centre(self) -> Iterator[nn.Module]:
         """The first replica; within this context every replica holds the centre.
 
-        These are the mean weights and the mean BatchNorm statistics. Restored afterwards. With
-        several processes all of them must enter.
+        The centre has the mean weights and the mean BatchNorm statistics. The replicas are
+        restored afterwards. All processes of the group must enter.
         """
         with self._evaluation():
             yield self.models[0]
@@ -275,8 +275,8 @@ class ReplicatedSGD(EntropicOptimizer):
     def centre_model(self, recalibrate: Iterable[Any] | None = None) -> nn.Module:
         """A separate copy of the centre, to keep or to export.
 
-        BatchNorm's running statistics are the means of those of the replicas, or with
-        ``recalibrate`` the means over these batches.
+        BatchNorm's running statistics are means over the replicas, or with ``recalibrate`` means
+        over these batches.
         """
         with self.centre() as model:
             return copy.deepcopy(model) if recalibrate is None else recalibrated(model, recalibrate)
@@ -299,7 +299,7 @@ class ReplicatedSGD(EntropicOptimizer):
         self.kept = []
 
     def _weights(self) -> list[TensorList]:
-        """The weights of the replicas here, in evaluation mode too."""
+        """The weights of this process's replicas, also in evaluation mode."""
         if not self.evaluating:
             return [TensorList(model.parameters()) for model in self.models]
         kept = iter(self.kept)
@@ -317,12 +317,12 @@ class ReplicatedSGD(EntropicOptimizer):
         super().add_param_group(param_group)
 
     def replica_states(self) -> list[dict[str, Any]]:
-        """A state for each replica here, for checkpoints of replicas in several processes."""
+        """One state per replica of this process, for checkpoints of distributed replicas."""
         self.state_dict()
         return [base.state_dict() for base in self.bases]
 
     def load_replica_states(self, states: Sequence[dict[str, Any]]) -> None:
-        """Continue from such states. Raises ``ValueError`` for those of another model."""
+        """Continue from ``replica_states``. Raises ``ValueError`` for another model."""
         check_same_shapes([g for state in states for g in state["param_groups"]], self.param_groups)
         for base, state in zip(self.bases, states, strict=True):
             base.load_state_dict(state)

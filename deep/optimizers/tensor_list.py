@@ -1,8 +1,8 @@
-"""Arithmetic on all tensors of a network at once, so that the update rules apply to networks.
+"""Arithmetic on all tensors of a network at once: update rules of arrays apply to networks.
 
-``committee.entropic`` is plain arithmetic. Given a ``TensorList`` in the place of an array, the
-same functions act on every tensor of the list, through torch's fused multi-tensor kernels (a
-few launches for a whole network instead of a few per tensor).
+``committee.entropic`` is plain arithmetic. If its functions get a ``TensorList`` instead of an
+array, they act on every tensor of the list, through torch's fused multi-tensor kernels (a few
+launches for a whole network instead of a few per tensor).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The archive of the PGDL competition: a zip file, which has a checksum of each of its files.
+"""The archive of the PGDL competition: a zip file, which has a checksum for each file.
 
 *Predicting Generalization in Deep Learning*, NeurIPS 2020, arXiv 2012.07976. ``PUBLIC_ARCHIVE`` is
 the address of the public part (8.8 GB); ``deep.pgdl.task`` explains its files.
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 PUBLIC_ARCHIVE = "http://storage.googleapis.com/gresearch/pgdl/public_data.zip"
-# NotImplementedError is zipfile's for an unknown compression.
+# zipfile raises NotImplementedError for an unknown compression.
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
 
 
 class Archive:
-    """Named files, read whole, of the zip file at ``path``.
+    """Reads whole files, by name, from the zip file at ``path``.
 
-    Raises ``ValueError`` for anything else, and for a file that is missing or damaged.
+    Raises ``ValueError`` if ``path`` is no zip file, and for a missing or damaged file in it.
     """
 
     def __init__(self, path: str | Path) -> None:

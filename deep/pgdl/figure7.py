@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 # 12 is the number of networks of this architecture in task 1: with n = 12, r = 0.90 has p = 7e-5.
 PUBLISHED = "published for task 1, σ = 0.5: r(12) = 0.90, p = 1e-4"
-# Between the training error that is measured and the published one, where all images were used.
+# Larger deviations of the measured training error from the published one are reported.
 LARGEST_DEVIATION = 0.01
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The networks of a task that are compared; none: any.
+    """Selects the networks of a task to compare. None accepts any value.
 
     Local energies compare within one architecture only. The default is the choice of [P21]
     App. B.3: three blocks of two convolutions, 512 filters, one dense layer of 128 units.
@@ -38,7 +38,7 @@ class Architecture:
     convolutions: int | None = 6
     """Number of convolutional layers."""
     filters: int | None = 512
-    """Filters of the last one."""
+    """Filters of the last convolutional layer."""
     dense: tuple[int, ...] | None = (128,)
     """Units of the dense layers before the output."""
 
@@ -49,7 +49,7 @@ class Architecture:
 
 
 def architecture(model: PgdlModel) -> Architecture:
-    """The architecture of a model. Its last dense layer, if there is one, is the output."""
+    """The architecture of a model. Its last dense layer, if any, is the output."""
     filters = [int(layer["filters"]) for layer in model.layers if "filters" in layer]
     dense = [int(layer["units"]) for layer in model.layers if "units" in layer]
     return Architecture(len(filters), filters[-1] if filters else None, tuple(dense[:-1]))
@@ -62,15 +62,15 @@ class MeasurementOptions:
     sigma: float = 0.5
     """Noise intensity, relative to each weight."""
     samples: int = 64
-    """Noise vectors."""
+    """Number of noise vectors."""
     scope: Scope = "all"
-    """Perturb all parameters, or weights without biases and BatchNorm's."""
+    """Perturb all parameters, or only weights (no biases, no BatchNorm parameters)."""
     images: int | None = None
-    """Number of training images; none: all of them."""
+    """Number of training images. Default: all."""
     batch_size: int = 500
     """Images per forward pass."""
     seed: int = 0
-    """Of the noise and the choice of images."""
+    """Seed of the noise and of the choice of images."""
 
     def __post_init__(self) -> None:
         check_numbers(self, positive=("sigma", "images", "batch_size"))
@@ -81,7 +81,7 @@ class MeasurementOptions:
 class Figure7Command:
     """Local energy against test error over trained networks of the PGDL competition ([P21] Fig. 7).
 
-    Networks that were measured are not measured again. Needs the extra pgdl (pip install
+    Stored measurements are not repeated. Needs the extra pgdl (pip install
     "wide-flat-minima[pgdl]"). Writes figure7.csv, figure7-correlations.csv and the figure.
     """
 
@@ -98,11 +98,11 @@ class Figure7Command:
     out: Path = Path("figure7")
     """Folder for the measurements, the tables and the figure."""
     device: str = "auto"
-    """auto, cpu, cuda."""
+    """Device of the measurements: auto, cpu or cuda."""
 
 
 def draw_figure7(chosen: Figure7Command) -> None:
-    """Measure what is missing, write the tables and the figure, print the correlations."""
+    """Make missing measurements, write tables and figure, print the correlations."""
     from deep.figures import pearson_in_words, plot_figure7
     from deep.pgdl.archive import Archive
     from deep.pgdl.task import PgdlTask
@@ -146,9 +146,9 @@ def report_correlations(table: pd.DataFrame) -> pd.DataFrame:
 def measure_task(
     task: PgdlTask, wanted: Architecture, options: MeasurementOptions, folder: Path, device: str
 ) -> pd.DataFrame:
-    """One row for each model of the architecture, each measured once (``folder/<model>.json``).
+    """Measure each model of the architecture once (``folder/<model>.json``); one row per model.
 
-    A measurement counts as long as options, layers, weights and training data are the same.
+    A stored measurement is valid if its options, layers, weights and training data are the same.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def measure_task(
         raise ValueError(
             f"{task.name} has no model of {wanted}; it has models of {', '.join(present)}."
         )
-    for model in models:  # errors of any model come before the work begins
+    for model in models:  # a bad model fails before the work begins
         build_network(model.layers, model.input_shape)
         task.archive.check(task.weights_name(model))
     data = [task.archive.checksum(shard) for shard in task.shards]
@@ -202,7 +202,7 @@ def measure_task(
         }
 
     settings = asdict(options)
-    del settings["batch_size"]  # of no consequence for the result
+    del settings["batch_size"]  # does not change the result
     rows = []
     for model in tqdm(models, desc=f"local energy, {task.name}", unit="model"):
         content = [model.layers, task.archive.checksum(task.weights_name(model)), data]

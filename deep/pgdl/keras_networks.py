@@ -1,6 +1,6 @@
 """Keras' sequential networks in torch: layers from their description, weights from HDF5.
 
-Keras has images as (P, H, W, C), torch as (P, C, H, W). Kernels (H, W, in, out) become
+Keras stores images as (P, H, W, C), torch as (P, C, H, W). Kernels (H, W, in, out) become
 (out, in, H, W), and ``Flatten`` puts the channels last before it flattens.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from deep.checks import check
 
-# Names, and arguments that matter for training alone.
+# Names, and arguments that matter only for training.
 LEFT_OUT = (
     "layer_name", "name", "trainable", "dtype", "momentum", "input_shape", "batch_input_shape",
 )  # fmt: skip
@@ -43,11 +43,11 @@ class ChannelsLastFlatten(nn.Module):
     """(P, C, H, W) to (P, HWC), in the order of Keras."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images, or vectors, which stay."""
+        """Takes images or vectors; vectors are unchanged."""
         return x.permute(0, 2, 3, 1).flatten(1) if x.ndim == 4 else x.flatten(1)
 
 
-# A function takes the layer's input and Keras' arguments; an unknown argument is a TypeError.
+# Each function takes a layer's input and Keras' arguments. Unknown ones raise TypeError.
 
 
 def conv2d(
@@ -121,13 +121,13 @@ def _padding(
 
 
 def build_network(layers: Sequence[Mapping[str, Any]], input_shape: Sequence[int]) -> nn.Sequential:
-    """The torch network of Keras layers in evaluation mode, its weights not yet set.
+    """Build the torch network of Keras layers, in evaluation mode and without its weights.
 
     Parameters
     ----------
     layers
-        One mapping for each layer: "layer_name" is Keras' class, the rest its arguments. A missing
-        argument has Keras' default.
+        One mapping for each layer. "layer_name" is Keras' class. The other entries are its
+        arguments, with Keras' defaults.
     input_shape
         (height, width, channels), or (inputs,). The network takes images as (P, C, H, W).
 
@@ -164,7 +164,7 @@ def build_network(layers: Sequence[Mapping[str, Any]], input_shape: Sequence[int
 def load_weights(network: nn.Sequential, content: bytes, name: str) -> None:
     """Set the weights from a Keras HDF5 file, layer by layer in its order.
 
-    ``name`` is for messages. Raises ``ValueError`` for a damaged file, and for the weights of
+    ``name`` is used in messages. Raises ``ValueError`` for a damaged file, and for the weights of
     another network.
     """
     stored = _stored_layers(content, name)
@@ -201,7 +201,7 @@ def _keras_names(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _stored_layers(content: bytes, name: str) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """Layers with weights in the order of Keras, each with its weights by their last name."""
+    """Layers with weights, in Keras' order. The last part of a path is the key of a weight."""
     try:
         import h5py
     except ImportError as error:
@@ -224,5 +224,5 @@ def _stored_layers(content: bytes, name: str) -> list[tuple[str, dict[str, np.nd
 
 
 def _names(group: Any, attribute: str) -> list[str]:
-    """An attribute of names, which are bytes or text."""
+    """An attribute that lists names, as bytes or as text."""
     return [n.decode() if isinstance(n, bytes) else str(n) for n in group.attrs[attribute]]

@@ -1,4 +1,4 @@
-"""One task of the PGDL archive: its models, their hyper-parameters, its training data.
+"""One task of the PGDL archive: models with their hyper-parameters, and training data.
 
 The layout of the archive, below any folder:
 
@@ -70,7 +70,7 @@ class PgdlTask:
     def models(self) -> list[PgdlModel]:
         """The models in the order of ``model_configs.json``.
 
-        Raises ``ValueError`` for a missing model and for files in another form.
+        Raises ``ValueError`` for a missing model and for malformed files.
         """
         end = f"reference_data/{self.name}/model_configs.json"
         names = sorted(name for name in self.archive.names if name.endswith(end))
@@ -97,12 +97,12 @@ class PgdlTask:
         )
 
     def weights_name(self, model: PgdlModel) -> str:
-        """Name of the file of a model's weights in the archive."""
+        """Name of a model's weight file in the archive."""
         return f"{self.folder}/{model.name}/weights.hdf5"
 
     @property
     def shards(self) -> list[str]:
-        """Names of the files of the training data. Raises ``ValueError`` if there are none."""
+        """Names of the training-data files. Raises ``ValueError`` if there are none."""
         folder = f"{self.folder}/dataset_1/train/"
         pattern = re.escape(folder) + r"shard_\d+\.tfrecord"
         shards = sorted(name for name in self.archive.names if re.fullmatch(pattern, name))

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-VARINT, BYTES = 0, 2  # protobuf's wire types that these messages have
+VARINT, BYTES = 0, 2  # protobuf's wire types in these messages
 # The values of TensorFlow's enumeration DataType.
 NUMBER_TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 9: "<i8"}
 
 
 def read_examples(content: bytes, name: str) -> tuple[NDArray, NDArray[np.int64]]:
-    """Inputs (P, …) and labels (P,) of a TFRecord file; ``name`` is for messages.
+    """Inputs (P, …) and labels (P,) of a TFRecord file; ``name`` is used in messages.
 
-    Raises ``ValueError`` for a truncated file, a record that is no example of PGDL, inputs of
-    several shapes.
+    Raises ``ValueError`` for a truncated file, a record that is no PGDL example, and inputs of
+    different shapes.
     """
     inputs, labels = [], []
     for index, record in enumerate(records(content, name)):
@@ -78,7 +78,7 @@ def _tensor(message: bytes) -> NDArray:
 
 
 def _fields(message: bytes) -> defaultdict[int, list[Any]]:
-    """The values of a protobuf message by the number of the field: integers and byte strings."""
+    """Values of a protobuf message by field number: integers and byte strings."""
     fields: defaultdict[int, list[Any]] = defaultdict(list)
     position = 0
     while position < len(message):
@@ -97,7 +97,7 @@ def _fields(message: bytes) -> defaultdict[int, list[Any]]:
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """An integer in groups of seven bits, the lowest first, and the position behind it."""
+    """An integer in groups of seven bits, lowest first, and the position after it."""
     value = shift = 0
     while True:
         byte = message[position]
