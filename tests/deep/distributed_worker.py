@@ -1,6 +1,6 @@
-"""One process of a distributed Replicated-SGD run; started by torchrun from the tests.
+"""One process of a distributed Replicated-SGD run, which the tests start with torchrun.
 
-``torchrun … distributed_worker.py FOLDER REPLICAS STEPS COUPLING [DIES]``: trains, and saves the
+``torchrun … distributed_worker.py FOLDER REPLICAS STEPS COUPLING [DIES]`` trains and saves the
 weights of every replica to ``FOLDER``. The last process kills itself after ``DIES`` steps.
 """
 
@@ -45,7 +45,7 @@ def train(indices, coupling, steps, group=None, dies=None):
 
 def main() -> None:
     folder, replicas, steps, coupling = Path(sys.argv[1]), *sys.argv[2:5]
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which would cut the report short
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's would cut the report short
     dist.init_process_group("gloo")
     rank, processes = dist.get_rank(), dist.get_world_size()
     indices = spread(int(replicas), processes, rank)

@@ -1,4 +1,4 @@
-"""Keras' layers in plain numpy, channels last, pixel by pixel: the twin of the torch networks."""
+"""Keras' layers in plain numpy, channels last, pixel by pixel: a twin of the torch networks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 
 def windows(x, size, stride, padding):
-    """Yields (row, column, window) of TensorFlow's "valid" or "same"; NaN is outside."""
+    """Yield (row, column, window) for TensorFlow's "valid" or "same". Pixels outside are NaN."""
     starts, counts = [], []
     for n, reach, s in zip(x.shape[1:3], size, stride, strict=True):
         if padding == "same":
             count = math.ceil(n / s)
             missing = max((count - 1) * s + reach - n, 0)
-            before = missing // 2  # the odd pixel comes behind
+            before = missing // 2  # an odd pixel goes to the end
         else:
             count, before = math.ceil((n - reach + 1) / s), 0
         starts.append([i * s - before for i in range(count)])
@@ -31,7 +31,7 @@ def windows(x, size, stride, padding):
 
 
 def gathered(x, size, stride, padding, of_window):
-    """An image of what ``of_window`` makes of each window."""
+    """The image with the value of ``of_window`` for each window."""
     found = {(i, j): of_window(w) for i, j, w in windows(x, size, stride, padding)}
     rows, columns = (max(index) + 1 for index in zip(*found, strict=True))
     return np.stack([np.stack([found[i, j] for j in range(columns)], 1) for i in range(rows)], 1)

@@ -11,7 +11,7 @@ from deep import EntropySGD, ReplicatedSGD
 
 
 class CommitteeMachine(nn.Module):
-    """K tanh units on N inputs, summed; differentiable everywhere."""
+    """The sum of K tanh units on N inputs, differentiable everywhere."""
 
     def __init__(self, K: int = 3, N: int = 7, seed: int = 0) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ def sign_patterns(P: int, N: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def loss(output: Tensor, label: Tensor) -> Tensor:
-    """Logistic loss, summed."""
+    """The summed logistic loss."""
     return nn.functional.softplus(-2 * label * output).sum()
 
 
@@ -55,14 +55,14 @@ SGD = partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=1e-2)
 
 
 class Replicas(nn.ModuleList):
-    """y networks on the same images: what a loop for one model trains."""
+    """y networks on the same images, as one model for an ordinary training loop."""
 
     def forward(self, x):
         return torch.cat([model(x) for model in self])
 
 
 def build(kind, base=SGD, seed=0):
-    """A model, which may be the replicas together, and its optimizer."""
+    """A model and its optimizer. The model may be all replicas together."""
     if kind == "entropy":
         model = perceptron(seed, batch_norm=True)
         return model, EntropySGD(
@@ -90,5 +90,5 @@ def flat(model):
 
 
 def counted(model):
-    """The weights that the model holds."""
+    """A copy of the model's parameters, without its buffers."""
     return torch.cat([p.detach().reshape(-1).clone() for p in model.parameters()])

@@ -1,6 +1,6 @@
 """A small archive in the official format of the PGDL competition, made from a seed.
 
-The bytes of the TFRecords are put together here by hand.
+The bytes of its TFRecords are built by hand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONVOLUTION = {"layer_name": "Conv2D", "kernel_size": [3, 3], "padding": "same"}
 
 
 def vgg(dropout: float, filters: int = 4) -> list[dict]:
-    """Like task 1: numbers as floats, activation as argument, dropout after the dense layer."""
+    """Layers as in task 1: numbers are floats, activations arguments, dropout follows Dense."""
     return [
         {**CONVOLUTION, "filters": 3.0, "activation": "relu"},
         {**CONVOLUTION, "filters": float(filters), "activation": "relu"},
@@ -30,7 +30,7 @@ def vgg(dropout: float, filters: int = 4) -> list[dict]:
 
 
 def framed(record: bytes) -> bytes:
-    """Length, a checksum, the record, a checksum; nobody compares the checksums."""
+    """Length, checksum, record, checksum. The checksums are zero: the reader skips them."""
     return struct.pack("<Q", len(record)) + bytes(4) + record + bytes(4)
 
 
@@ -49,7 +49,7 @@ def tensor(array: np.ndarray, number_type: int) -> bytes:
 
 
 def example(image: np.ndarray, label: int) -> bytes:
-    """tf.train.Example of an image in float32 and a label in int32."""
+    """A tf.train.Example with a float32 image and an int32 label."""
     values = {
         b"inputs": tensor(image.astype("<f4"), 1),
         b"output": tensor(np.array(label, "<i4"), 3),
@@ -66,7 +66,7 @@ def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weights_of(layers: list[dict], rng: np.random.Generator) -> list[dict[str, np.ndarray]]:
-    """Random weights in Keras' layout for the layers of ``vgg``, those without any left out."""
+    """Random weights in Keras' layout for the layers of ``vgg`` that have weights."""
     weights, channels = [], SHAPE[2]
     for layer in layers:
         if layer["layer_name"] == "Conv2D":
@@ -88,7 +88,7 @@ def weights_of(layers: list[dict], rng: np.random.Generator) -> list[dict[str, n
 
 
 def write_weights(path: Path, layers: list[dict], weights: list[dict[str, np.ndarray]]) -> None:
-    """As Keras 2.4 writes them: names numbered over all models, layers without weights too."""
+    """Write as Keras 2.4 does: names are numbered over all models, and every layer is listed."""
     left = iter(weights)
     with h5py.File(path, "w") as file:
         file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.4.0"
@@ -104,7 +104,7 @@ def write_weights(path: Path, layers: list[dict], weights: list[dict[str, np.nda
 
 
 def write_archive(folder: Path) -> dict[str, list[dict[str, np.ndarray]]]:
-    """Six networks of task 1 (five of one architecture); returns their weights in Keras' layout."""
+    """Write six networks of task 1, five of one architecture. Returns their Keras weights."""
     task = folder / "public_data/input_data/task1_v4"
     for split, seed in (("train", 1), ("test", 2)):
         (task / "dataset_1" / split).mkdir(parents=True)

@@ -1,9 +1,9 @@
-"""A GPU that is not there: tensors on the CPU that behave as if they lay on a device ``cuda:0``.
+"""A pretended GPU: tensors on the CPU that behave as if they lay on the device ``cuda:0``.
 
-Every operation is computed on the CPU, but treated as a GPU would: tensors of two devices in one
-operation are an error, and what makes the host wait for the device is noted. So the code for a GPU
-runs, with real numbers, on a machine without one. Speed, CUDA graphs and NCCL are not covered, nor
-is what torch itself creates within an operation (in the double backward of convolutions, say).
+Every operation runs on the CPU under a GPU's rules. Tensors of two devices in one operation are an
+error. ``waits`` records each operation that makes the host wait for the device. The code for GPUs
+thus runs with real numbers on a machine without one. This does not cover speed, CUDA graphs, NCCL,
+and tensors that torch creates inside an operation, such as the double backward of convolutions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deep.images.operations import _cutout_colour
 GPU = torch.device("cuda", 0)
 CPU = torch.device("cpu")
 aten = torch.ops.aten
-# The sizes of their results are numbers on the device.
+# The sizes of their results are known only on the device, so the host waits.
 SIZES_FROM_VALUES = {aten.nonzero, aten.masked_select, aten._unique2, aten.bincount}
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 
@@ -41,7 +41,7 @@ class OnGpu(Tensor):
 
 
 class PretendedGpu(TorchDispatchMode):
-    """Treats operations as a GPU would; ``waits`` lists those that the host waited for."""
+    """Applies a GPU's rules to operations; ``waits`` lists the ones that the host waited for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class PretendedGpu(TorchDispatchMode):
 
 
 class Moves(TorchFunctionMode):
-    """What moves a tensor from one device to the other: torch itself sees no difference."""
+    """Moves tensors between the two devices, which torch itself cannot tell apart."""
 
     def __init__(self, gpu: PretendedGpu) -> None:
         super().__init__()
@@ -137,12 +137,12 @@ class Move(torch.autograd.Function):
 
 
 def on_gpu(value: Any) -> Any:
-    """Tensors, or all tensors in a structure, marked as lying on the GPU."""
+    """Mark a tensor, or all tensors in a structure, as lying on the GPU."""
     return tree_map(lambda t: t.as_subclass(OnGpu) if type(t) is Tensor else t, value)
 
 
 class HostGenerator(torch.Generator):
-    """In the place of the device's own generator."""
+    """A CPU generator that replaces the device's own."""
 
     def __new__(cls, device: Any = None) -> HostGenerator:
         return super().__new__(cls)
@@ -150,7 +150,7 @@ class HostGenerator(torch.Generator):
 
 @contextmanager
 def pretended_gpu(monkeypatch: Any, gpus: int = 1) -> Iterator[PretendedGpu]:
-    """Within this context the device "cuda" can be used; a process uses one of the ``gpus``."""
+    """Makes the device "cuda" usable in this context; a process uses one of the ``gpus``."""
     for name, value in {
         "_lazy_init": None,
         "is_available": True,
@@ -165,7 +165,7 @@ def pretended_gpu(monkeypatch: Any, gpus: int = 1) -> Iterator[PretendedGpu]:
     monkeypatch.setattr(torch, "Generator", HostGenerator)
     autocast = torch.autocast
     monkeypatch.setattr(torch, "autocast", lambda _, *options: autocast("cpu", *options))
-    # Else a module keeps its Parameter objects when it moves, with other memory.
+    # By default a module that moves keeps its Parameter objects and only swaps their memory.
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     gpu = PretendedGpu()
@@ -173,5 +173,5 @@ def pretended_gpu(monkeypatch: Any, gpus: int = 1) -> Iterator[PretendedGpu]:
         with gpu, Moves(gpu):
             yield gpu
     finally:
-        _cutout_colour.cache_clear()  # a tensor of the pretended GPU
+        _cutout_colour.cache_clear()  # it holds a tensor of this GPU
         torch.__future__.set_overwrite_module_params_on_conversion(before)

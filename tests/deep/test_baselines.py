@@ -19,7 +19,7 @@ from deep.training import Training
 from tests.deep import test_training
 from tests.deep.test_training import DATA, model, run, weights
 
-ALMOST_ONE = 1 - 2**-40  # in float32 no other slow step than 1, which the library refuses
+ALMOST_ONE = 1 - 2**-40  # equals 1 in float32; the library refuses 1 itself
 
 
 class WithBatchNorm(nn.Sequential):
@@ -74,7 +74,7 @@ def test_runs_of_equal_passes_evaluate_equally_many_gradients(tmp_path, monkeypa
 
 @pytest.mark.parametrize("algorithm", BASELINES)
 def test_the_stored_network_is_the_one_that_was_evaluated(tmp_path, batch_norm, algorithm):
-    """Slow weights, averages; with BatchNorm statistics that belong to them."""
+    """It has the slow or averaged weights and the BatchNorm statistics of these weights."""
     result = run(small(algorithm), tmp_path)
     test = ImageBatches(DATA, DATA.preprocessing(), "test")
     loss, error = evaluate(model(result), test)
@@ -82,7 +82,7 @@ def test_the_stored_network_is_the_one_that_was_evaluated(tmp_path, batch_norm, 
     assert loss == pytest.approx(result.result["test_loss"], rel=1e-5)
     if algorithm in ("sam", "asam"):
         return
-    # Statistics of a minibatch of all augmented images, under the weights that are stored.
+    # The statistics come from one batch of all augmented images and the stored weights.
     ((images, _),) = ImageBatches(DATA, DATA.preprocessing(), "train", augment=True)
     values = model(result)[1](images.flatten(1))
     torch.testing.assert_close(model(result)[2].running_mean, values.mean(0), rtol=0, atol=1e-5)
@@ -90,7 +90,7 @@ def test_the_stored_network_is_the_one_that_was_evaluated(tmp_path, batch_norm, 
 
 
 def trained(config):
-    """The weights in training after every step, and the run."""
+    """The training weights after every step, and the ``Training``."""
     training = Training(config, DATA, Device("cpu"))
     path = []
     for step in range(training.steps):
@@ -119,7 +119,7 @@ def evaluated(training):
     ids=lambda config: config.algorithm.name,
 )
 def test_limits_are_sgd(config):
-    """k = α = 1; ρ = 0 (with twice the gradients); an average of the last weights only."""
+    """Lookahead with k = α = 1, SAM with ρ = 0 (twice the gradients), SWA of the last weights."""
     path, training = trained(config)
     plain, sgd = trained(small("sgd"))
     assert len(path) == len(plain) == 24
@@ -133,9 +133,9 @@ def test_the_average_of_constant_weights_is_these():
 
 
 def test_lookahead_moves_the_slow_weights():
-    """φ ← φ + α (w − φ) at every k-th step; between these the slow weights count."""
+    """φ ← φ + α (w − φ) at every k-th step. The slow weights are the ones evaluated."""
     config = small("lookahead", lookahead_steps=4, lookahead_rate=0.5, passes=1, lr_drops=())
-    plain = config.changed(lookahead_rate=ALMOST_ONE)  # the base optimizer alone, in 4 steps
+    plain = config.changed(lookahead_rate=ALMOST_ONE)  # 4 steps of the base optimizer alone
     start = flat(Training(config, DATA, Device("cpu")).models[0])
     path, training = trained(config)
     fast, _ = trained(plain)
@@ -185,7 +185,7 @@ def test_sam_descends_along_the_gradient_at_the_perturbed_weights(algorithm):
 
 
 def test_schedule_free_evaluates_the_average_of_z():
-    """x is the mean of z weighted by η²; y between them; weight decay is none here."""
+    """x is the mean of z weighted by η², and y lies between them (without weight decay)."""
     config = small("schedulefree", weight_decay=0.0, passes=1, schedulefree_warmup=0.0)
     training = Training(config, DATA, Device("cpu"))
     z = x = y = flat(training.models[0])
@@ -213,7 +213,7 @@ def test_evaluation_does_not_touch_training(batch_norm, algorithm):
 
 
 def test_the_second_gradient_of_sam_leaves_the_running_statistics(batch_norm):
-    """They are those of the unperturbed weights, as with SGD's same minibatch."""
+    """They equal SGD's on the same minibatch, which uses the unperturbed weights."""
     configs = small("sam", sam_radius=3.0), small("sgd")
     sam, sgd = (Training(config, DATA, Device("cpu")) for config in configs)
     for training in (sam, sgd):
@@ -251,6 +251,6 @@ def test_bad_input(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'sam', which needs .* pip install pytorch_optimizer"):
         run(small("sam"), tmp_path)
     assert not tmp_path.joinpath("config.json").exists()
-    run(small("swa"), tmp_path / "swa", stop_after=1)  # which is torch's
+    run(small("swa"), tmp_path / "swa", stop_after=1)  # SWA is torch's own
     with pytest.raises(ValueError, match="'schedulefree', which needs"):
         equal_budget("cifar10", "smallconvnet", ("sgd", "swa", "schedulefree"))

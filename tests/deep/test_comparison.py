@@ -1,4 +1,4 @@
-"""The command ``baselines``: equal budgets, means and errors, what it writes, resume, bad input."""
+"""The command ``baselines``: equal budgets, means and errors, files, resuming, bad input."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_all_algorithms_have_the_same_budget():
         gradients = config.steps(391) * config.algorithm.gradients_per_step
         assert abs(gradients - 3910) <= config.algorithm.gradients_per_step / 2
         assert config.batch_size == 128
-    # Without a number it is that of SGD's recipe, also for eSGD, whose own has 160 passes.
+    # By default all get the 164 passes of SGD's recipe. The recipe of eSGD has 160.
     assert {c.passes for c in equal_budget("cifar10", "resnet110", ("sgd", "esgd"))} == {164}
 
 

@@ -50,16 +50,16 @@ def test_coefficients_and_p_values_are_scipys():
 
 
 def test_granulated_coefficient_by_hand():
-    """Within equal dropout the measure orders batch sizes rightly; dropout itself wrongly."""
+    """The measure orders batch sizes rightly at equal dropout, but dropout itself wrongly."""
     columns = {"dropout": [0, 0, 1, 1], "batch": [8, 32, 8, 32]}
     measure, error = [1, 2, 11, 12], [3, 4, 1, 2]
     mean, parts = granulated(measure, error, columns)
     assert parts == {"dropout": -1.0, "batch": 1.0} and mean == 0
-    # All pairs at once are dominated by dropout.
+    # Dropout dominates the coefficient over all pairs.
     assert stats.kendalltau(measure, error).statistic < -0.3
-    # A tie counts zero, as one of the two groups.
+    # A tie in one of the two groups counts zero.
     assert granulated([1, 1, 11, 12], error, columns)[1]["batch"] == 0.5
-    # One axis without variation has no coefficient and is left out of the mean.
+    # An axis without variation has no coefficient and is left out of the mean.
     mean, parts = granulated([1, 2], [1, 2], {"lr": [1, 2], "batch": [8, 8]})
     assert mean == 1 and np.isnan(parts["batch"])
     assert np.isnan(granulated([1, 2], [1, 2], {"batch": [8, 8]})[0])
@@ -113,7 +113,7 @@ def test_limits_of_the_granulated_coefficient_are_from_resampled_networks():
 
 
 def test_seeds_of_equal_settings_are_not_compared():
-    """Two seeds each of two settings: only the four pairs across settings count."""
+    """With two seeds of each of two settings, only the four pairs across settings count."""
     columns = {"batch": [8, 8, 32, 32]}
     mean, _ = granulated([1, 2, 3, 4], [2, 1, 4, 3], columns)
     assert mean == 1

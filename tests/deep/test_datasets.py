@@ -1,4 +1,4 @@
-"""Reading archives in the official formats, the cache, crop/flip/normalisation."""
+"""Image data sets: archives in the official formats, the cache, the preprocessing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def write_cifar(folder, dataset, rng):
-    """A small archive in the official format; returns its pixels and labels by batch."""
+    """Write a small archive in the official format. Returns its pixels and labels by batch."""
     pixels = {}
 
     def batch(name, count, key):
@@ -122,7 +122,7 @@ def test_image_folders_are_read(tmp_path, capsys, kind):
 
 
 def test_an_archive_is_known_by_its_content(tmp_path, cache):
-    """Neither its name nor its date counts, and it is never taken for another kind of archive."""
+    """The cache goes by an archive's content and kind, not by its name or date."""
     write_cifar(tmp_path, "cifar10", np.random.default_rng(0))
     path = tmp_path / "cifar-10-python.tar.gz"
     first = load_images("cifar10", tmp_path)
@@ -162,7 +162,7 @@ def test_a_cache_that_cannot_be_used_is_named(tmp_path, cache, monkeypatch):
     with pytest.raises(ValueError, match=rf"{kept} cannot be read .* Delete it"):
         load_images("cifar10", tmp_path)
     monkeypatch.setenv("WIDE_FLAT_MINIMA_CACHE", str(kept))  # a file where a folder should be
-    monkeypatch.setattr("deep.images.archives.tarfile.open", None)  # said before any work
+    monkeypatch.setattr("deep.images.archives.tarfile.open", None)  # the check comes first
     with pytest.raises(OSError, match=rf"{kept}/images-.*\.npz cannot be written"):
         load_images("cifar10", tmp_path)
 
@@ -174,9 +174,9 @@ def jpeg(pixels):
 
 
 def write_tiny_imagenet(folder, changes=None):
-    """A small zip in the official layout: two classes of 8×8 images, one of them greyscale.
+    """Write a small zip in the official layout: 8×8 images of two classes, one image greyscale.
 
-    ``changes`` replaces files, or removes them (None).
+    ``changes`` maps a file's name to its new content, or to None, which removes it.
     """
     rng = np.random.default_rng(5)
     files = {"wnids.txt": b"n02\nn01\n", "words.txt": b"n01\tcat\nn02\tdog, hound\n"}
@@ -252,7 +252,7 @@ def test_bad_tiny_imagenet(tmp_path, cache, changes, message):
 def test_a_broken_zip(tmp_path):
     files = write_tiny_imagenet(tmp_path)
     whole = (tmp_path / "tiny-imagenet-200.zip").read_bytes()
-    # A truncated image: whole for the zip, not for the decoder.
+    # One image is truncated, but the zip itself is whole.
     name = "train/n01/images/n01_0.JPEG"
     write_tiny_imagenet(tmp_path, {name: files[name][:-30]})
     with pytest.raises(ValueError, match=r"n01_0\.JPEG of .*-200.zip cannot be decoded"):
@@ -312,7 +312,7 @@ def test_normalisation_gives_zero_mean_and_unit_variance():
 
 
 def test_crop_and_flip_against_pillow():
-    """Every augmented image is one of the 9·9·2 that Pillow makes, and all of them occur."""
+    """Augmentation makes the 9·9·2 images that Pillow makes, all equally often."""
     rng = np.random.default_rng(2)
     picture = rng.integers(256, size=(8, 8, 3), dtype=np.uint8)
     padded = Image.new("RGB", (16, 16))
@@ -351,7 +351,7 @@ def test_augmentation_follows_its_seed():
     [((32, 32), 224, 0), ((64, 64), 224, 2), ((64, 64), 24, 1), ((40, 31), 33, 2)],
 )
 def test_resizing_equals_pillow(monkeypatch, device, shape, side, levels):
-    """In every pixel at the sizes of the recipes, also on a GPU; else up to a few grey levels."""
+    """Exact on both devices from 32 to 224, the recipes' sizes. Others differ by ≤ 2 levels."""
     rng = np.random.default_rng(6)
     images = rng.integers(256, size=(3, 3, *shape), dtype=np.uint8)
     with pretended_gpu(monkeypatch) if device == "cuda" else nullcontext():
@@ -364,7 +364,7 @@ def test_resizing_equals_pillow(monkeypatch, device, shape, side, levels):
 
 
 def test_cutout_after_normalisation():
-    """A square of zeros about a pixel drawn uniformly, cut off at the border."""
+    """Cutout zeroes a square around a uniformly drawn pixel, clipped at the border."""
     side, cut = 12, 6
     data = synthetic_images(train=50, test=5, size=side)
     prepare = data.preprocessing(padding=0, flip=False, cutout=cut)
@@ -390,7 +390,7 @@ def test_cutout_after_normalisation():
 
 
 def test_training_goes_through_all_steps():
-    """Resize, policy, crop and flip, normalise, Cutout: as one after the other."""
+    """One call equals resizing, policy, crop and flip, normalisation and Cutout in turn."""
     data = synthetic_images(train=20, test=5)
     steps = {"size": 40, "policy": "autoaugment-cifar10", "padding": 5, "cutout": 10}
     none = {"size": 0, "policy": "", "padding": 0, "cutout": 0, "flip": False}

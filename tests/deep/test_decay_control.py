@@ -112,7 +112,7 @@ def test_arms_are_paired_and_a_single_replica_is_sgd(archive):
 
 
 def test_the_whole_experiment(archive, tmp_path, capsys, monkeypatch):
-    """All stages; seeds are added; what is there is not computed again."""
+    """All stages run, seeds can be added, and finished runs are not repeated."""
     out = tmp_path / "out"
     monkeypatch.setattr(design, "BATCHNORM_ARMS", (1, 2))
     with pytest.raises(ValueError, match=r"tune\.csv does not exist; --stages tune makes it"):
@@ -124,7 +124,7 @@ def test_the_whole_experiment(archive, tmp_path, capsys, monkeypatch):
     best = stages.best_points(command(archive, out))
     for family, own in tuning.groupby("family"):
         assert best[family][0] == own.sort_values("validation_error")["lr"].iloc[0]
-    assert not [*out.glob("tune/*/*/test")]  # the test set has not been looked at
+    assert not [*out.glob("tune/*/*/test")]  # tuning does not use the test set
 
     chosen = units(command(archive, out), "final", best)
     stages.compute(command(archive, out), chosen[1])
@@ -182,7 +182,7 @@ def test_the_whole_experiment(archive, tmp_path, capsys, monkeypatch):
 
 
 def test_workers_and_interruptions_change_nothing(archive, tmp_path, monkeypatch):
-    """An interrupted run resumes; two processes make the same numbers as one."""
+    """An interrupted run resumes. Two processes give the same numbers as one."""
     one, two = (command(archive, tmp_path / n, stages=("tune",)) for n in "ab")
     checkpoint = Training.checkpoint
 

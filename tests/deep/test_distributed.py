@@ -26,7 +26,7 @@ def torchrun(folder, processes, *arguments):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As in the processes that torchrun starts: sums have the same order of rounding."""
+    """One thread, as in torchrun's processes, so that sums round alike."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -40,7 +40,7 @@ def test_equals_the_run_in_one_process(tmp_path, processes, replicas, coupling):
     result = torchrun(tmp_path, processes, replicas, 12, coupling)
     assert result.returncode == 0, result.stderr.decode()[-2000:]
     models, optimizer, centre = train(range(replicas), coupling, 12)
-    # Two numbers have one sum; with more of them the order of the sum shows in the last bits.
+    # The order of a sum over more than two replicas changes its last bits.
     tolerance = {"rtol": 0, "atol": 0} if replicas == 2 else {"rtol": 1e-5, "atol": 1e-6}
 
     def load(name):

@@ -154,7 +154,7 @@ def test_measures_gamma0_in_a_first_loop_without_elastic_term():
 
 
 def test_an_inner_loop_beyond_its_limit_is_announced():
-    """Vanilla steps with η'γ > 2 do run away, below 2 they do not, and the warning says so."""
+    """Vanilla steps run away with η'γ > 2 but not below, and only then is there a warning."""
     for kick, stable in ((1.9, True), (2.1, False)):
         weight = nn.Parameter(torch.ones(3))
         optimizer = EntropySGD(
@@ -228,7 +228,7 @@ def test_a_closure_gives_the_same_steps():
 
 
 def test_the_noise_has_the_variance_of_algorithm_1():
-    """With no gradient but zero, w' − w after one step is √η' ε N(0, I)."""
+    """With a zero gradient, w' − w after one step is √η' ε N(0, I)."""
     weight = nn.Parameter(torch.zeros(200_000))
     optimizer = EntropySGD([weight], lr=1.0, inner_lr=0.04, noise=0.5, gamma=0.0)
     weight.grad = torch.zeros_like(weight)

@@ -1,4 +1,4 @@
-"""Estimates of flatness where the answer is known, and the command that compares them."""
+"""Estimates of flatness with known answers, and the command that compares them."""
 
 import numpy as np
 import pandas as pd
@@ -67,7 +67,7 @@ def test_the_trace_is_the_one_of_the_mean_smooth_loss():
 
 
 def test_rays_are_right_where_solutions_are_star_shaped():
-    """One unit, one pattern: a half-space at the distance |u|, u = w·x/√N."""
+    """One unit and one pattern leave a half-space at the distance |u|, with u = w·x/√N."""
     c = case(K=1, P=1)
     margin = abs(c.weights[0] @ c.patterns[0]) / np.sqrt(11)
     found = radial_rays(c)
@@ -83,7 +83,7 @@ def test_the_share_of_a_ray_does_not_underflow():
 
 
 def test_the_learning_coefficient_of_a_square_loss_is_half_its_dimension():
-    """L = ½h|w|²: ⟨L⟩ = ½ D h / (nβ h + γ)."""
+    """For L = ½h|w|² the exact mean is ⟨L⟩ = ½ D h / (nβ h + γ)."""
     model = nn.Linear(40, 1, bias=False)
     nn.init.zeros_(model.weight)
     inputs = torch.eye(40).repeat(2, 1) * 40**0.5
@@ -117,7 +117,7 @@ def test_signs_are_the_limit_of_a_steep_committee():
 
 
 def test_errors_and_ranks_are_counted_right():
-    """Estimates with known faults: a constant shift, errors claimed too small, a reversed order."""
+    """The table shows known faults: a constant shift, too small error bars, a reversed order."""
     truth = np.linspace(-6.0, -1.0, 6)
     values = {name: (sign * truth, 0.1) for name, (_, sign) in ESTIMATORS.items()}
     values["ladder"] = (truth + 0.3 * np.array([1, -1, 1, -1, 1, -1]), 0.1)

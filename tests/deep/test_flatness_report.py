@@ -1,4 +1,4 @@
-"""All measures of one network and of its layers."""
+"""All flatness measures of one network and of its layers."""
 
 import copy
 
@@ -43,7 +43,7 @@ def test_the_report_holds_what_the_functions_return():
     report = flatness(model, inputs, targets, **FEW)
     assert list(report.layers) == ["0", "1", "3"]
     sizes = [m.local_entropy.parameters for m in report.layers.values()]
-    # BatchNorm's biases are zero, and stay so.
+    # BatchNorm's biases are zero and are not perturbed, so they do not count.
     assert sizes == [35, 5, 18] and report.network.local_entropy.parameters == 58
     alone = local_energy(model, inputs, targets, sigmas=[0.1, 0.3], samples=3)
     np.testing.assert_array_equal(report.network.local_energy.local_energy, alone.local_energy)
@@ -67,7 +67,7 @@ def test_all_measures_take_tensors_or_a_loader():
         one = measure(model, inputs, targets, **options).to_frame()
         other = measure(model, loader, **options).to_frame()
         pd.testing.assert_frame_equal(one, other, rtol=1e-3)
-    assert deep.flatness is flatness and deep.local_energy is local_energy  # no modules
+    assert deep.flatness is flatness and deep.local_energy is local_energy  # not modules
 
 
 def test_bad_input_is_refused():

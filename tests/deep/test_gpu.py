@@ -1,7 +1,7 @@
-"""Training on a GPU: a real one where there is one, and one that is pretended everywhere.
+"""Training on a pretended GPU everywhere, and on a real GPU if there is one.
 
-On the pretended one the arithmetic is the CPU's, so that its results equal the CPU's; what is seen
-there is which device every tensor lies on, and when the host waits for the device.
+The pretended GPU computes on the CPU, so its results equal the CPU's. It shows on which device
+every tensor lies and when the host waits for the device.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from tests.deep.test_training import DATA, WithBatchNorm, small, weights
 ROOT = Path(__file__).parents[2]
 GPUS = torch.cuda.device_count()
 needs_gpu = pytest.mark.skipif(GPUS == 0, reason="no GPU is here")
-# Augmentation and noise are drawn on the device, from another stream than on a CPU.
-SAME_NUMBERS = {"padding": 0, "flip": False, "noise": 0.0}  # noise: of esgd
+# No augmentation and no noise of esgd: a GPU draws them from another stream than a CPU.
+SAME_NUMBERS = {"padding": 0, "flip": False, "noise": 0.0}
 POLICY = {
     "policy": "autoaugment-cifar10", "cutout": 4, "image_size": 20,
     "model_options": {"channels": [4, 6], "hidden": 8, "image_size": 20},
@@ -51,7 +51,7 @@ def gpu(request, monkeypatch):
 
 
 def tolerance(gpu):
-    """The order of sums differs; TF32 has three digits."""
+    """Sums have another order on a GPU, and a real GPU's TF32 has three digits."""
     return {"rtol": 1e-4, "atol": 1e-5} if gpu else {"rtol": 0.03, "atol": 3e-3}
 
 
@@ -65,7 +65,7 @@ def values(network):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS + BASELINES)
 def test_a_gpu_trains_as_a_cpu_does(tmp_path, monkeypatch, gpu, algorithm):
-    """The whole run, with an interruption, BatchNorm, evaluation and export; in float32."""
+    """An interrupted float32 run with BatchNorm has the CPU's weights and test error."""
     for module in ("training", "models"):
         monkeypatch.setattr(f"deep.{module}.build_model", build_with_batch_norm)
     config = small(algorithm, model_options={}, **SAME_NUMBERS)
@@ -80,7 +80,7 @@ def test_a_gpu_trains_as_a_cpu_does(tmp_path, monkeypatch, gpu, algorithm):
 
 @contextmanager
 def nothing_waited_for(gpu, expected=0):
-    """The host waits for the device no more often than ``expected``; a real GPU never."""
+    """Fails if the host waits more than ``expected`` times; for a real GPU, if it ever waits."""
     if gpu is None:
         torch.cuda.set_sync_debug_mode("error")
         try:
@@ -99,7 +99,7 @@ def nothing_waited_for(gpu, expected=0):
     ("algorithm", "options"), [*((a, {}) for a in ALGORITHMS + BASELINES), ("sgd", POLICY)]
 )
 def test_no_step_waits_for_the_gpu(gpu, algorithm, options):
-    """Once the order of a pass (6 minibatches) is on the device."""
+    """Within a pass (6 minibatches) no step waits, once the order of the pass is on the device."""
     device = Device("cuda")
     run = Training(small(algorithm, **options), DATA.to(device.torch), device)
     run.method.prepare(run.steps, run._loss_at_start, True)
@@ -119,7 +119,7 @@ def test_no_step_waits_for_the_gpu(gpu, algorithm, options):
     ],
 )  # fmt: skip
 def test_the_networks_of_table_1_do_not_wait_for_the_gpu(gpu, model):
-    """Drop-connect and ShakeDrop draw there too."""
+    """This covers the random draws of drop-connect and ShakeDrop."""
     device = Device("cuda")
     data = synthetic_images(train=4, test=4, classes=4)
     config = TrainingConfig(model=model, batch_size=2)
@@ -145,7 +145,7 @@ def test_networks_and_images_are_in_channels_last_and_the_passes_in_bf16(gpu):
 
 @pytest.mark.parametrize("bn", ["keep", "recalibrate"])
 def test_flatness_on_a_gpu(gpu, bn):
-    """δE where no noise is drawn; the Hessian, with products in float32 (not TF32)."""
+    """δE and the Hessian equal the CPU's. Hessian products are in float32, not in TF32."""
     torch.manual_seed(0)
     network = WithBatchNorm(4)
     results = []
@@ -162,7 +162,7 @@ def test_flatness_on_a_gpu(gpu, bn):
         results.append((energy, spectrum.eigenvalues, trace.trace))
     (one, *curvature), (two, *same) = results
     np.testing.assert_allclose(two.reference_error, one.reference_error, atol=0.02)
-    if gpu is not None:  # a real one draws other noise
+    if gpu is not None:  # a real GPU draws other noise
         np.testing.assert_allclose(two.local_energy, one.local_energy, atol=0.02)
     for a, b in zip(curvature, same, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-3)
@@ -195,7 +195,7 @@ def test_the_benchmark_runs_on_a_gpu(gpu):
 
 
 def test_the_gradients_of_replicas_keep_their_memory_under_cuda_graphs(monkeypatch):
-    """Those that a CUDA graph makes are lost at the next replica's forward pass."""
+    """A CUDA graph reuses its own buffers at the next replica's forward pass."""
     monkeypatch.setattr(torch, "compile", lambda model, mode: model)
     run = Training(small("rsgd"), DATA, Device("cpu"), "reduce-overhead")
     plain = Training(small("rsgd"), DATA, Device("cpu"))
@@ -263,7 +263,7 @@ def test_cuda_graphs_train_alike(tmp_path, algorithm):
 
 @pytest.mark.skipif(GPUS < 2, reason="fewer than two GPUs are here")
 def test_replicas_on_two_gpus_equal_those_on_one(tmp_path):
-    """Through NCCL."""
+    """The two processes communicate through NCCL."""
     line = [
         "-m", "deep", "train", "--dataset", "synthetic", "--algorithm", "rsgd-xy",
         "--replicas", "2", "--passes", "4", "--precision", "float32", "--device", "cuda",

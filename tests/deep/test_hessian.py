@@ -1,4 +1,4 @@
-"""Hessian without its matrix: against the matrix, a quadratic loss, error bars, bad input."""
+"""Matrix-free Hessian: against the matrix and a quadratic loss, error bars, bad input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.deep.networks import perceptron
 
 
 class Point(nn.Module):
-    """The parameters themselves are the output."""
+    """A model that outputs its parameters."""
 
     def __init__(self, size):
         super().__init__()
@@ -36,7 +36,7 @@ ONE_BATCH = [(torch.zeros(4, 1), torch.zeros(4))]
 
 
 def smooth_network():
-    """Twice differentiable, with BatchNorm (in evaluation mode) and a frozen bias, in float64."""
+    """A twice differentiable float64 network with BatchNorm statistics and a frozen bias."""
     torch.manual_seed(3)
     model = nn.Sequential(
         nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3)
@@ -76,7 +76,7 @@ def dense_hessian(model, loader):
 
 
 def test_products_eigenvalues_and_trace_are_those_of_the_matrix():
-    """Batches of different sizes, so that their mean has to be weighted."""
+    """The batches differ in size, so their mean must be weighted."""
     model, loader = smooth_network(), batches(7, 12, 3)
     H = dense_hessian(smooth_network(), loader)
     operator = Hessian(model, loader)
@@ -90,7 +90,7 @@ def test_products_eigenvalues_and_trace_are_those_of_the_matrix():
     assert spectrum.converged and spectrum.residuals.max() < 1e-8 * expected[0]
     assert spectrum.products >= 4
 
-    # Hutchinson's variance, 2 Σ_{i≠j} H_ij², and the estimate within its error bar.
+    # The estimate lies within its error bar and has Hutchinson's variance 2 Σ_{i≠j} H_ij².
     estimate = hessian_trace(model, loader, samples=400)
     off_diagonal = H - np.diag(np.diag(H))
     assert abs(estimate.trace - np.trace(H)) < 4 * estimate.standard_error
@@ -111,7 +111,7 @@ def test_a_quadratic_loss_has_its_matrix_as_hessian():
 
 
 def test_the_error_bar_covers():
-    """Of 60 estimates with other signs, about two thirds lie within one standard error."""
+    """About two thirds of 60 estimates lie within one standard error of the trace."""
     A = symmetric(20)
     options = {"samples": 20, "loss": quadratic(A)}
     estimates = [hessian_trace(Point(20), ONE_BATCH, **options, seed=seed) for seed in range(60)]
@@ -143,7 +143,7 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_a_product_is_computed_in_float32_as_it_is():
-    """A GPU's convolutions would otherwise be TF32, good to three digits."""
+    """By default a GPU's convolutions use TF32, which has three digits."""
     convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = convolutions.fp32_precision, products.fp32_precision
     seen = []
@@ -158,7 +158,7 @@ def test_a_product_is_computed_in_float32_as_it_is():
 
 
 def test_what_does_not_converge_is_said():
-    """A spectrum so dense that one iteration cannot resolve it."""
+    """One iteration cannot resolve a dense spectrum. It gives a warning and NaN."""
     A = torch.diag(1 + 1e-6 * torch.arange(300, dtype=torch.float64))
     with pytest.warns(HessianWarning, match="of 6 eigenvalues converged in 1 iterations"):
         spectrum = hessian_spectrum(

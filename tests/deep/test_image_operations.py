@@ -32,7 +32,7 @@ MAGNITUDES = {
 
 
 def pictures(height: int, width: int) -> np.ndarray:
-    """Noise, a dim gradient, few values, one value, black and white: what tables trip over."""
+    """Hard cases for tables: noise, a dim gradient, few values, one value, black and white."""
     rng = np.random.default_rng(0)
     shape = (3, height, width)
     rows, columns = np.mgrid[:height, :width]
@@ -68,7 +68,7 @@ def test_operations_equal_pillow(operation, shape):
 
 
 def test_random_magnitudes_equal_pillow():
-    """Every image of a batch with its own operation, magnitude and place, all in one call."""
+    """Every image of a batch has its own operation, magnitude and place, in one call."""
     rng = np.random.default_rng(1)
     images = rng.integers(256, size=(600, 3, 32, 32), dtype=np.uint8)
     names = rng.choice(list(MAGNITUDES), size=len(images))

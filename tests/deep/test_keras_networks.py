@@ -1,4 +1,4 @@
-"""Keras networks in torch: against numpy in Keras' own layout, and what is refused."""
+"""Keras networks in torch: against numpy in Keras' own layout, and refused layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DENSE = {"layer_name": "Dense", "units": 3}
 
 
 def random_weights(layers, network):
-    """Random values in Keras' layout, of the shapes that the torch network has."""
+    """Random values in Keras' layout with the shapes of the torch network."""
     weights = []
     for module in network:
         if isinstance(module, torch.nn.Conv2d):
@@ -27,7 +27,7 @@ def random_weights(layers, network):
         elif isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
             size = module.num_features
             own = {name: RNG.normal(size=size) for name in ("gamma", "beta", "moving_mean")}
-            # Small variances, so that epsilon matters.
+            # The variances are small, so that epsilon matters.
             weights.append(own | {"moving_variance": RNG.uniform(0, 0.01, size)})
             continue
         else:

@@ -1,4 +1,4 @@
-"""The compiled passes of Entropy-SGD: their noise, and the same weights as without them."""
+"""The compiled passes of Entropy-SGD: their noise, and the same weights as in plain torch."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def train(eps, noise_enters="weights"):
         images = torch.randn(8, 3, 8, 8, generator=generator)
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(images), torch.arange(8) % 3)
-        # Sometimes a parameter has no part in the loss.
+        # At every third step one parameter gets no gradient.
         loss.backward()
         if step % 3 == 2:
             model[0].bias.grad = None
@@ -99,7 +99,7 @@ def train(eps, noise_enters="weights"):
 
 @pytest.mark.parametrize("noise_enters", ["weights", "gradient"])
 def test_plain_torch_with_the_same_normals_takes_the_same_trajectory(monkeypatch, noise_enters):
-    """Up to rounding; 1×1 convolutions in channels_last go through the kernel too."""
+    """Only rounding differs. The kernel also takes 1×1 convolutions in channels_last."""
     compiled = train(0.3, noise_enters)
 
     def normals(tensors, draw):
@@ -114,7 +114,7 @@ def test_plain_torch_with_the_same_normals_takes_the_same_trajectory(monkeypatch
 
 
 def test_a_weight_that_the_kernel_writes_is_a_changed_weight_for_autograd():
-    """As any operation in place: the graph of before is refused."""
+    """As after any in-place operation, autograd refuses the old graph."""
     weight = nn.Parameter(torch.ones(3))
     optimizer = EntropySGD([weight], lr=0.7, inner_lr=0.0, gamma=0.3, noise=0.3)
     loss = (weight**2).sum()
@@ -136,7 +136,7 @@ def test_where_the_kernels_do_not_apply():
 
 
 def test_one_draw_makes_independent_normals_in_the_memory_order_of_each_tensor():
-    """Where the kernels do not apply, as on a GPU."""
+    """This path is used where the kernels do not apply, as on a GPU."""
     convolution = torch.empty(8, 4, 3, 3).to(memory_format=torch.channels_last)
     tensors = [
         convolution,

@@ -39,7 +39,7 @@ def test_the_published_settings_decay_weights_many_times_faster(model, lrs, rati
     for fraction, lr, ratio in zip((0, 1), lrs, ratios, strict=True):
         found = equivalent_sgd(config, fraction)
         assert round(found.lr, 3) == lr
-        # They are rates of decay per unit of learning; SGD needs a slightly smaller λ for the same.
+        # The ratio is decay per unit of learning. SGD needs a slightly smaller λ for the same.
         assert found.weight_decay / config.weight_decay == pytest.approx(ratio, rel=0.01)
     first, mean, last = (equivalent_sgd(config, fraction) for fraction in (0, None, 1))
     assert last.lr < mean.lr < first.lr
@@ -47,7 +47,7 @@ def test_the_published_settings_decay_weights_many_times_faster(model, lrs, rati
 
 
 def trajectory(config, model, loss, gradients):
-    """The weights that count after every outer step, L gradients."""
+    """The evaluated weights after every outer step of 5 gradients."""
     method = build_method(config, [model], gradients, gradients)
     method.set_rate(config.lr, 0)
     weights = []
@@ -71,7 +71,7 @@ class Point(nn.Module):
 
 @pytest.mark.parametrize("changes", SETTINGS)
 def test_measured_drift_and_decay(changes):
-    """A constant gradient without decay, decay without a gradient, and a flat quadratic."""
+    """The rates hold for a constant gradient, for decay alone, and on a flat quadratic."""
     config = entropic(**changes)
     found = equivalent_sgd(config)
     per_gradient = found.lr / (1 - config.momentum)
@@ -87,7 +87,7 @@ def test_measured_drift_and_decay(changes):
     )  # fmt: skip
     same = trajectory(plain, Point(), lambda m, _: 0 * m.weight.sum(), 600)
     assert rate == pytest.approx(float((same[-2] / same[-1]).log()) / 5, rel=1e-4)
-    # On a quadratic the gradient changes in the inner loop too: to first order in its curvature.
+    # A quadratic's gradient changes in the inner loop, so this holds to first order in curvature.
     curved = trajectory(free, Point(), lambda m, _: 1e-4 * m.weight.square().sum(), 600)
     rate = float((curved[-2] / curved[-1]).log()) / 5
     assert rate == pytest.approx(2e-4 * per_gradient, rel=0.01)
@@ -95,7 +95,7 @@ def test_measured_drift_and_decay(changes):
 
 @pytest.mark.parametrize(("decay_in", "decay"), [("both", 3e-4), ("inner", 0.02)])
 def test_a_small_network_goes_the_same_way(decay_in, decay):
-    """Entropy-SGD and its equivalent SGD, at rates at which single steps do not matter."""
+    """At small rates Entropy-SGD and its equivalent SGD end at the same weights."""
     images, labels = batch(0, 64)
 
     def loss(model, _):
@@ -125,7 +125,7 @@ def test_other_algorithms():
 
 
 def test_options_of_entropy_sgd(monkeypatch):
-    """Each option reaches the optimizer; γ = 0 leaves the authors' form no step."""
+    """Each option reaches the optimizer. γ = 0 is refused with the authors' outer form."""
     optimizers = {
         kick: build_method(entropic(kick=kick, noise=0.1), [perceptron()], 10, 10).optimizer
         for kick in ("algorithm", "code")

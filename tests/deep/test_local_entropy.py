@@ -25,7 +25,7 @@ FEW = {"sampler": LadderSettings(64, 4, steps=4, burn_in=4, longest_burn_in=4), 
 
 
 class SignCommittee(nn.Module):
-    """sign Σ_k sign(w_k·x), a zero counting as +1."""
+    """Σ_k sign(w_k·x), where zero counts as +1."""
 
     def __init__(self, weights):
         super().__init__()
@@ -36,7 +36,7 @@ class SignCommittee(nn.Module):
 
 
 def classifier(batch_norm=False):
-    """A network, 24 inputs that it is sure about, and the classes that it gives them but one."""
+    """A network, its 24 surest inputs, and its answers to them with one of them changed."""
     model = perceptron(batch_norm=batch_norm).eval()
     inputs = torch.cat([batch(step)[0] for step in range(12)])
     with torch.no_grad():

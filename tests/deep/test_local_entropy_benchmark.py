@@ -1,4 +1,4 @@
-"""The benchmark of the local entropy, on a small network."""
+"""The local-entropy benchmark on a small network."""
 
 import pandas as pd
 import pytest

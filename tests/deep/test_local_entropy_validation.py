@@ -24,13 +24,13 @@ pytestmark = [
 ]
 
 SEEDS = 100
-#: Of so many intervals that hold the truth with probability 0.95 (0.93 for an error from 16
-#: chains), all but one in a thousand hold it so often.
+#: How many of the intervals must hold the truth, at a risk of one in a thousand. One interval
+#: holds it with probability 0.95, or 0.93 if its error comes from 16 chains.
 FEWEST, MOST = int(binom.ppf(5e-4, SEEDS, 0.93)), int(binom.ppf(1 - 5e-4, SEEDS, 0.95))
 
 
 def test_many_committees_and_perceptrons_as_black_boxes():
-    """20 machines, three distances each: mean z² of the difference of two estimates."""
+    """The mean z² between two estimates is near 1 for 20 machines at three distances."""
     settings = LadderSettings(draws=800, steps=30, burn_in=15)
     variances = [0.01, 0.05, 0.2]
     z = []
@@ -59,9 +59,9 @@ def test_many_committees_and_perceptrons_as_black_boxes():
     ("P", "overlap", "chains_below"), [(1, 0.0, 0), (2, -0.9, 0), (3, -0.3, 0), (3, -0.3, 0.1)]
 )
 def test_coverage_of_the_error_bars(P, overlap, chains_below, monkeypatch):
-    """A linear classifier with P constraints: Z is an orthant probability.
+    """For a linear classifier with P constraints, Z is an orthant probability.
 
-    The last case climbs with chains from Z > 0.1 down, where direct draws would do.
+    The last case uses chains below Z = 0.1, where direct draws would suffice.
     """
     for module in ("sampler", "elliptical_slices"):
         monkeypatch.setattr(f"message_passing.{module}.SMALLEST_DIRECT", chains_below or 0.015)
@@ -94,7 +94,7 @@ def test_coverage_of_the_error_bars(P, overlap, chains_below, monkeypatch):
     ("random", "variances"), [(False, [0.25, 1.0]), (True, [0.064, 0.13, 0.26, 0.5])]
 )
 def test_two_seeds_agree_or_say_that_they_did_not_converge(random, variances):
-    """A tanh network 196-12-12-1 on 512 inputs; random labels go down to log Z ≈ −40."""
+    """The tanh network 196-12-12-1 has 512 inputs. Random labels reach log Z ≈ −40."""
     patterns, labels = image_like_patterns(512, 196, seed=0)
     if random:
         labels = np.random.default_rng(1).choice([-1.0, 1.0], 512)

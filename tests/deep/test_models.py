@@ -1,4 +1,4 @@
-"""The networks: parameter counts of the literature, shapes, gradients, random parts, bad names."""
+"""The networks: published parameter counts, shapes, gradients, random parts, bad names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COUNTS = [
     ("resnet50", 200, {}, 23_917_832),
     ("densenet121", 200, {}, 7_158_856),
 ]
-# A network, and how many times smaller its last feature map is than the image.
+# A network and the ratio of the image's side to the side of its last feature map.
 REDUCTIONS = [
     ("resnet18", {}, 32), ("resnet18", {"stem": "cifar"}, 8), ("resnet8", {}, 4),
     ("resnet110", {}, 4), ("pyramidnet272", {}, 4), ("efficientnet_b0", {}, 32),
@@ -49,7 +49,7 @@ def test_parameter_counts(name, classes, options, count):
 
 @pytest.mark.parametrize(("name", "options", "reduction"), REDUCTIONS)
 def test_shapes(name, options, reduction):
-    """The logits, and the feature map that enters the mean over pixels."""
+    """The logits and the feature map before the mean over pixels have the expected shapes."""
     with torch.device("meta"):
         model = build_model(name, 7, **options)
     last: list[torch.Size] = []
@@ -73,7 +73,7 @@ def test_gradients_reach_every_parameter(name, options):
 
 @pytest.mark.parametrize("p", [0.5, 0.9, 1.0])
 def test_the_means_of_shakedrop(p):
-    """Forwards p, as in evaluation; backwards p + (1 − p)/2; within four standard errors."""
+    """The mean factor is p forwards, as in evaluation, and p + (1 − p)/2 backwards."""
     torch.manual_seed(1)
     layer = ShakeDrop(p)
     batches, size = 2000, 3
@@ -86,13 +86,13 @@ def test_the_means_of_shakedrop(p):
     layer.eval()
     evaluated = float(layer(torch.ones(1, 1, 1, 1)))
     assert evaluated == pytest.approx(p)
-    # Images of a batch share the gate: the batches are the independent samples.
+    # Images of a batch share one gate, so the batches are the independent samples.
     means = coefficients.mean(2)
     for mean, expected in zip(means, (evaluated, p + (1 - p) / 2), strict=True):
         error = float(mean.std()) / math.sqrt(batches)
         assert abs(float(mean.mean()) - expected) <= 4 * error + 1e-6
-    # The gate opens for whole batches, for both directions at once; else α in [−1, 1] and
-    # β in [0, 1], image by image, with the variances 1/3 and 1/12 of uniform numbers.
+    # The gate opens for a whole batch, in both directions at once. Otherwise each image draws
+    # its own uniform α in [−1, 1] and β in [0, 1], with the variances 1/3 and 1/12.
     unshaken = (coefficients == 1).all(2)
     assert torch.equal(unshaken[0], unshaken[1])
     assert abs(float(unshaken[0].float().mean()) - p) <= 4 * math.sqrt(p * (1 - p) / batches)
@@ -118,7 +118,7 @@ def test_shakedrop_becomes_stronger_with_depth():
 
 
 def test_drop_connect():
-    """Kept or dropped image by image, with mean one; nothing happens in evaluation."""
+    """Each image is kept or dropped, with mean one. Evaluation changes nothing."""
     torch.manual_seed(2)
     layer = DropConnect(0.2)
     images = torch.ones(20_000, 1, 1, 1)
@@ -135,7 +135,7 @@ def test_drop_connect():
 
 
 def test_dropout_of_smallconvnet():
-    """The mean over many draws is the output without dropout, whose weights have the same seed."""
+    """The mean over many draws is the output of the same network without dropout."""
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4))
     models = []
     for dropout in (0.0, 0.5):
@@ -151,7 +151,7 @@ def test_dropout_of_smallconvnet():
 
 
 def test_initial_weights_of_efficientnet():
-    """Variance 2 / fan out, which is k² for each channel of a depthwise convolution."""
+    """The variance is 2 / fan-out. The fan-out of a depthwise convolution is k²."""
     torch.manual_seed(3)
     for module in build_model("efficientnet_b0", 10).modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 2000:

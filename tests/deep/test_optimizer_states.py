@@ -28,7 +28,7 @@ BASES = pytest.mark.parametrize("base", [SGD, torch.optim.AdamW], ids=["sgd", "a
 @pytest.mark.parametrize("how", ["deepcopy", "pickle"])
 def test_a_copy_goes_on_by_itself(kind, base, how):
     model, optimizer = build(kind, base)
-    torch.optim.lr_scheduler.StepLR(optimizer, 3)  # which wraps ``step``
+    torch.optim.lr_scheduler.StepLR(optimizer, 3)  # a scheduler wraps ``step``
     train(model, optimizer, 7)
     pair = model, optimizer
     twin, its = copy.deepcopy(pair) if how == "deepcopy" else pickle.loads(pickle.dumps(pair))
@@ -60,7 +60,7 @@ def test_state_dict_has_the_form_and_the_hooks_of_torch(kind):
 @pytest.mark.parametrize("flatten", [False, True])
 @pytest.mark.parametrize("cut", [5, 7])
 def test_distributed_checkpoint(tmp_path, kind, base, flatten, cut):
-    """Saved at and after an outer step, loaded into a fresh model as the tutorials do."""
+    """A checkpoint at or after an outer step resumes bit for bit in a fresh model."""
     options = StateDictOptions(flatten_optimizer_state_dict=flatten)
     model, optimizer = build(kind, base)
     train(model, optimizer, cut)
@@ -71,7 +71,7 @@ def test_distributed_checkpoint(tmp_path, kind, base, flatten, cut):
         "optimizer": get_optimizer_state_dict(model, optimizer, options=options),
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one process
+        warnings.simplefilter("ignore")  # it warns about a single process
         dcp.save(content, checkpoint_id=tmp_path / "checkpoint")
         twin, its = build(kind, base, seed=50)
         start = counted(twin)
@@ -79,7 +79,7 @@ def test_distributed_checkpoint(tmp_path, kind, base, flatten, cut):
             "model": twin.state_dict(),
             "optimizer": get_optimizer_state_dict(twin, its, options=options),
         }
-        assert torch.equal(counted(twin), start)  # asking for the state moves nothing
+        assert torch.equal(counted(twin), start)  # reading the state moves nothing
         dcp.load(content, checkpoint_id=tmp_path / "checkpoint")
     twin.load_state_dict(content["model"])
     set_optimizer_state_dict(twin, its, content["optimizer"], options=options)

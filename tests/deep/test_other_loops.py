@@ -1,4 +1,4 @@
-"""The optimizers in other people's loops: adaptive bases, frozen layers, schedulers, trainers."""
+"""The optimizers in users' own loops: adaptive bases, frozen layers, schedulers, trainers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_coupling_of_an_adaptive_base_obeys_gamma():
 
 @pytest.mark.parametrize("set_to_none", [True, False])
 def test_a_layer_frozen_in_an_inner_loop_takes_the_outer_step_of_what_it_did(set_to_none):
-    """Then it stays."""
+    """One outer step applies the inner steps before the freeze. Then the layer does not move."""
     options = {"lr": 0.5, "inner_lr": 0.05, "inner_steps": 4, "noise": 0.0, "gamma": 0.3}
     model = perceptron(2)
     optimizer = EntropySGD(model.parameters(), SGD, outer_base=SGD, averaging=0.0, **options)
@@ -87,7 +87,7 @@ def test_a_layer_frozen_in_an_inner_loop_takes_the_outer_step_of_what_it_did(set
 
 
 def test_a_layer_unfrozen_in_an_inner_loop_begins_its_own():
-    """Its outer step is along w − μ of the steps since, not along the loss."""
+    """Its outer step follows w − μ of its own inner steps, not the gradient of the loss."""
     model = perceptron(3)
     optimizer = EntropySGD(
         model.parameters(), lr=1.0, inner_lr=1e-3, inner_steps=4, noise=0.0, gamma=0.3
@@ -100,12 +100,12 @@ def test_a_layer_unfrozen_in_an_inner_loop_begins_its_own():
     first = model[0].weight.detach().clone()
     train(model, optimizer, 1, start=3)
     moved = (model[0].weight - w).norm() / (first - w).norm()
-    assert 0 < moved < 2 and not torch.equal(first, w)  # the loss's gradient would be 1000
+    assert 0 < moved < 2 and not torch.equal(first, w)  # along the gradient: 1000
 
 
 @KINDS
 def test_a_first_gradient_may_come_late_to_a_fused_base(kind):
-    """Inside an inner loop, where torch's fused SGD alone raises; its step is that of plain SGD."""
+    """Fused SGD equals plain SGD here. By itself it raises when the first gradient is late."""
     weights = []
     for fused in (True, False):
         model, optimizer = build(kind, partial(SGD, fused=fused))
@@ -226,7 +226,7 @@ def test_one_cycle_reaches_the_momentum_of_both_loops():
 
 
 def test_weight_decay_in_one_loop_and_a_vanilla_outer_step():
-    """Options of a group, and later changes, reach the loops that have them in common."""
+    """A group's option, also a later one, reaches the outer loop only if both bases share it."""
     decays = partial(torch.optim.SGD, momentum=0.9, weight_decay=0.1)
     without = partial(torch.optim.SGD, momentum=0.9)
     weight = nn.Parameter(torch.ones(3))
@@ -250,7 +250,7 @@ def test_weight_decay_in_one_loop_and_a_vanilla_outer_step():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.4])
 def test_the_outer_step_of_the_authors_code(gamma):
-    """w ← w − ηγ(w − μ + λw)."""
+    """The outer step is w ← w − ηγ(w − μ + λw)."""
     model = perceptron(4)
     w = counted(model)
     outer = partial(torch.optim.SGD, weight_decay=0.1)
@@ -266,7 +266,7 @@ def test_the_outer_step_of_the_authors_code(gamma):
 
 @KINDS
 def test_gradient_scaler_and_clipping(kind):
-    """Unscaled and clipped as with any optimizer; a skipped step is no step."""
+    """Scaled gradients give the same weights as plain ones. A skipped step changes nothing."""
     (model, optimizer), (plain, its) = build(kind), build(kind)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     for step in range(8):
@@ -301,7 +301,7 @@ def test_repr():
 
 
 def test_a_group_is_added_in_an_inner_loop():
-    """A head that is added later trains in both loops, from its first gradient on."""
+    """An added head trains in both loops from its first gradient on."""
     model, optimizer = build("entropy")
     train(model, optimizer, 7)
     head = nn.Linear(3, 3)

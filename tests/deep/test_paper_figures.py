@@ -1,4 +1,4 @@
-"""Figures 2 to 5 from stored runs: means over seeds, epochs, panels, what is refused."""
+"""Figures 2 to 5 from stored runs: means over seeds, epochs, panels, bad input."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def folders(runs):
 
 
 def halves(one, other):
-    """Mean of two numbers, and its standard error, half of their difference."""
+    """The mean of two numbers and its standard error, which is half their difference."""
     return (one + other) / 2, abs(one - other) / 2
 
 
@@ -79,7 +79,7 @@ def test_error_curves_are_means_over_seeds(runs):
         mean, error = halves(one, other)
         np.testing.assert_allclose(curve["test_error"], mean)
         np.testing.assert_allclose(curve["test_error_standard_error"], error, atol=1e-12)
-        # The same data consumed: passes are shared by the replicas, but not in rSGD×y.
+        # Epochs count the data used. rSGD's replicas share each pass, but rSGD×y's do not.
         epochs = (3, 6) if algorithm == "rsgd" else range(1, 7)
         np.testing.assert_allclose(curve["epochs"], epochs)
 
@@ -98,8 +98,8 @@ def test_flatness_panels(runs):
     table = flatness_curves(found, along=True)
     name = "smallconvnet, synthetic"
     panels = [f"{name}, {t}" for t in ("25 % of training", "50 % of training", "at the end")]
-    # After 90 % all have come to the last row, the end. rSGD, with two rows in its log, passes a
-    # quarter and a half at once.
+    # After 90 % all runs are at their last row, which is the end. rSGD logs only two rows, so it
+    # reaches 25 % and 50 % in the same row.
     shown = {p: list(own["algorithm"].unique()) for p, own in table.groupby("panel", sort=False)}
     expected = [["sgd", "esgd", "rsgd-xy"], [*ALGORITHMS], [*ALGORITHMS]]
     assert shown == dict(zip(panels, expected, strict=True))
@@ -133,9 +133,9 @@ def test_the_band_of_a_single_run_is_that_of_the_noise(runs):
 
 
 def test_the_networks_need_not_be_kept(runs):
-    """Configuration, log, result and measured flatness draw the same figures."""
+    """The figures need only configuration, log, result and measured flatness."""
     before = flatness_curves(open_runs(folders(runs)), along=True)
-    # Where they are kept, what is left of a network that is gone does not count.
+    # While networks are kept, a measurement without its network does not count.
     folder = folders(runs)[0] / "flatness"
     shutil.copy(next(folder.glob("passes-*.json")), folder / "passes-0002.5.json")
     assert flatness_curves(open_runs(folders(runs)), along=True).equals(before)

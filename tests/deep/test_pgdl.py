@@ -1,4 +1,4 @@
-"""PGDL's archive: Figure 7 on a small one, resumed; what is broken."""
+"""Figure 7 from a small PGDL archive: numbers, resuming, damaged files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REFERENCE = "public_data/reference_data/task1_v4/model_configs.json"
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
-    """The folder, the weights, and the zip in the manner of the official one."""
+    """A small archive: its folder, its weights, and a zip with the official layout."""
     folder = tmp_path_factory.mktemp("pgdl")
     weights = write_archive(folder)
     return folder, weights, zipped(folder)
@@ -35,7 +35,7 @@ def official(tmp_path_factory):
 
 @pytest.fixture
 def damaged(official, tmp_path):
-    """A copy of the folder, to be spoilt."""
+    """A fresh copy of the folder, which the test may damage."""
     write_archive(tmp_path)
     return tmp_path
 
@@ -102,7 +102,7 @@ def test_figure7(official, tmp_path, capsys):
     )
     out = capsys.readouterr().out
     assert f"r(3) = {r:.2f}, p = {p:.1g}, n = 5 networks" in out and "r(12) = 0.90" in out
-    assert "note: model_148 has the training error" in out  # random weights
+    assert "note: model_148 has the training error" in out  # the weights are random
     report = list(csv.DictReader((tmp_path / "out/figure7-correlations.csv").open()))
     assert [row["kind"] for row in report[:4]][-1] == "granulated kendall"
     assert {path.suffix for path in (tmp_path / "out").glob("figure7.*")} == {
@@ -113,7 +113,7 @@ def test_figure7(official, tmp_path, capsys):
 
 
 def test_what_is_measured_is_kept(official, tmp_path, monkeypatch):
-    """After an interruption the missing networks are measured; other options measure anew."""
+    """A second call measures only the missing networks; another sigma measures all again."""
     archive = official[2]
     measured = []
 
@@ -142,7 +142,7 @@ def test_what_is_measured_is_kept(official, tmp_path, monkeypatch):
 
 
 def test_a_measurement_belongs_to_its_data(damaged, tmp_path):
-    """Other images or other layers are measured anew; a torn file is named."""
+    """Other images or layers are measured again. The error for a truncated file names it."""
     out = tmp_path / "out"
     figure7(damaged, out)
     kept = sorted((out / "measurements").iterdir())
@@ -207,7 +207,7 @@ def test_archives_that_lack_something(damaged, tmp_path):
 
 
 def test_a_flipped_byte_is_noticed(official, tmp_path):
-    """In the images, of which no other check would see it, and in weights."""
+    """The zip's checksum finds it in weights, and in images, where nothing else would."""
     whole = official[2].read_bytes()
     names = [f"{TASK}/dataset_1/train/shard_1.tfrecord", f"{TASK}/model_20/weights.hdf5"]
     for name in names:
@@ -222,7 +222,7 @@ def test_a_flipped_byte_is_noticed(official, tmp_path):
 
 
 def test_places_that_are_no_archive(official, tmp_path):
-    for place in ("/nowhere", official[0]):  # an unpacked archive has no checksums of all its files
+    for place in ("/nowhere", official[0]):  # unpacked files have no checksums
         with pytest.raises(ValueError, match=f"archive is '{place}', which is no file; the zip"):
             Archive(place)
     half = tmp_path / "half.zip"

@@ -1,4 +1,4 @@
-"""Policies: AutoAugment's numbers, policy files, draws image by image against Pillow."""
+"""Augmentation policies: published numbers, policy files, every draw against Pillow."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fa_reduced_svhn():
 
 
 def test_the_published_policy_of_autoaugment():
-    """25 pairs; a few of them in pixels, degrees, bits and factors."""
+    """It has 25 pairs. Some are checked in pixels, degrees, bits and factors."""
     assert len(AUTOAUGMENT_CIFAR10) == 25 and {len(s) for s in AUTOAUGMENT_CIFAR10} == {2}
     policy = load_policy("autoaugment-cifar10")
     assert policy.subpolicies[0] == (
@@ -56,7 +56,7 @@ def noise(count, size=32, seed=0):
 
 
 def test_every_image_gets_what_pillow_makes_of_its_own_draws():
-    """The draws are made again here, and applied one after the other by Pillow."""
+    """The test repeats the draws and applies them one by one with Pillow."""
     policy = load_policy("autoaugment-cifar10")
     images = noise(300)
     results = policy.on("cpu")(images, torch.Generator().manual_seed(3)).numpy()
@@ -78,7 +78,7 @@ def test_every_image_gets_what_pillow_makes_of_its_own_draws():
 
 
 def test_how_often_things_happen():
-    """Sub-policies alike, steps with their probability, moves both ways; five standard errors."""
+    """Sub-policies, steps and directions occur with their probabilities (5 standard errors)."""
     image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(3000, 3, 8, 8)
     policy = on_cpu((Step("TranslateX", 0.6, 0.25),), (Step("Invert", 0.9, 0.0),))
     results = policy(image, torch.Generator().manual_seed(4))
@@ -106,7 +106,7 @@ def test_policies_follow_their_seed_and_leave_the_images_alone():
 
 
 def test_policy_files(tmp_path):
-    """Levels 0 to 1 of the published ranges; sub-policies of different lengths."""
+    """Levels 0 to 1 span the published ranges, and sub-policies may differ in length."""
     path = tmp_path / "policy.json"
     path.write_text(json.dumps([[["Rotate", 0.3, 0.75]], [["Invert", 1, 0], ["Color", 0.5, 1.0]]]))
     policy = load_policy(str(path))

@@ -1,4 +1,4 @@
-"""Table 1: a recipe for every cell, with the published numbers, that takes its first steps."""
+"""Table 1: every cell has a recipe with the published numbers that takes its first steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROWS = {
     ("tinyimagenet", "resnet50"): (200, 64, 270, 128, 0.05, (90, 180, 240), 1e-4),
     ("tinyimagenet", "densenet121"): (200, 64, 200, 128, 0.05, (100, 150), 1e-4),
 }
-# eSGD: epochs, η, drops, η', γ0; and rSGD: learning rate, γ0, K. None: not given.
+# eSGD: epochs, η, drops, η', γ0. rSGD: learning rate, γ0, K.
 ESGD = {
     ("cifar10", "smallconvnet"): (60, 0.5, (30, 45), 0.02, 0.5),
     ("cifar10", "resnet18"): (32, 0.25, (16, 25), 0.01, "measured"),
@@ -49,7 +49,7 @@ RSGD = {
     ("tinyimagenet", "densenet121"): (0.05, "measured", 10),
 }
 CELLS = [(*names, algorithm) for names in ROWS for algorithm in ALGORITHMS]
-# Their first steps take seconds.
+# The first steps of these networks take seconds.
 BIG = {"pyramidnet272", "efficientnet_b0", "resnet50", "densenet121"}
 BIG_CELLS_BY_DEFAULT = {
     ("cifar100", "efficientnet_b0", "rsgd"), ("tinyimagenet", "densenet121", "esgd"),
@@ -64,7 +64,7 @@ def test_every_cell_has_a_recipe():
         assert config.algorithm.name == algorithm
         assert config.seed == 3
         assert TrainingConfig.from_settings(json.loads(json.dumps(config.settings()))) == config
-        # The blanks of Table 1.
+        # Table 1 is blank there.
         untested = model == "pyramidnet272" and algorithm == "esgd"
         assert (algorithm in TABLE[dataset, model].published) != untested
 
@@ -77,7 +77,7 @@ def test_published_settings(dataset, model):
     assert (baseline.passes, baseline.batch_size, baseline.lr) == (epochs, batch, lr)
     assert (baseline.lr_drops, baseline.weight_decay, baseline.momentum) == (drops, decay, 0.9)
     for config in row.values():
-        # What the data are and how they are augmented is the baseline's everywhere.
+        # Every algorithm has the baseline's data and augmentation.
         for name in ("batch_size", "weight_decay", "momentum", "image_size", "padding", "flip"):
             assert getattr(config, name) == getattr(baseline, name)
         assert (config.policy, config.cutout) == (baseline.policy, baseline.cutout)
@@ -103,7 +103,7 @@ def test_published_settings(dataset, model):
 def test_what_only_some_rows_have():
     for dataset, model, algorithm in CELLS:
         config = recipe(dataset, model, algorithm)
-        # Warm-up for ResNet-110's baseline only.
+        # Only ResNet-110's baseline has a warm-up.
         warm = (model, algorithm) == ("resnet110", "sgd")
         assert (config.warmup_passes, config.warmup_lr) == (
             (1, 0.01) if warm else (0, config.warmup_lr)
@@ -166,7 +166,7 @@ def marks(cell):
     ("dataset", "model", "algorithm"), [pytest.param(*c, marks=marks(c)) for c in CELLS]
 )
 def test_every_cell_takes_two_steps(tmp_path, monkeypatch, dataset, model, algorithm):
-    """On made-up images of the right shape and number of classes, augmented as published."""
+    """The images are synthetic, with the right shape and classes, augmented as published."""
     (tmp_path / "fast-autoaugment-archive.py").write_text(
         "def fa_resnet50_rimagenet():\n"
         '    p = [[["ShearY", 0.9, 0.9], ["Cutout", 0.9, 0.5]], [["Color", 0.9, 0.1]]]\n'

@@ -1,4 +1,4 @@
-"""Stored runs and the commands on them: one reader, tables, flatness once, correlations."""
+"""Stored runs and the commands on them: reading, tables, flatness, correlations."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FLATNESS = [
 
 
 def said(arguments, words):
-    """The command fails with one sentence that has these words."""
+    """The command fails with a one-line error that contains these words."""
     with pytest.raises(SystemExit, match=re.escape(words)) as error:
         main(arguments)
     assert str(error.value).startswith("Error: ") and "\n" not in str(error.value)
@@ -60,7 +60,7 @@ def small_data(monkeypatch):
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """Five runs at five learning rates, of two seeds, measured, and the table of that."""
+    """Five measured runs (five learning rates, two seeds) and their table of flatness."""
     folder = tmp_path_factory.mktemp("runs")
     data = synthetic_images(train=60, test=40, size=16)
     paths = [folder / f"lr-{lr}" for lr in (0.001, 0.003, 0.01, 0.03, 0.1)]
@@ -68,7 +68,7 @@ def stored(tmp_path_factory):
         lr = float(path.name.removeprefix("lr-"))
         config = SMALL.changed(passes=2, batch_size=20, lr_drops=(), lr=lr, seed=i % 2)
         train(config, path, device="cpu", data=data, progress=False)
-    (folder / "empty").mkdir()  # which is skipped
+    (folder / "empty").mkdir()  # the command skips it
     command = ["flatness", *map(str, [*paths, folder / "empty"]), *FLATNESS]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deep.images.datasets.load_images", lambda *_: data)
@@ -76,7 +76,7 @@ def stored(tmp_path_factory):
         for name in ("weight_noise.local_energy", "hessian.hessian_spectrum"):
             patch.setattr(f"deep.{name}", None)
         main([*command, "--out", str(folder / "again")])
-        with pytest.raises(TypeError, match="not callable"):  # measured again
+        with pytest.raises(TypeError, match="not callable"):  # it measures again
             main([*command, "--hessian-options.images", "30", "--out", str(folder / "again")])
     return paths, pd.read_csv(folder / "out/flatness.csv")
 
@@ -88,7 +88,7 @@ def test_train_sums_up_and_resumes(small_data, tmp_path, capsys):
     summary, table = pd.read_csv(folder / "summary.csv"), deep.runs(folder / "seed-*")
     assert list(summary["seed"]) == [0, 1] and (folder / "training.pdf").exists()
     np.testing.assert_allclose(summary["test_error"], table["test_error"], rtol=1e-5)
-    # The published drops at 150 and 225 of 300 passes, moved along.
+    # The published drops at 150 and 225 of 300 passes, rescaled to 3 passes.
     assert Run(folder / "seed-1").config.lr_drops == (1.5, 2.25)
     capsys.readouterr()
     main(command)
@@ -105,7 +105,7 @@ def test_options_of_the_model_and_settings_of_the_algorithm(small_data, tmp_path
     main([*command, "hidden", "7", "--algorithm", "rsgd", "--gamma", "0.1", "--replicas", "2"])
     run = Run(tmp_path / "synthetic-smallconvnet-hidden-7-rsgd/seed-0")
     assert run.network().model.classifier[0].out_features == 7
-    # What was not given is the recipe's: SmallConvNet's learning rate for rSGD.
+    # The recipe gives the other settings, here SmallConvNet's learning rate for rSGD.
     assert (run.config.lr, run.config.algorithm.gamma, run.config.algorithm.replicas) == (
         0.05, 0.1, 2,
     )  # fmt: skip
@@ -183,7 +183,7 @@ def test_a_run_is_read_back(stored, tmp_path):
 
 
 def test_a_network_that_has_changed_is_measured_again(stored, tmp_path):
-    """A file of the same size, with the same name: it is known by its content."""
+    """A network is known by its content, not by its name or size."""
     run = Run(shutil.copytree(stored[0][0], tmp_path / "run"))
     other = Run(stored[0][1])
     assert run.measured() is not None
@@ -232,7 +232,7 @@ def test_an_interrupted_local_entropy_resumes_from_its_last_rung(stored, tmp_pat
     run = Run(shutil.copytree(stored[0][0], tmp_path / "run"))
     images = Images(Device("cpu"), synthetic_images(train=60, test=40, size=16))
     options = LocalEntropyOptions(20, variances=(1e-3, 1e-2), draws=64, chains=4, steps=4)
-    # The direct draws give the first point alone.
+    # Only the first point comes from direct draws, so the second needs a rung.
     monkeypatch.setattr(
         ladder, "start", lambda *a, direct=ladder.start: direct(*a[:2], a[2][:1], a[3])
     )
@@ -243,7 +243,7 @@ def test_an_interrupted_local_entropy_resumes_from_its_last_rung(stored, tmp_pat
 
     def stop_after_a_rung(path, **arrays):
         written.append(write_npz(path, **arrays))
-        if len(written) == 2:  # the first is of the direct draws
+        if len(written) == 2:  # the first comes from the direct draws
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -251,7 +251,7 @@ def test_an_interrupted_local_entropy_resumes_from_its_last_rung(stored, tmp_pat
         with pytest.raises(KeyboardInterrupt):
             measure_local_entropy(run, "final", options, images)
     assert written[-1].is_file() and not file.exists()
-    monkeypatch.setattr(ladder, "start", None)  # not from the beginning
+    monkeypatch.setattr(ladder, "start", None)  # it must not start again
     assert measure_local_entropy(run, "final", options, images) == whole
     assert [*(run.folder / "local_entropy").iterdir()] == [file]
 
@@ -263,7 +263,7 @@ def test_correlations_over_runs(stored, tmp_path, capsys):
     measures = ["local_energy_0.3", "local_energy_0.5", "weight_norm"]
     measures += ["hessian_eigenvalue", "hessian_trace"]
     assert list(rows["measure"].unique()) == measures
-    # The seed, in which the runs differ too, is no hyper-parameter.
+    # The runs differ in the seed too, but it is no hyper-parameter.
     kinds = ["pearson", "spearman", "kendall", "granulated kendall", "kendall along lr"]
     assert list(rows["kind"][:5]) == kinds and len(rows) == 5 * 2 * 5
     table = runs(paths)
@@ -290,7 +290,7 @@ def test_runs_side_by_side_with_errors_over_seeds(stored, tmp_path, capsys):
     main(command)
     first, second = capsys.readouterr().out.splitlines()[2:4]
     cells = [cell.strip() for cell in first.strip("|").split("|")]
-    # Mean and standard error of 20 and 30 % over two seeds; equal networks otherwise.
+    # Mean and standard error of 20 and 30 %. The two networks are equal otherwise.
     assert cells[:5] == ["0", "2", "10.00", "25.0 ± 5.0", "15.0 ± 5.0"]
     assert [c.strip() for c in second.split("|")[1:8]] == [
         "0.1", "1", "10.00", "40.00", "30.00", "–", "–",
@@ -299,7 +299,7 @@ def test_runs_side_by_side_with_errors_over_seeds(stored, tmp_path, capsys):
     assert list(rows)[:3] == ["run", "weight_decay", "seed"] and len(rows) == 3
     assert rows["local_energy_0.5"][1] == pytest.approx(Run(folders[1]).flatness().at(0.5))
     assert rows.loc[2, ["local_energy_0.5", "weight_norm"]].isna().all()
-    # A run that is not finished does not count, and is named.
+    # An unfinished run does not count, and the command names it.
     (folders[2] / "result.json").unlink()
     main(command)
     assert f"Not counted: {folders[2]} is interrupted." in capsys.readouterr().err
@@ -311,7 +311,7 @@ def test_runs_side_by_side_with_errors_over_seeds(stored, tmp_path, capsys):
 
 
 def test_the_benchmark_counts_memory():
-    """Weights, gradients, momentum; Entropy-SGD adds anchor, average and a second momentum."""
+    """SGD stores weights, gradients, momentum. eSGD adds anchor, average, second momentum."""
     options = BenchmarkOptions("smallconvnet", batch_size=2, steps=2, repeats=2, device="cpu")
     table = benchmark(options)
     one = 657_080 * 4 / 2**20
@@ -322,7 +322,7 @@ def test_the_benchmark_counts_memory():
 
 
 def test_runs_of_an_algorithm_are_known_by_their_own_settings():
-    """γ follows the algorithm; it counts as a difference only within one."""
+    """γ counts as a difference only between runs of the same algorithm."""
     from deep.run import SETTINGS, differing
 
     def table(*configs):

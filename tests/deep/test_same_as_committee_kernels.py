@@ -1,8 +1,8 @@
 """The torch optimizers and the compiled committee kernels take the same trajectory.
 
-Same machine, minibatches, noise, β, ω and γ; rows are renormalised after every step, as the
-committee does, by a base optimizer that descends and renormalises. The kernels compute in
-float32, torch here in float64: what differs is rounding.
+They have the same machine, minibatches, noise, β, ω and γ. A base optimizer renormalises the rows
+after every step, as the committee does. The kernels compute in float32 and torch in float64, so
+only rounding differs.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def test_entropy_sgd_with_its_noise(monkeypatch):
     rng, patterns, labels, arrays = problem()
     L, epochs, lr, inner_lr, noise, averaging = 4, 20, 0.5, 0.02, 0.1, 0.75
     start = unit_rows(rng, K)
-    # L passes an epoch, as one queue that the inner loops take from.
+    # An epoch has L passes. The inner loops take their minibatches from this one queue.
     batches = minibatches(rng, epochs, L).reshape(epochs, STEPS, L, B)
     seed = np.random.SeedSequence(2)
     lanes = sfc64_lanes(seed.spawn(1 + LANES)[1:])
@@ -113,8 +113,8 @@ def test_entropy_sgd_with_its_noise(monkeypatch):
     )  # fmt: skip
 
     weight = torch.nn.Parameter(torch.from_numpy(start.copy()))
-    # A vanilla step makes no difference between noise in the gradient and noise in the weights,
-    # and the first comes before the renormalisation, as in the kernel.
+    # In a vanilla step, noise in the gradient is noise in the weights. It comes before the
+    # renormalisation, as in the kernel.
     optimizer = EntropySGD(
         [weight], NormalisedSGD, outer_base=NormalisedSGD, lr=lr, inner_lr=inner_lr,
         inner_steps=L, noise=noise, averaging=averaging, noise_enters="gradient",

@@ -1,4 +1,4 @@
-"""``python -m deep table1``: what is there, what is trained, what the table says and costs."""
+"""``python -m deep table1``: stored and missing runs, the numbers of the table, bad input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def small_data(monkeypatch):
 
 
 def stored(runs, algorithm="sgd", seed=0, error=0.16, seconds=1.0, finished=True, **changes):
-    """A run that is complete, as far as the table looks."""
+    """A run with only the files that the table reads."""
     config = recipe("cifar10", "smallconvnet", algorithm, seed).changed(**changes)
     folder = run_folder(runs, config)
     claim(folder, config)
@@ -67,7 +67,7 @@ def test_an_interrupted_run_is_listed_and_the_same_command_resumes(tmp_path, mon
     for config in (first, second):
         stored = Run(run_folder(runs, config)).result["test_error"]
         assert rows[config.algorithm.name] == pytest.approx(stored)
-    # All is there now.
+    # All runs are complete now.
     monkeypatch.setattr("deep.training.train", no_training)
     capsys.readouterr()
     main([*short, str(tmp_path)])
@@ -75,7 +75,7 @@ def test_an_interrupted_run_is_listed_and_the_same_command_resumes(tmp_path, mon
 
 
 def test_mean_and_standard_error_over_all_stored_seeds(tmp_path, monkeypatch, capsys):
-    """Runs of the train command count: they are in the same folders."""
+    """Runs of the train command count too. They lie in the same folders."""
     for seed, error in enumerate((0.15, 0.16, 0.19)):
         stored(tmp_path, seed=seed, error=error)
     stored(tmp_path, "esgd", seed=7, error=0.147)
@@ -138,7 +138,7 @@ def test_archives_are_marked_and_may_move(tmp_path, monkeypatch, capsys):
     data = table(tmp_path)["data"]
     assert data["cifar10", "smallconvnet", "sgd"] == "cifar10-jpeg.tar"
     assert data["cifar100", "pyramidnet272", "sgd"] == "cifar100"
-    # The original data set's run is another one.
+    # The run on the original data set is a separate one.
     main(["table1", *arguments])
     printed = capsys.readouterr().out
     assert "\\*" not in printed and "16.00 (n=1)" in printed and "17.00" not in printed
@@ -164,7 +164,7 @@ def test_runs_of_other_processes_and_diverged_ones_are_left_alone(tmp_path, caps
 
 
 def test_dry_run_lists_all_cells(tmp_path, monkeypatch, capsys):
-    """At once: no network is built."""
+    """It builds no network."""
     monkeypatch.setattr("deep.models.build_model", None)
     stored(tmp_path)
     begun = stored(tmp_path, "rsgd", finished=False)

@@ -26,7 +26,7 @@ def test_records_are_framed_as_tensorboard_does_it():
 
 @pytest.mark.parametrize("fields", ["inputs first", "output first"])
 def test_tensors_of_protobuf(fields):
-    """An example around tensors that protobuf has serialised; map entries come in any order."""
+    """Tensors that protobuf serialised are read, with the map entries in either order."""
     image = np.arange(90, dtype="<f4").reshape(SHAPE)
     inputs, output = TensorProto(dtype=1, tensor_content=image.tobytes()), TensorProto(dtype=3)
     for size in SHAPE:

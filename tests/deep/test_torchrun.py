@@ -1,4 +1,4 @@
-"""``torchrun … -m deep train``: rSGD×y over processes and hosts; one is killed, the run goes on."""
+"""``torchrun … -m deep train``: rSGD×y on several processes and hosts, also after a kill."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deep.run import Run
 from deep.training import train
 
 ROOT = Path(__file__).parents[2]
-# The last process kills itself before its eleventh step; checkpoints are after 6, 12, … steps.
+# The last process kills itself before its eleventh step. Checkpoints come after 6, 12, … steps.
 KILLED = """
 import os, signal, sys
 from deep.__main__ import main
@@ -38,7 +38,7 @@ Training.step = step
 sys.exit(main(sys.argv[1:]))
 """
 
-# Each process has a pretended GPU, and gloo does what NCCL would.
+# Each process has a pretended GPU, and gloo replaces NCCL.
 ON_GPUS = """
 import os, sys
 import torch.distributed as dist
@@ -92,7 +92,7 @@ def start(*arguments):
 
 
 def finish(*processes):
-    """Exit statuses and what was said on stderr."""
+    """Exit statuses and the texts on stderr."""
     try:
         said = [process.communicate(timeout=300)[1] for process in processes]
     finally:
@@ -107,7 +107,7 @@ def begin_and_kill(tmp_path, images, replicas):
     command = training(images, tmp_path / "killed", replicas)
     (status,), (said,) = finish(start("--standalone", "--nproc-per-node", 2, program, *command))
     assert status != 0
-    # Either the exchange of data fails, or torchrun's signal is quicker.
+    # The failed exchange says so, or torchrun's signal if it is quicker.
     assert "resumes from" in said, said[-3000:]
     assert not (run_of(tmp_path / "killed") / "result.json").exists()
 
@@ -127,10 +127,10 @@ def weights(runs):
 
 
 def test_a_run_survives_the_loss_of_a_process(tmp_path, images):
-    """Two processes begin, one is lost; one process finishes: the run of one process.
+    """A run that loses one of two processes ends like an undisturbed run in one process.
 
-    With two replicas the order of the sum over them does not matter; the number of threads
-    does, in the last bits.
+    The order of a sum over two replicas does not matter. The number of threads changes the
+    last bits.
     """
     begin_and_kill(tmp_path, images, replicas=2)
     assert [row["step"] for row in rows(tmp_path / "killed")] == [6]
@@ -145,7 +145,7 @@ def test_a_run_survives_the_loss_of_a_process(tmp_path, images):
 
 
 def test_each_process_has_a_gpu_of_its_own(tmp_path, images):
-    """Two processes on two pretended GPUs make the run of one process on a CPU."""
+    """Two processes on two pretended GPUs give the weights of one process on a CPU."""
     program = tmp_path / "on_gpus.py"
     program.write_text(ON_GPUS)
     command = training(images, tmp_path / "gpus", replicas=2, device="cuda")
@@ -167,7 +167,7 @@ def test_hosts_that_do_not_share_the_folder_are_refused(tmp_path, images, monkey
 
 @pytest.mark.slow
 def test_hosts_and_interrupted_processes_give_the_same_bits(tmp_path, images):
-    """Three replicas: an uninterrupted run of two hosts, and one killed and started again."""
+    """Two hosts give the same bits as two processes that were killed and started again."""
     begin_and_kill(tmp_path, images, replicas=3)
     again = training(images, tmp_path / "killed", replicas=3)
     (status,), (said,) = finish(start("--standalone", "--nproc-per-node", 2, "-m", "deep", *again))
@@ -187,7 +187,7 @@ def test_hosts_and_interrupted_processes_give_the_same_bits(tmp_path, images):
 
     assert torch.equal(weights(tmp_path / "killed"), weights(tmp_path / "hosts"))
     assert rows(tmp_path / "killed") == rows(tmp_path / "hosts")
-    # In one process the three replicas are added in another order.
+    # One process adds the three replicas in another order.
     main(training(images, tmp_path / "alone", replicas=3))
     torch.testing.assert_close(
         weights(tmp_path / "alone"), weights(tmp_path / "hosts"), rtol=1e-4, atol=1e-5

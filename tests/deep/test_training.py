@@ -36,7 +36,7 @@ OWN = {"coupling_period": 2, "gamma": 0.01, "gamma_growth": 10, "lr": 0.05}
 
 
 def small(algorithm, **changes):
-    """The settings that the algorithm has: its own in ``OWN``, then ``changes``."""
+    """``SMALL`` with the settings of ``OWN`` and ``changes`` that the algorithm has."""
     config = SMALL.changed(algorithm=algorithm_named(algorithm))
     changes = OWN | ({"lr": 0.5} if algorithm == "esgd" else {}) | changes
     known = vars(config) | vars(config.algorithm)
@@ -64,7 +64,7 @@ RMSPROP = {"optimizer": "rmsprop", "nesterov": False, "lr": 0.002}
 AUGMENTED = {"image_size": 16, "padding": 2, "cutout": 6, "policy": "autoaugment-cifar10"}
 
 
-# Of Entropy-SGD the measured γ0 is not robust: here it diverges, see below.
+# Entropy-SGD diverges here with a measured γ0: see test_a_diverging_run_says_so.
 @pytest.mark.parametrize(
     ("algorithm", "changes"),
     [
@@ -79,7 +79,7 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, algorithm, changes):
     whole = run(config, tmp_path / "whole")
     if changes is RMSPROP:
         assert whole.log["train_loss"].iloc[-1] < whole.log["train_loss"].iloc[0]
-    assert run(config, tmp_path / "cut", stop_after=8) is None  # in a pass and an inner loop
+    assert run(config, tmp_path / "cut", stop_after=8) is None  # inside a pass and an inner loop
     torch.manual_seed(12345)
     cut = run(config, tmp_path / "cut")
     assert torch.equal(weights(whole), weights(cut))
@@ -126,12 +126,12 @@ def test_a_finished_run_is_only_read(tmp_path):
 def test_a_run_leaves_what_it_says(tmp_path, algorithm):
     result = run(small(algorithm), tmp_path)
     log = result.log
-    # 6 passes of 6 minibatches: shared by three replicas, or made by each of them.
+    # 6 passes of 6 minibatches. Three replicas share them (rsgd) or each makes all (rsgd-xy).
     steps, passes = {"rsgd": (12, 6), "rsgd-xy": (36, 18)}.get(algorithm, (36, 6))
     assert log["step"].iloc[-1] == steps and log["passes"].iloc[-1] == passes
     assert log["lr"].iloc[0] == pytest.approx(10 * log["lr"].iloc[-1])
     growth = log["gamma"].iloc[-1] / 0.01 if algorithm != "sgd" else 10
-    # Of Entropy-SGD the 36 minibatches make 7 whole outer loops of 7.2.
+    # The 36 minibatches are 7.2 outer loops of Entropy-SGD, and γ grows with the 7 finished ones.
     assert growth == pytest.approx(10 ** (7 / 7.2) if algorithm == "esgd" else 10, rel=1e-5)
     assert len(list((tmp_path / "snapshots").iterdir())) == 1
     loss, error = evaluate(model(result), ImageBatches(DATA, DATA.preprocessing(), "test"))
@@ -149,9 +149,9 @@ class WithBatchNorm(torch.nn.Sequential):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_log_has_the_test_error_with_recalibrated_batch_norm(tmp_path, monkeypatch, algorithm):
-    """Of the centre and of the anchor, whose weights have made no forward pass in training."""
+    """The statistics are measured, as centre and anchor make no forward pass in training."""
     build = lambda name, classes, **_: WithBatchNorm(classes)  # noqa: E731
-    for module in ("training", "models"):  # to train, and to read what was stored
+    for module in ("training", "models"):  # for training and for reading
         monkeypatch.setattr(f"deep.{module}.build_model", build)
     networks = []
 
@@ -168,20 +168,20 @@ def test_the_log_has_the_test_error_with_recalibrated_batch_norm(tmp_path, monke
     logged = result.log["test_error_recalibrated"].to_list()
     test = ImageBatches(DATA, DATA.preprocessing(), "test")
     assert [evaluate(network, test)[1] for network in networks[:-1]] == pytest.approx(logged)
-    # The statistics are those of the augmented images; all 96 of them, in a row as at the end.
+    # The last row of the log and the result use the statistics of all 96 augmented images.
     ((images, _),) = ImageBatches(DATA, DATA.preprocessing(), "train", augment=True)
     values = model(result)[1](images.flatten(1))
     for network in networks[-2:]:
         torch.testing.assert_close(network[2].running_mean, values.mean(0), rtol=0, atol=1e-5)
         torch.testing.assert_close(network[2].running_var, values.var(0), rtol=1e-4, atol=0)
-    # They are measured on a copy: the run goes on as if nothing had been.
+    # They are measured on a copy, so they do not change the run.
     assert not torch.allclose(model(result)[2].running_mean, values.mean(0), rtol=0, atol=1e-3)
     monkeypatch.setattr("deep.training.recalibrated", lambda network, batches: network)
     assert torch.equal(weights(result), weights(run(config, tmp_path / "b")))
 
 
 def test_training_learns(tmp_path):
-    """The training patterns are learnt after a few seconds, and the replicas collapse."""
+    """Every algorithm learns the training images, and the replicas collapse."""
     for algorithm in ("sgd", "rsgd", "esgd"):
         lr = 0.5 if algorithm == "esgd" else 0.02
         config = small(
@@ -205,7 +205,7 @@ def test_every_pass_shows_every_image_once_and_replicas_differ():
 
 
 def test_held_out_images_take_the_place_of_the_test_images(tmp_path):
-    """For all seeds the same, and no test image is looked at."""
+    """The held-out images are the same for all seeds. The test images are not used."""
     held = DATA.held_out(30)
     both = torch.cat([held.train_images, held.test_images]).flatten(1)
     assert len(held.test_labels) == 30 and len(both) == 96
@@ -222,7 +222,7 @@ def test_held_out_images_take_the_place_of_the_test_images(tmp_path):
 
 
 def test_a_run_stops_at_a_training_loss(tmp_path, monkeypatch):
-    """Also when it is interrupted just before its result is written."""
+    """An interruption just before the result is written changes nothing."""
     config = small("sgd", passes=40, lr=0.02, lr_drops=(), padding=0, flip=False)
     early = run(config.changed(stop_loss=0.8), tmp_path / "a")
     losses = early.log["fixed_images_loss"]
@@ -261,7 +261,7 @@ def test_the_learning_rate_follows_the_published_drops():
 
 @pytest.mark.parametrize("model", ["smallconvnet", "resnet110"])
 def test_published_couplings_are_stable_all_the_way(model):
-    """γ0 as printed; the measured one of SmallConvNet (0.036) would not be (K = 10)."""
+    """This holds for the printed γ0. SmallConvNet's measured γ0 = 0.036 is unstable at K = 10."""
     for algorithm in ("rsgd", "esgd"):
         config = recipe("cifar10", model, algorithm)
         steps = config.steps(391)
@@ -285,7 +285,7 @@ def test_cosine_learning_rates():
 
 
 def test_the_coupling_period_changes_late(tmp_path, monkeypatch):
-    """12 steps: K = 4, from the seventh on K = 2; an interrupted run is no other."""
+    """In 12 steps, K is 4 and from the seventh on 2, also in an interrupted run."""
     config = small("rsgd", coupling_period=4, late_coupling_period=2, late_coupling_from=3)
     assert config.stretched(12).algorithm.late_coupling_from == 6
     couplings = []
@@ -363,7 +363,7 @@ def test_a_folder_belongs_to_its_settings(tmp_path):
 
 
 def test_a_finished_run_is_finished(tmp_path, monkeypatch):
-    """Without its checkpoint, too; it is said that its network is gone."""
+    """It does not need its checkpoint. A missing final network is an error."""
     first = weights(run(small("sgd"), tmp_path))
     files = [path for path in tmp_path.iterdir() if path.name != "checkpoint.pt"]
     kept = {path: path.read_bytes() for path in files if path.is_file()}
@@ -381,7 +381,7 @@ def test_a_finished_run_is_finished(tmp_path, monkeypatch):
     "name", ["config.json", "result.json", "final.pt", "checkpoint.pt", "log.csv"]
 )
 def test_a_damaged_file_is_named(tmp_path, name):
-    """Cut in the middle, or of another kind; and what is deleted can be made again."""
+    """A truncated or wrong file is named in the error. A deleted file is made again."""
     done = run(small("sgd", passes=2, lr_drops=()), tmp_path)
     first = weights(done)
     content = (tmp_path / name).read_bytes()
@@ -422,7 +422,7 @@ def test_a_full_disk_or_a_read_only_folder_is_named(tmp_path, monkeypatch):
 
 @contextmanager
 def permissions_in_force():
-    """For root too: without the capabilities to override them."""
+    """Drops root's capabilities to override file permissions."""
     if os.geteuid() != 0:
         yield
         return

@@ -26,7 +26,7 @@ def batches(count=3, size=20):
 
 
 class SignMachine(nn.Module):
-    """A committee machine with sign units as a classifier of two classes."""
+    """A committee machine of sign units as a two-class classifier."""
 
     def __init__(self, weights):
         super().__init__()
@@ -75,7 +75,7 @@ def test_the_network_is_restored_bit_for_bit(bn):
 
 
 def test_against_a_naive_loop_over_perturbed_copies():
-    """Other noise, same law: eq. 4 by hand on copies, within the error bars."""
+    """Eq. 4 by hand on copies, with other noise, agrees within the error bars."""
     model, loader = perceptron(1), batches(1, 200)
     x = loader[0][0]
     labels = model(x).argmax(1)
@@ -93,7 +93,7 @@ def test_against_a_naive_loop_over_perturbed_copies():
 
 
 def test_scope_weights_leaves_biases_and_norms_alone():
-    """A network whose only error comes from its bias is flat in the scope of the weights."""
+    """A network that errs only through its bias is flat in the scope of the weights."""
     model = nn.Linear(2, 2)
     model.weight.data.zero_()
     model.bias.data = torch.tensor([1.0, 0.9])
@@ -117,10 +117,10 @@ def test_seeds_and_augmented_loaders_repeat():
 
 
 def test_the_memory_format_is_of_no_consequence():
-    """Networks are trained in one format and may be loaded in another; the noise is the same."""
+    """A network may be loaded in another memory format than in training. Its noise is the same."""
     torch.manual_seed(3)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.AdaptiveMaxPool2d(1), nn.Flatten())
-    network.double()  # so that the order of sums turns no answer
+    network.double()  # or the order of sums could change an answer
     loader = [(torch.randn(200, 3, 8, 8).double(), torch.randint(8, (200,)))]
     plain = local_energy(network, loader, sigmas=SIGMAS, samples=3)
     network.to(memory_format=torch.channels_last)
