@@ -129,7 +129,7 @@ def test_unbalanced_labels_with_a_trained_bias(loss):
         values.append((found.error(centre, 1, 0.2), found.error_rate(x, y), found.bias, q))
     mean, error = np.mean(values, axis=0), np.std(values, axis=0, ddof=1) / 4
     theory = [state.error, state.training_error, state.bias, state.q]
-    assert np.all(np.abs(mean - theory) < 3.3 * error)  # four numbers each
+    assert np.all(np.abs(mean - theory) < 3.3 * error)  # four numbers per loss
 
 
 def test_overlap_is_that_of_hebb_times_the_cosine():

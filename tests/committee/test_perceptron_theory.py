@@ -54,7 +54,8 @@ def test_generalisation_errors(alpha, gibbs, bayes):
 
 
 def test_learning_curves_at_many_patterns():
-    """0.62/α and 0.44/α (Opper and Haussler 1991), 0.50/α (Opper et al. 1990); Hebb 0.40/√α."""
+    """Gibbs 0.62/α and Bayes 0.44/α (Opper and Haussler 1991), largest margin 0.50/α (Opper et al.
+    1990), Hebb 0.40/√α."""
     for error, known in (
         (gibbs_error, 0.625),
         (bayes_error, 0.442),
@@ -124,7 +125,7 @@ def test_stationary_in_every_overlap(kappa):
 
 
 def test_around_the_teacher():
-    """A typical solution without a margin has the same statistics as the teacher."""
+    """A typical solution without a margin has the same relation to the patterns as the teacher."""
     for alpha, variance in ((0.5, 0.05), (0.5, 0.6), (1.5, 30.0)):
         phi, r = volume_around_the_teacher(alpha, variance)
         curve = franz_parisi(alpha, [variance], teacher=True)

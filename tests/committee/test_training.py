@@ -181,7 +181,7 @@ def test_rsgd_without_partners_or_coupling_is_sgd(change):
 
 @pytest.mark.parametrize("name", ["rsgd-fast", "rsgd-slow"])
 def test_controls_are_replicas_without_coupling_step_by_step(name):
-    """A control equals replica 0, an uncoupled run the last one. Both stop at the given epoch."""
+    """At equal seeds a control equals replica 0, an uncoupled run the last. Both stop on time."""
     patterns = pattern_set()
     for epochs in (1, 2, 7):
         rsgd = short(name, epochs, lr=3e-3, replicas=10, gamma=Constant(0.0))

@@ -60,7 +60,7 @@ def test_how_many_are_answered_at_once_changes_nothing():
 
 @pytest.mark.parametrize("P", [1, 2, 3])
 def test_orthants(P):
-    """For P correlated half-spaces Z is an orthant probability, and r follows from its slope."""
+    """For P correlated half-spaces Z is an orthant probability. r follows from its slope in Δ."""
     rng = np.random.default_rng(P)
     X = rng.standard_normal((P, D))
     X -= 0.9 * X.mean(axis=0) * (P > 1)  # nearly contradictory

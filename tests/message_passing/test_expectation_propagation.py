@@ -49,7 +49,7 @@ def test_equals_bp_on_independent_inputs_as_n_grows():
 
 @pytest.mark.parametrize(("active", "inputs"), [(3, 60), (40, 60), (40, 20)])
 def test_posterior_equals_the_direct_formula(active, inputs):
-    """Few sites, many sites and a singular Gram matrix take three routes, all of them exact."""
+    """Each route (few sites, many, singular Gram matrix) is exact, also for negative precisions."""
     machine = random_machine(1, inputs, 40, seed=5, correlation=0.3)
     problem = ReferenceProblem.from_arrays(*machine)
     rng = np.random.default_rng(1)

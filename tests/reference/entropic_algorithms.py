@@ -1,4 +1,4 @@
-"""Algorithms 1 and 2 of [P21], line by line in numpy, without momentum.
+"""Algorithms 1 and 2 of [P21], line by line in numpy: one weight vector, no momentum.
 
 ``gradients(w, t)``, or ``gradients(w, a, t)`` for replica a, is the loss gradient of minibatch t.
 """

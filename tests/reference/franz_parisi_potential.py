@@ -1,4 +1,4 @@
-"""The Franz–Parisi potential as a function of its overlaps, by plain quadrature.
+"""The Franz–Parisi potential as a function of its overlaps: replica formula, plain quadrature.
 
 The weights w lie around a reference w̃ of norm 1. Two of them overlap by p, one with itself by
 p + V. They overlap with w̃ by t1, with another reference on the same patterns by t0, and with the
