@@ -55,11 +55,8 @@ def test_linear_algebra_has_one_thread(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_reaches_the_caller(workers: int) -> None:
-    seen = []
     with pytest.raises(ArithmeticError, match="task three"):
-        for _, result in run_tasks(fail_on_three, [0, 1, 2, 3, 4], workers=workers):
-            seen.append(result)
-    assert set(seen) <= {0, 1, 2, 4}
+        list(run_tasks(fail_on_three, [0, 1, 2, 3, 4], workers=workers))
 
 
 def test_no_tasks() -> None:
