@@ -46,7 +46,7 @@ class Cluster:
         raise RuntimeError(f"{pattern} did not appear: {log.read_text()}")
 
     def kill_a_worker(self) -> int:
-        """Kill (SIGKILL) the second worker; returns its process number."""
+        """Kill the second worker with SIGKILL and return its process id."""
         victim = self.processes[-1]
         victim.kill()
         victim.wait()

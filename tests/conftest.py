@@ -1,11 +1,11 @@
-"""Shared fixtures: a cluster; where the official Fashion-MNIST files are, if anywhere."""
+"""Shared fixtures: a Dask cluster and the folder of the official Fashion-MNIST files."""
 
 from __future__ import annotations
 
 import os
 
-# One test process on each core: threads of their own would stand in each other's way. Libraries
-# read these when they are first imported.
+# Each core runs one test process, so more threads would only compete. Libraries read these
+# variables at their first import.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
@@ -22,7 +22,7 @@ FASHION_MNIST_FOLDERS = (Path(__file__).parents[2] / "shared" / "data" / "fashio
 
 @pytest.fixture(scope="session")
 def fashion_mnist_directory() -> Path:
-    """Folder with the four official files; the test is skipped where it is nowhere."""
+    """Folder of the four official files. The test is skipped if there is none."""
     candidates = [*FASHION_MNIST_FOLDERS]
     if folder := os.environ.get("WIDE_FLAT_MINIMA_DATA"):
         candidates += [Path(folder), Path(folder) / "fashion-mnist"]
@@ -36,7 +36,7 @@ def fashion_mnist_directory() -> Path:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A scheduler and two worker processes; skipped where Dask is not installed."""
+    """A scheduler and two worker processes. The test is skipped if Dask is not installed."""
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
     cluster = Cluster(tmp_path)
     yield cluster

@@ -1,8 +1,8 @@
-"""Every notebook runs from top to bottom, and its stored outputs are those of this code.
+"""Every notebook runs from top to bottom and reproduces its stored outputs.
 
-The numbers that a cell prints are compared with the stored ones, to ``TOLERANCE`` or to the
-``tolerance`` in the metadata of the cell. Processors round differently, so that a trained machine
-can be another one: cells that print such numbers state a wider tolerance.
+Printed numbers must agree with the stored ones within ``TOLERANCE``, or within the ``tolerance``
+in the cell's metadata. Processors round differently, so training can end in another machine. Cells
+that print such numbers state a wider tolerance.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NUMBER = re.compile(r"[-−+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def printed(cell: nbformat.NotebookNode) -> str:
-    """What a cell has written to stdout."""
+    """The text that a cell wrote to stdout."""
     streams = [o for o in cell.get("outputs", []) if o.output_type == "stream"]
     return "".join(o.text for o in streams if o.name == "stdout")
 
@@ -33,7 +33,7 @@ def numbers(text: str) -> list[float]:
 
 
 def differences(stored: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> list[str]:
-    """Sentences on the cells whose printed text or numbers are not those of this code."""
+    """Describe each cell whose printed text or numbers differ from the stored ones."""
     found = []
     for old, new in zip(stored.cells, executed.cells, strict=True):
         if old.cell_type != "code":

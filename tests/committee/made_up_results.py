@@ -15,7 +15,7 @@ from message_passing.local_entropy import LocalEntropyCurve
 
 
 def curve(slope: float, last: float = 0.32, engine: str = "bp") -> LocalEntropyCurve:
-    """Φ_LE(d) = slope · √d, which the curve's interpolation returns exactly."""
+    """Φ_LE(d) = slope · √d. The curve's interpolation reproduces it exactly."""
     d = np.linspace(0.0005, last, 9)
     zeros = np.zeros(9)
     return LocalEntropyCurve(
@@ -44,9 +44,9 @@ def algorithm(
     engines: tuple[str, ...] = ("bp",),
     draws: int = 1,
 ) -> AlgorithmResults:
-    """δE(σ) = energy · σ; slopes of the local entropy, for the runs without training errors.
+    """Runs with δE(σ) = energy · σ. Those without training errors have Φ_LE(d) = slope · √d.
 
-    The runs of the first draw come first.
+    The runs are ordered by draw.
     """
     R = len(test_error)
     errors = np.array(train_error or [0.0] * R)
@@ -99,7 +99,7 @@ TWO = results(
     ),
 )
 
-# Test error, δE(1) and −Φ_LE(0.3) as measured on one draw, about.
+# Approximate test error, δE(1) and −Φ_LE(0.3) on one draw.
 _ABOUT = {
     "sgd-fast": (0.070, 0.116, 2.9e-3),
     "sgd-slow": (0.053, 0.032, 1.2e-3),
@@ -118,7 +118,7 @@ _ABOUT = {
 
 
 def figure1(draws: int, restarts: int, seed: int = 0) -> ExperimentResults:
-    """All algorithms of Figure 1; draws move all of them together, and each one by itself."""
+    """All algorithms of Figure 1. A draw shifts all of them jointly and each one separately."""
     rng = np.random.default_rng(seed)
     together = rng.normal(size=draws)
     made = []
@@ -155,7 +155,7 @@ def nested(
     rho_between: float = 0.5,
     rho_within: float = 0.2,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x, y and draw of nested Gaussians; the restarts of a draw scatter with variance 1."""
+    """x, y and draw of nested Gaussians. The restarts of a draw scatter with variance 1."""
     covariances = [np.array([[1.0, rho], [rho, 1.0]]) for rho in (rho_between, rho_within)]
     centres = between * rng.multivariate_normal([0, 0], covariances[0], draws)
     values = centres[:, None] + rng.multivariate_normal([0, 0], covariances[1], (draws, restarts))
@@ -164,7 +164,7 @@ def nested(
 
 
 def runs_of(name: str, draws: int, test_error: np.ndarray, energy: np.ndarray) -> pd.DataFrame:
-    """Runs of one algorithm, of which only the test error and δE(1) matter."""
+    """Runs of one algorithm with given test errors and δE(1)."""
     restarts = len(test_error) // draws
     return pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""The benchmark compares like with like, and says on what it was made."""
+"""The benchmark compares equal work and reports the hardware."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from message_passing.tools.hardware import peak_memory
 @pytest.mark.compiled
 @pytest.mark.parametrize("name", ["sgd-fast", "rsgd-fast", "esgd"])
 def test_plain_loop_trains_as_the_package_does(name):
-    """Other random numbers, the same decrease of the loss."""
+    """With other random numbers, both lower the loss by the same amount."""
     patterns = random_problem(60, 40)
     epochs = 4 if name == "esgd" else 30
     algorithm = replace(endless(PUBLISHED[name]), batch_size=20, max_epochs=epochs)
@@ -40,7 +40,7 @@ def test_plain_loop_trains_as_the_package_does(name):
         X, y = patterns.train_patterns, patterns.train_labels
         return np.array([loss_per_pattern(w, X, y, beta, omega).mean() for w in weights])
 
-    if name == "rsgd-fast":  # replicas of the plain loop, centres of the package
+    if name == "rsgd-fast":  # the plain loop returns replicas, the package centres
         plain = plain.mean(axis=0, keepdims=True)
     found, expected = losses(plain).mean(), losses(ours)
     assert abs(found - expected.mean()) < 5 * expected.std(ddof=1) * np.sqrt(1 + 1 / 10)

@@ -1,4 +1,4 @@
-"""The decision about the elastic term: what is compared, the criteria, resume."""
+"""The decision about the elastic term: readings, criteria, resuming."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_runs_are_paired_and_computed_once(config, monkeypatch):
 
 
 def made_up(**columns):
-    """Two draws of the reference and of two readings, one algorithm, random patterns."""
+    """Two draws of the reference and of two readings of one algorithm, not balanced."""
     rows = []
     for reading, name in (("", "sgd-slow"), ("a", "rsgd-fast"), ("b", "rsgd-fast")):
         for draw in (0, 1):

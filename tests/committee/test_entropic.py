@@ -1,4 +1,4 @@
-"""The update rules: what they do to arrays, tensors and numbers, and that they are linear."""
+"""The update rules on arrays and tensors: literal steps, gradients, linearity."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_one_inner_step_of_algorithm_1(arrays):
 
 
 def test_elastic_pull_is_the_gradient_of_the_elastic_energy(arrays):
-    """Σ_a ½γ‖w^a − w̄‖² with respect to w^a: the dependence of w̄ on w^a cancels."""
+    """The energy is Σ_a ½γ‖w^a − w̄‖². The dependence of w̄ on w^a cancels."""
     replicas = np.stack([np.asarray(a) for a in arrays])
     gamma, step = 0.7, 1e-6
 

@@ -1,4 +1,4 @@
-"""Experiments: what is stored, resuming after any interruption, same files however computed."""
+"""Experiments: stored files, resuming after any interruption, the same files for any workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONE = {"draws": 1, "restarts": 1}
 
 
 def small(out: Path, **changes: object) -> Figure1Config:
-    """Two algorithms on forty patterns: a second."""
+    """Two algorithms on forty patterns, which take a second."""
     config = Figure1Config(
         out=out,
         draws=2,
@@ -58,7 +58,7 @@ def machines_and_curves(out: Path) -> dict[str, bytes]:
     return {
         name: content
         for name, content in files(out / "draws").items()
-        if not Path(name).name.startswith(".")  # a temporary file of a process that was killed
+        if not Path(name).name.startswith(".")  # a temporary file of a killed process
     }
 
 
@@ -84,7 +84,7 @@ def test_what_is_stored(uninterrupted: Path) -> None:
 
 
 def test_results_are_those_of_the_functions(uninterrupted: Path) -> None:
-    """Draw j is an experiment of its own, with the seed j."""
+    """Draw j equals a separate experiment with seed j."""
     results = load_results(uninterrupted)
     assert list(results.patterns) == [0, 1] and results.hidden_units == 3
     for draw, patterns in results.patterns.items():
@@ -138,7 +138,7 @@ def test_resume_after_an_error(
     assert len(load_results(tmp_path).algorithms["sgd-slow"].runs) >= 1  # partial results
     run_experiment(small(tmp_path))
     assert files(tmp_path) == files(uninterrupted)
-    assert len(calls) == 4 + 5  # three of eight were there
+    assert len(calls) == 4 + 5  # three of eight were stored
     run_experiment(small(tmp_path))
     assert len(calls) == 9  # nothing is computed twice
 
@@ -252,7 +252,7 @@ def test_curves_end_where_they_stop_converging(uninterrupted: Path) -> None:
 
 @dataclass(frozen=True)
 class NoisyEngine:
-    """An engine that samples: its answer is its seed."""
+    """A sampling engine whose answer depends on its seed alone."""
 
     seed: int = 0
 

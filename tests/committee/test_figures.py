@@ -54,7 +54,7 @@ def test_summary_by_hand() -> None:
     assert sharp["test_error_standard_error"] == pytest.approx(0.01 / np.sqrt(3))
     assert sharp["local_energy_1"] == pytest.approx(0.12)
     assert sharp["local_entropy_bp_0.1"] == pytest.approx(-0.02 * np.sqrt(0.1), rel=1e-3)
-    # the run with a training error counts, but not for the local entropy
+    # The run with a training error counts, except for the local entropy.
     assert (flat["n"], flat["solved"], flat["local_entropy_bp_0.3_n"]) == (3, 2, 2)
     assert flat["censored"] == pytest.approx(1 / 3)
     assert flat["local_entropy_bp_0.3"] == pytest.approx(-0.0015 * np.sqrt(0.3), rel=1e-3)
@@ -62,7 +62,7 @@ def test_summary_by_hand() -> None:
 
 
 def test_summary_over_draws_by_hand() -> None:
-    """Draw 0 keeps one of its runs: the draws still count the same."""
+    """Draws have equal weight, although draw 0 keeps only one of its runs."""
     test_error = [0.02, 0.99, 0.04, 0.06, 0.08, 0.10]
     made = algorithm("a", test_error, [0.1] * 6, [-0.1] * 6, draws=3)
     made = replace(made, runs=made.runs.assign(collapsed=np.arange(6) == 1))
@@ -315,7 +315,7 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts background jobs with the interrupt ignored, and children inherit that.
+        # A shell starts background jobs with SIGINT ignored, and their children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:

@@ -40,7 +40,7 @@ def test_samples_agree_with_the_exact_average_within_their_error() -> None:
     deviation = (sampled.local_energy - exact.local_energy) / sampled.standard_error
     assert np.all(np.abs(deviation) < 4)
     assert np.all(sampled.standard_error > 0)
-    # the error itself: spread of independent repetitions
+    # The standard error equals the spread of independent repetitions.
     repeated = [
         local_energy(weights, patterns, labels, SIGMAS[1:], samples=50, seed=s).local_energy
         for s in range(200)
@@ -49,7 +49,7 @@ def test_samples_agree_with_the_exact_average_within_their_error() -> None:
     assert np.all(np.abs(ratio - 1) < 0.2)
 
 
-@pytest.mark.parametrize("count", [3, 130])  # within a block, over several
+@pytest.mark.parametrize("count", [3, 130])  # within one block, over several blocks
 def test_samples_are_those_of_the_obvious_loop(count: int) -> None:
     weights, patterns, labels = problem(3, N=21, P=15)
     found = sampled_noisy_errors(weights, patterns, labels, SIGMAS, count, np.random.default_rng(5))

@@ -1,4 +1,4 @@
-"""The vectorised elementary functions against the C library's, random bits against numpy's."""
+"""The vectorised elementary functions and the random bits against numpy's."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_gaussians_are_those_of_box_and_muller_at_every_radius_and_angle():
     gaussians_from_bits(words, z)
     exact = box_muller(words, len(words))
     radius = np.hypot(*exact.reshape(2, -1))
-    # The largest shares are rounded to multiples of 2^-24.
+    # The largest uniform numbers are rounded to multiples of 2^-24.
     assert np.allclose(z, exact, rtol=0, atol=5e-4)
     ordinary = np.concatenate([radius > 0.1, radius > 0.1])
     assert np.sum(ordinary) > 40
@@ -57,14 +57,14 @@ def test_every_lane_is_an_sfc64_of_numpy(lanes):
     state = sfc64_lanes(seeds)
     first, second = np.empty((7, lanes), np.uint64), np.empty((4, lanes), np.uint64)
     random_bits(state, first)
-    random_bits(state, second)  # goes on where the first call ended
+    random_bits(state, second)  # continues where the first call ended
     expected = np.array([np.random.SFC64(seed).random_raw(11) for seed in seeds]).T
     assert np.array_equal(np.concatenate([first, second]), expected)
 
 
 @pytest.fixture(scope="module")
 def normals():
-    """Four million, made as in training."""
+    """4.6 million normals, made as in training."""
     lanes = sfc64_lanes(np.random.SeedSequence(3).spawn(LANES))
     bits = np.empty((3000, LANES), np.uint64)
     z = np.empty((12, 2 * bits.size), np.float32)
@@ -87,7 +87,7 @@ def test_gaussians_are_gaussian(normals):
 
 @pytest.mark.compiled
 def test_gaussians_do_not_depend_on_each_other(normals):
-    """Neighbours, the two of a pair, and numbers of one lane one and two draws later."""
+    """Neighbours, the two of a pair and later draws of the same lane are uncorrelated."""
     half = normals.shape[1] // 2
     for lag in (1, 2, 3, LANES, 2 * LANES, 4 * LANES, half, half + 1):
         for values in (normals, normals**2, np.abs(normals) > 2.0):

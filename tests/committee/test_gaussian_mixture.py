@@ -113,7 +113,7 @@ def test_simulation_agrees_with_theory(alpha, delta):
     for key, values in seen.items():
         mean = np.mean(values, axis=0)
         error = np.std(values, axis=0, ddof=1) / np.sqrt(seeds)
-        resolution = 1.0 / (alpha * N * seeds)  # one error in all samples
+        resolution = 1.0 / (alpha * N * seeds)  # one wrong pattern in all samples
         assert np.all(np.isfinite(theory[key]))
         assert np.all(np.abs(mean - theory[key]) < 3 * error + resolution), (key, mean, theory[key])
 
@@ -129,7 +129,7 @@ def test_unbalanced_labels_with_a_trained_bias(loss):
         values.append((found.error(centre, 1, 0.2), found.error_rate(x, y), found.bias, q))
     mean, error = np.mean(values, axis=0), np.std(values, axis=0, ddof=1) / 4
     theory = [state.error, state.training_error, state.bias, state.q]
-    assert np.all(np.abs(mean - theory) < 3.3 * error)  # four numbers each
+    assert np.all(np.abs(mean - theory) < 3.3 * error)  # four numbers per loss
 
 
 def test_overlap_is_that_of_hebb_times_the_cosine():
@@ -141,7 +141,7 @@ def test_overlap_is_that_of_hebb_times_the_cosine():
             cosine = found.weights @ learnt
             cosine /= np.linalg.norm(found.weights) * np.linalg.norm(learnt)
             differences.append(found.overlap(centre) - bayes_overlap(2, 1) * cosine)
-    # √(1 − R_BO²) sin / √N is the spread of one overlap around this
+    # One overlap scatters around this by √(1 − R_BO²) sin / √N.
     assert np.abs(np.mean(differences)) < 3 * np.std(differences) / np.sqrt(20)
     assert np.std(differences) < 2 / np.sqrt(400)
 
@@ -166,7 +166,7 @@ def test_noise_averaged_square_loss_is_a_ridge():
     flat = max_flat_loss(x, y, "square", 0.8).weights
     ridge = fit(x, y, "square", 4 * 0.7 * 0.8**2).weights
     assert np.linalg.norm(flat - ridge) < 0.05 * np.linalg.norm(ridge)
-    # exactly, a ridge for each input: the minimum of the loss averaged over noise
+    # Exactly, each input has its own ridge: the gradient of the averaged loss vanishes.
     A = x * y[:, None] / np.sqrt(400)
     gradient = A.T @ (A @ flat - 1) + 0.64 * np.sum(A**2, axis=0) * flat
     assert np.abs(gradient).max() < 1e-8

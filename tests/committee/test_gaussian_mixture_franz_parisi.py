@@ -1,4 +1,4 @@
-"""Franz–Parisi theory: thermodynamics, sampling of small instances, the engines of large ones."""
+"""Franz–Parisi theory: thermodynamics, samples of small instances, engines on large ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_local_entropy_around_a_reference_without_errors():
 
 
 def test_hebb_does_not_have_the_highest_local_entropy_at_every_distance():
-    # The counter-case: Hebb errs on 8 % of the patterns here, the hinge loss's minimiser on none.
+    # Here Hebb errs on 8 % of the patterns, the minimiser of the hinge loss on none.
     variances = np.geomspace(1e-3, 1, 25)
     flat = franz_parisi(replica_symmetric("square", 1, 1, 1e3), variances)
     sharp = franz_parisi(replica_symmetric("hinge", 1, 1, 1e-3), variances)

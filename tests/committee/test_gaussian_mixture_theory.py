@@ -1,4 +1,4 @@
-"""Replica-symmetric theory: closed forms, limits, known numbers, where solutions end."""
+"""Replica-symmetric theory: closed forms, limits, known numbers, existence of solutions."""
 
 from __future__ import annotations
 

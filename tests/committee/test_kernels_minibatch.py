@@ -52,7 +52,7 @@ def test_gradient_step_is_that_of_the_machine(arrays):
 
 def test_patterns_without_gradient_are_skipped():
     labels = np.array([1.0, 1.0, 1.0, 1.0, 0.0], np.float32)
-    u = np.array([[30.0, 0.3, 30.0, 30.0]] * 3, np.float32)  # saturated but for pattern 1
+    u = np.array([[30.0, 0.3, 30.0, 30.0]] * 3, np.float32)  # saturated except pattern 1
     active = np.empty(8, np.int64)
     batch = np.arange(4)
     one = np.float32(1.0)
@@ -71,7 +71,7 @@ def test_minibatches_are_uniform_partitions():
         assert np.array_equal(np.sort(filled), np.arange(P))
         assert np.all(np.diff(one, axis=1) >= 0)
         assert [np.sum(row < P) for row in one] == [5, 5, 5, 2]
-    # every pattern is as often in the small last minibatch, every pair as often together
+    # The small last minibatch holds every pattern, and every pair, equally often.
     last = batches[:, 3, :2]
     single = np.bincount(last.ravel(), minlength=P)
     expected = passes * 2 / P

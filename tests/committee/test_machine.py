@@ -44,7 +44,7 @@ def test_loss_has_the_two_published_forms_and_never_overflows(problem):
     assert np.allclose(loss_per_pattern(w, X, y, beta, omega), published, atol=1e-14)
     extreme = loss_per_pattern(w, X, y, 100.0, 1e4)
     assert np.all(np.isfinite(extreme)) and np.all(extreme >= 0)
-    # omega → ∞: no cost on the right side, −x on the wrong one
+    # ω → ∞: the loss is 0 for right answers and −x for wrong ones.
     x = y * np.tanh(100.0 * X @ w.T).sum(axis=1) / np.sqrt(len(w))
     assert np.allclose(extreme, np.maximum(0, -x), atol=1e-4)
 

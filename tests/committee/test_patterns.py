@@ -1,4 +1,4 @@
-"""Pattern sets: the published counts, own files, downloads, what is made from a seed."""
+"""Pattern sets: published counts, own files, downloads, synthetic patterns, own arrays."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_fashion_mnist_patterns(fashion_mnist_directory: Path) -> None:
     assert patterns.test_patterns.shape == (677, 784)
     assert patterns.constant_test_error == pytest.approx(74 / 677)
     assert patterns.name == "fashion-mnist" and "500 of 3927" in patterns.description
-    # a pixel above the median: at most half of each image is +1
+    # At most half of an image lies above its median.
     assert patterns.train_patterns.mean(axis=1).max() <= 0
     larger = load_patterns("fashion-mnist", size=600, directory=fashion_mnist_directory)
     np.testing.assert_array_equal(larger.train_patterns[:500], patterns.train_patterns)
@@ -163,14 +163,14 @@ def test_random_patterns_are_independent() -> None:
 
 
 def write_small_files(folder: Path, compressed: bool = True) -> dict[str, str]:
-    """Four small IDX files; returns their hashes."""
+    """Write four small IDX files and return their hashes."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     hashes = {}
     for name in NAMES:
         count = 40 if "train" in name else 20
         if "images" in name:
-            # bright on half of the image and a little more, so that the median filter keeps it
+            # The median filter keeps images with a median of 95.
             pixels = rng.permuted(np.tile(np.r_[np.full(392, 100), np.full(392, 90)], (count, 1)))
             content = _idx(2051, (count, 28, 28)) + pixels.astype(np.uint8).tobytes()
         else:
@@ -289,7 +289,7 @@ def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_patterns("auto")
 
 
-# Downloads, from a server on this machine
+# Downloads, from a local server
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -304,7 +304,7 @@ def publish_at(address: str, hashes: dict[str, str], monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Folder that is served at a local address, as if its files were the published ones."""
+    """Folder served at a local address. Its files count as the published ones."""
     served = tmp_path / "served"
     hashes = write_small_files(served)
     for name in NAMES:
@@ -355,7 +355,7 @@ def test_a_missing_file_on_the_server(server: Path) -> None:
 def test_offline_auto_is_the_hidden_manifold_and_says_so(
     server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as free:  # a port that nobody answers at
+    with socket.socket() as free:  # a port without a server
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     hashes = {file.name: file.sha256 for file in fashion_mnist.FILES}

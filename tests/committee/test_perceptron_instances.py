@@ -23,7 +23,7 @@ def mean_and_error(values):
 @pytest.mark.compiled
 @pytest.mark.parametrize(("teacher", "fraction"), [(False, 0.0), (False, 0.5), (True, 0.5)])
 def test_typical_solutions(teacher, fraction):
-    """Overlaps of two samples and with the teacher, and the stabilities."""
+    """Overlaps of two samples, overlaps with the teacher and stabilities agree with theory."""
     alpha, N = 0.8, 100
     kappa = fraction * maximum_margin(alpha, teacher)
     reference = make_reference("typical", alpha, kappa, teacher=teacher)
@@ -40,7 +40,7 @@ def test_typical_solutions(teacher, fraction):
         seen.append([first @ second / N, stabilities.mean(), np.mean(stabilities < 0.5), R])
     mean, error = mean_and_error(seen)
     theory = np.array([reference.q, weight @ v, np.sum(weight[v < 0.5]), reference.R])
-    # Corrections of 1/N are allowed for; the panels of v do not end at 0.5.
+    # 2/N allows for finite size, 0.01 for the quadrature panel of v that contains 0.5.
     assert np.all(np.abs(mean - theory) < 3.5 * error + [2 / N, 2 / N, 0.01, 2 / N])
 
 
@@ -67,7 +67,7 @@ def test_other_references():
 @pytest.mark.compiled
 @pytest.mark.parametrize("name", ["typical", "max-margin"])
 def test_theory_against_monte_carlo(name):
-    """Instances that the theory was not made for; the scatter is taken off by the controls."""
+    """Monte Carlo at finite N extrapolates to the theory, and the controls reduce the scatter."""
     alpha, variances = 0.5, np.array([0.3, 1.0])
     theory = franz_parisi(alpha, variances, name)
     limits = [expected(theory.reference, v) for v in variances]
@@ -125,7 +125,7 @@ def test_controls_tend_to_their_limits(teacher):
 
 
 def test_extrapolation():
-    """Made-up deviations with a known limit; the controls carry most of the scatter."""
+    """A known limit is found within its error when controls carry most of the scatter."""
     rng = np.random.default_rng(0)
     sizes = np.repeat([100.0, 200.0, 400.0], 20)
     scores = []

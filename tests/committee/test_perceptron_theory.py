@@ -54,7 +54,8 @@ def test_generalisation_errors(alpha, gibbs, bayes):
 
 
 def test_learning_curves_at_many_patterns():
-    """0.62/α and 0.44/α (Opper and Haussler 1991), 0.50/α (Opper et al. 1990); Hebb 0.40/√α."""
+    """Gibbs 0.62/α and Bayes 0.44/α (Opper and Haussler 1991), largest margin 0.50/α (Opper et al.
+    1990), Hebb 0.40/√α."""
     for error, known in (
         (gibbs_error, 0.625),
         (bayes_error, 0.442),
@@ -72,7 +73,7 @@ def test_gardner_volume():
     kappa, step = 0.2, 1e-4
     q = typical_overlap(1.0, kappa)
     assert q > typical_overlap(1.0)
-    # Stationary in q: the derivative along κ is the explicit one, −α⟨force⟩/√(1−q).
+    # The volume is stationary in q, so only the explicit derivative −α⟨force⟩/√(1−q) remains.
     low, high = (gardner_volume(1.0, kappa + s) for s in (-step, step))
     nodes = make_reference("typical", 1.0, kappa).nodes(0.1)
     pull = (nodes.weight @ (nodes.v - np.sqrt(q) * nodes.z)) / (1 - q)
@@ -124,7 +125,7 @@ def test_stationary_in_every_overlap(kappa):
 
 
 def test_around_the_teacher():
-    """A typical solution without a margin is to the patterns what the teacher is."""
+    """A typical solution without a margin has the same relation to the patterns as the teacher."""
     for alpha, variance in ((0.5, 0.05), (0.5, 0.6), (1.5, 30.0)):
         phi, r = volume_around_the_teacher(alpha, variance)
         curve = franz_parisi(alpha, [variance], teacher=True)
@@ -135,7 +136,7 @@ def test_around_the_teacher():
 
 @pytest.mark.parametrize("name", ["typical", "max-margin", "hebb", "logistic"])
 def test_far_away_the_reference_is_forgotten(name):
-    """φ → the Gardner volume, as 1/√Δ; with a teacher the solutions' overlap with it tends to R."""
+    """φ tends to the Gardner volume as 1/√Δ, the solutions' overlap with a teacher to R."""
     phi = franz_parisi(0.7, [1e4, 4e4], name).free_entropy
     assert 2 * phi[1] - phi[0] == pytest.approx(gardner_volume(0.7), abs=1e-4)
     if name != "typical":
@@ -147,7 +148,7 @@ def test_nearby_and_with_few_patterns():
     curve = franz_parisi(1.0, [1e-6, 1e-4])
     assert np.all(np.abs(curve.local_entropy) < [1e-3, 1e-2])
     assert np.all(curve.local_entropy < 0)
-    # α → 0: patterns are independent, and their stabilities those of the reference, half normal.
+    # α → 0: patterns are independent, and the reference's stabilities are half normal.
     variance = 0.3
     v = np.linspace(0, 9, 4001)
     wrong = np.trapezoid(2 * norm.pdf(v) * np.log(ndtr(v / np.sqrt(variance))), v)

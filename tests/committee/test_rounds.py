@@ -1,4 +1,4 @@
-"""Rounds of an experiment: their order, what an interruption leaves, controls that wait."""
+"""Rounds of an experiment: order, interruption, controls that wait for their algorithm."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_rounds_go_through_the_draws_first_and_show_what_is_there(tmp_path: Path
 
     run_experiment(small(tmp_path / "out"), on_round=look)
     every = [(0, 0, 2), (0, 1, 2), (1, 0, 2), (1, 1, 2)]
-    assert seen == [[(0, 0, 1)], every[:1], every[:2], every[:3]]  # half a round, then rounds
+    assert seen == [[(0, 0, 1)], every[:1], every[:2], every[:3]]  # first after half a round
     run_experiment(small(tmp_path / "out"), on_round=look)
     assert len(seen) == 4  # nothing new
 
@@ -72,7 +72,7 @@ def test_controls_stop_with_the_run_they_belong_to(tmp_path: Path) -> None:
     plain = replace(ALGORITHMS[names[1]], max_epochs=epochs[0][1])
     expected = train(results.patterns[1], plain, 1, hidden_units=3, seed=1, workers=1)
     np.testing.assert_array_equal(control[1], expected.weights[0])
-    # Added later, to machines that are there, they are the same.
+    # Controls that are added to existing machines are the same.
     run_experiment(small(tmp_path / "later", algorithms=names[:1], **changes))
     run_experiment(small(tmp_path / "later", algorithms=names, **changes))
     assert machines_and_curves(tmp_path / "later") == machines_and_curves(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The table of variations: what varies, and that it resumes."""
+"""The table of variations: its rows and resuming."""
 
 from __future__ import annotations
 

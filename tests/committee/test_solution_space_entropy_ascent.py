@@ -1,4 +1,4 @@
-"""Entropy ascent: slopes of the free entropy, and the way up."""
+"""Entropy ascent: slopes of the free entropy, and the ascent itself."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def scaled(w):
 @pytest.mark.parametrize("K", [1, 3, 5])
 def test_slope_of_ep_is_the_derivative_of_its_free_entropy(K):
     w, X, y = random_machine(K, 23, 30, seed=K)
-    y[:2] *= -1  # the machine itself makes errors; its neighbours that count do not
+    y[:2] *= -1  # the machine makes errors; only neighbours without errors count
     w = scaled(w)
 
     def free_entropy(weights):
-        # Off the sphere: preactivations as they are, not rescaled.
+        # Off the sphere the preactivations are not rescaled.
         problem = replace(reference, preactivations=weights @ X.T / np.sqrt(23))
         return EXACT.slope(problem, 0.5, []).free_entropy
 
@@ -61,7 +61,7 @@ def test_slope_of_ep_is_the_derivative_of_its_free_entropy(K):
 
 
 def test_slope_by_monte_carlo_against_plain_sampling():
-    """Solutions among plain draws from the Gaussian; their mean displacement, all weights."""
+    """The slope equals the mean displacement of the solutions among plain Gaussian draws."""
     w, X, y = random_machine(3, 9, 8, seed=4)
     w = scaled(w)
     draws = w + np.sqrt(0.4) * np.random.default_rng(0).standard_normal((400_000, 3, 9))
@@ -70,11 +70,11 @@ def test_slope_by_monte_carlo_against_plain_sampling():
     problem = ReferenceProblem.from_arrays(w, X, y)
     engine = MonteCarloSlope(chains=8, steps=4000)
     first = engine.slope(problem, 0.4, [])
-    # The second continues with the states of the first, at another machine nearby.
+    # The second starts from the states of the first, at a nearby machine.
     moved = ReferenceProblem.from_arrays(w + 0.1 * first.displacement, X, y)
     again = engine.slope(problem, 0.4, [engine.slope(moved, 0.3, [first])])
     assert len(accepted) > 10_000
-    in_span = np.linalg.pinv(X) @ X  # outside of it, the plain draws are noise around 0
+    in_span = np.linalg.pinv(X) @ X  # outside the span the plain draws are noise around 0
     for slope in (first, again):
         miss = (slope.displacement - mean @ in_span) / np.hypot(error, 0.004)
         assert np.sqrt(np.mean(miss**2)) < 1.3
@@ -109,7 +109,7 @@ def test_free_entropy_grows(trained, start):
     assert (table["free_entropy"] >= table["first_free_entropy"]).all()
     assert table["steps"].sum() == path.steps
     assert np.allclose(path.plot().get_lines()[1].get_ydata(), table["free_entropy"])
-    # The same by Monte Carlo, at the ends.
+    # Monte Carlo finds the same at the two ends.
     problems = [
         ReferenceProblem.from_arrays(w, X, y)
         for w in (sgd if start == "steep" else flat, path.weights[-1])
@@ -127,7 +127,7 @@ def test_a_steep_start_ends_flat(trained):
 
 
 def test_monte_carlo_goes_the_same_way(trained):
-    """A check of the ascent itself: as high a φ, by EP, as EP's own slope leads to."""
+    """Ascents by the slopes of Monte Carlo and of EP reach the same φ, measured by EP."""
     sgd, _, X, y = trained
     algorithm = EntropyAscent(variances=(0.5,), max_epochs=4)
     ends = [

@@ -37,7 +37,7 @@ def test_every_family_of_every_draw_is_measured(finished):
     assert np.all(table.loc[table["family"] == "typical", "train_error"] == 0)
     energy = table.groupby("family")["local_energy_1"].mean()
     assert energy["weight-noise-1"] < 0.1 * min(energy["sgd-fast"], energy["typical"])
-    # The test error of typical machines is the sample's, the same for all of a draw.
+    # Typical machines of one draw share the test error of their sample.
     assert table[table["family"] == "typical"].groupby("draw")["test_error"].nunique().max() == 1
 
 
@@ -74,7 +74,7 @@ def test_auto_is_resolved_and_another_data_set_refused(tmp_path, monkeypatch):
 
 
 def made_up(turn=-2.0, draws=4, size=500):
-    """Families on a parabola in log10 δE(1), as flat in Φ_LE; its lowest point at ``turn``."""
+    """Test errors on a parabola in log10 δE(1) with the minimum at ``turn``; Φ_LE is −δE(1)."""
     rng = np.random.default_rng(0)
     names = ["typical", *PUBLISHED, "dropout-0.1", "weight-noise-1", "entropy-ascent Δ=1"]
     places = np.linspace(0.0, -4.0, len(names))

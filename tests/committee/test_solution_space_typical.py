@@ -31,7 +31,7 @@ def orthants(vectors):
 
 
 def test_sampler_against_exact_enumeration():
-    """Two training patterns and one test pattern at a time, K = 3: 8³ sign configurations."""
+    """K = 3, two training patterns, one test pattern at a time: all 8³ sign configurations."""
     rng = np.random.default_rng(0)
     X = np.sign(rng.normal(size=(2, 9)))
     X[1, :4] = X[0, :4]
@@ -117,14 +117,14 @@ def test_sample_as_table_and_plot(sample):
 
 
 def test_expected_test_error_is_the_mean_error_of_whole_machines(sample, teacher):
-    """The vote of chains is no worse, and machines at the ends of chains make these errors."""
+    """Machines at the ends of the chains have this mean error, and the vote is no worse."""
     whole = np.mean(predict(sample.weights, teacher.test_patterns) != teacher.test_labels, axis=1)
     assert abs(whole.mean() - sample.test_error) < 4 * whole.std(ddof=1) / np.sqrt(8)
     assert sample.vote_error <= sample.test_error
 
 
 def test_billiard_against_slice_sampling(teacher):
-    """Two ways of moving that share nothing but the distribution: moments of the preactivations."""
+    """Billiard and slices share nothing but the distribution, and moments of u agree."""
     X, y = teacher.train_patterns, teacher.train_labels
     coordinates, gram = WhiteCoordinates(PatternGeometry(X)), PatternGeometry(X).gram
     start = typical_solutions(teacher, 3, chains=4, steps=16, workers=1).weights
@@ -188,7 +188,7 @@ def test_given_starts_are_used(teacher):
 
 
 def test_more_patterns_than_inputs():
-    """Nothing is outside the span: test preactivations follow from the state."""
+    """The patterns span all inputs, so test preactivations follow from the state."""
     X, y = problem(40, 11, seed=2)
     patterns = pattern_set(X[:20], y[:20], X[20:], y[20:])
     sample = typical_solutions(patterns, 1, chains=4, steps=500, workers=1)

@@ -1,4 +1,4 @@
-"""Weight-noise descent: the loss and its gradient, the kernel, what comes out."""
+"""Weight-noise descent: the loss and its gradient, the kernel, the trained machines."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_loss_against_sampled_noise():
 
 
 def test_one_hidden_unit_in_closed_form():
-    """K = 1: −mean log Φ(κ/σ), κ the margin over ‖x‖."""
+    """For K = 1 and ±1 patterns the loss is −mean log Φ(κ/σ) with κ = y w·x/‖w‖."""
     X, y = problem()
     w = np.random.default_rng(2).normal(size=(1, 31))
     margin = y * (X @ w[0]) / np.linalg.norm(w) / 0.7
@@ -65,7 +65,7 @@ def test_one_hidden_unit_in_closed_form():
 @pytest.mark.parametrize("K", [1, 3, 5])
 def test_kernel_follows_its_twin(K, N, real):
     X, y = problem(N=N, real=real)
-    # Longer than one call of the kernel, σ from large to small.
+    # More epochs than one call of the kernel takes; σ decreases.
     algorithm = WeightNoise(sigma=Exponential(2.0, -0.02), max_epochs=100)
     weights, epochs, _ = run_weight_noise(pattern_set(X, y), algorithm, K, SEED)
     assert epochs == 100
@@ -75,7 +75,7 @@ def test_kernel_follows_its_twin(K, N, real):
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_patterns_that_are_hopelessly_wrong_keep_their_gradient(scale):
-    """At σ = 0.02 single precision knows no probability of being right; inputs ±3 are as ±1."""
+    """At σ = 0.02 P[right] underflows in single precision. Inputs of ±3 act as ±1."""
     X, y = problem(P=30)
     algorithm = WeightNoise(sigma=Constant(0.02), max_epochs=30)
     start = weight_noise(X, y, replace(algorithm, lr=1e-30), 3, SEED)

@@ -24,7 +24,7 @@ from tests.committee.made_up_results import TWO, algorithm, curve, figure1, resu
 
 
 def drawn(seed: int, draws: int, restarts: int, **shifts: float) -> pd.DataFrame:
-    """Runs whose draws move all algorithms together; each algorithm has a shift of its own."""
+    """Runs whose draws shift all algorithms jointly. Each algorithm also has its own shift."""
     rng = np.random.default_rng(seed)
     together = np.repeat(rng.normal(size=draws), restarts)
     parts = []
@@ -98,7 +98,7 @@ def test_comparisons_are_seldom_significant_without_a_difference() -> None:
         a, b = runs["test_error"].to_numpy().reshape(2, -1)
         hits["restarts"] += stats.ttest_rel(a, b).pvalue < 0.05
     assert 1 <= hits["draws"] <= 19  # 10 expected, standard deviation 3
-    assert hits["restarts"] > 40  # what restarts taken as trials would do
+    assert hits["restarts"] > 40  # restarts as the unit give false positives
 
 
 def test_one_draw_has_errors_over_restarts_and_no_test() -> None:
@@ -116,7 +116,7 @@ def test_pairs_with_little_in_common() -> None:
     same = runs.assign(test_error=1.0)
     row = compare_algorithms(same).iloc[0]
     assert row["difference"] == 0 and row["p_value"] == 1
-    one = compare_algorithms(runs.drop(index=range(2, 6))).iloc[0]  # draw 0 of b is left
+    one = compare_algorithms(runs.drop(index=range(2, 6))).iloc[0]  # b keeps only draw 0
     assert (one["unit"], one["n"], one["runs"]) == ("draw", 1, 2)
     assert np.isfinite(one["difference"]) and np.isnan(one["low"]) and np.isnan(one["p_value"])
     lost = compare_algorithms(runs.assign(collapsed=runs["algorithm"] == "a")).iloc[0]
@@ -124,7 +124,7 @@ def test_pairs_with_little_in_common() -> None:
 
 
 def test_disagreements_of_the_two_measures_of_flatness() -> None:
-    """rsgd-slow has the higher Φ_LE of the two, and the higher δE."""
+    """rsgd-slow has a higher Φ_LE than sgd-slow, and also a higher δE."""
     rng = np.random.default_rng(3)
     noise = np.exp(0.05 * rng.normal(size=(3, 2, 8)))
     made = {"sgd-slow": (0.02, -0.004), "rsgd-slow": (0.05, -0.001), "esgd": (0.01, -0.0005)}

@@ -43,7 +43,7 @@ def test_interval_equals_the_slow_twins(kind: str) -> None:
 
 @pytest.mark.parametrize("between", [0.0, 1.0, 3.0])
 def test_intervals_cover_the_correlation_of_nested_gaussians(between: float) -> None:
-    """Scatter of the draws that is absent, like the one of the restarts, and dominant."""
+    """Draws do not scatter, scatter like restarts, or scatter three times as much."""
     rng = np.random.default_rng(3)
     truth = (0.5 * between**2 + 0.2) / (between**2 + 1)
     covered = 0
@@ -53,7 +53,7 @@ def test_intervals_cover_the_correlation_of_nested_gaussians(between: float) -> 
         covered += low < truth < high
     assert 181 <= covered <= 199  # 190 expected, standard deviation 3
 
-    # Over runs as if they were independent, the interval misses where draws scatter.
+    # Where draws scatter, treating runs as independent gives intervals that are too narrow.
     if between == 3:
         x, y, draw = nested(rng, 10, 5, between, 0.5, 0.2)
         _, low, high = bootstrap_interval("pearson", x, y, draw)
@@ -62,7 +62,7 @@ def test_intervals_cover_the_correlation_of_nested_gaussians(between: float) -> 
 
 
 def test_standardised_correlations_are_within_algorithms_and_draws() -> None:
-    """Two algorithms, four draws: only inside a group do the quantities go against each other."""
+    """Error and δE are anticorrelated only inside each of two algorithms and four draws."""
     rng = np.random.default_rng(4)
     parts = []
     for i, (name, size) in enumerate({"a": 1.0, "b": 0.1}.items()):
@@ -85,7 +85,7 @@ def test_standardised_correlations_are_within_algorithms_and_draws() -> None:
     assert share["a"] == pytest.approx(of_a) and of_a > 0.95
     assert share["a"] + share["b"] == pytest.approx(1.0) == share[ALL]
 
-    # By hand: the mean of the coefficients of the groups, which have equal sizes.
+    # By hand: the groups have equal sizes, so their coefficients are averaged.
     groups = runs.groupby(["algorithm", "draw"])
     mean = np.mean([g["test_error"].corr(g["local_energy_1"]) for _, g in groups])
     assert rows.loc[(ALL, "standardised"), "correlation"] == pytest.approx(mean)

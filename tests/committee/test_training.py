@@ -19,7 +19,7 @@ from tests.reference import training as literal
 
 SEED = np.random.SeedSequence(7)
 
-# Without compilation the 64-bit sums of the noise's generator wrap with a warning.
+# Without compilation the 64-bit sums of the noise generator wrap with a warning.
 WRAPPING = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 
 
@@ -46,7 +46,7 @@ def test_sgd_kernel_follows_its_twin(K, N, reduction):
     patterns = pattern_set(P=58, N=N)  # the last minibatch is smaller and padded
     algorithm = short("sgd-slow", 12, lr=3e-3, reduction=reduction)
     machine = train_restart(patterns, algorithm, K, SEED)
-    # The literal twin divides by batch_size, the smaller last batch included, like the kernel.
+    # Twin and kernel both divide by batch_size, also for the smaller last minibatch.
     w, epochs, converged = literal.sgd(
         patterns.train_patterns, patterns.train_labels, algorithm, K, SEED
     )
@@ -133,7 +133,7 @@ def test_esgd_kernel_follows_its_twin(averaging, noise, N):
 
 
 def test_esgd_stops_at_the_epoch_at_which_its_rule_is_met():
-    """Whatever the place of that epoch in a call of the kernel."""
+    """It does so wherever that epoch lies in a call of the kernel."""
     patterns = pattern_set()
     settings = {"lr": 0.3, "inner_lr": 3e-3, "noise": 0.0, "inner_steps": 3}
     rotation = RotatedPatterns(patterns, ALGORITHMS["esgd"]).rotation
@@ -181,7 +181,7 @@ def test_rsgd_without_partners_or_coupling_is_sgd(change):
 
 @pytest.mark.parametrize("name", ["rsgd-fast", "rsgd-slow"])
 def test_controls_are_replicas_without_coupling_step_by_step(name):
-    """Control: replica 0 of the same seed; uncoupled: the last one. Both stop when told to."""
+    """At equal seeds a control equals replica 0, an uncoupled run the last. Both stop on time."""
     patterns = pattern_set()
     for epochs in (1, 2, 7):
         rsgd = short(name, epochs, lr=3e-3, replicas=10, gamma=Constant(0.0))
@@ -225,7 +225,7 @@ def test_equivalent_rate_is_that_of_the_formula(averaging, strength):
 @WRAPPING
 @pytest.mark.parametrize("strength", [0.0, 200.0])
 def test_entropy_sgd_moves_as_sgd_at_its_equivalent_rate_under_a_constant_gradient(strength):
-    """Small β and ω make the machine linear; a minibatch of all patterns is always the same."""
+    """Small β and ω make the machine linear, and full minibatches are always the same."""
     patterns = pattern_set()
     constant = {"beta": Constant(0.03), "omega": Constant(1e-3), "batch_size": 60}
     esgd = replace(
@@ -310,7 +310,7 @@ def test_result_describes_the_machines():
 
 
 def test_a_constant_answer_is_flagged():
-    """Real inputs whose first one is so large that it decides every answer."""
+    """The first input is so large that it decides every answer."""
     patterns = pattern_set(P=20, N=5)
     large = patterns.train_patterns.copy()
     large[:, 0] = 1e6
@@ -353,7 +353,7 @@ def test_an_elastic_schedule_that_overshoots_is_refused():
 
 
 def sgd_from_stream(patterns, algorithm, K, seed_sequence):
-    """Literal SGD whose start and minibatches come from one stream, as a replica's do."""
+    """Literal SGD that draws its start and minibatches from one stream, as a replica does."""
     rng = np.random.default_rng(seed_sequence)
     X, y = patterns.train_patterns, patterns.train_labels
     w = literal.uniform_unit_rows(rng, K, X.shape[1])

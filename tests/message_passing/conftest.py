@@ -13,7 +13,7 @@ import committee
 from committee.training import train_restart
 from message_passing import PatternGeometry
 
-#: Of seed 0. The last two end with one training error, the others with none.
+#: Algorithm and restart at seed 0. The last two end with one training error, the others with none.
 TRAINED = (
     ("sgd-fast", 0),
     ("sgd-slow", 0),
@@ -27,7 +27,7 @@ TRAINED = (
 
 @pytest.fixture(scope="session")
 def trained_machine(fashion_mnist_directory: Path) -> Callable:
-    """From an algorithm and a restart to its weights, the geometry of the patterns, the labels."""
+    """Function of algorithm and restart. It returns weights, pattern geometry and labels."""
     patterns = committee.load_patterns(
         "fashion-mnist", size=500, seed=0, directory=fashion_mnist_directory
     )

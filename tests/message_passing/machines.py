@@ -6,9 +6,9 @@ import numpy as np
 
 
 def random_machine(K, N, P, seed, correlation=0.0, real=False):
-    """A random machine, random patterns, and labels that it answers.
+    """A random machine, random patterns, and the machine's answers as labels.
 
-    ``correlation`` is the share of a common factor in the inputs of a pattern.
+    ``correlation`` is the weight of two random directions that all patterns share.
     """
     rng = np.random.default_rng(seed)
     weights = rng.standard_normal((K, N))
@@ -24,6 +24,6 @@ def random_machine(K, N, P, seed, correlation=0.0, real=False):
 
 
 def answers(weights, patterns):
-    """Labels that the machine itself gives."""
+    """The answers of the machine."""
     signs = np.where(weights @ patterns.T >= 0, 1, -1)
     return np.where(signs.sum(axis=0) > 0, 1.0, -1.0)

@@ -9,7 +9,7 @@ from tests.message_passing.machines import random_machine
 
 
 def test_one_pattern_on_a_perceptron():
-    """K = P = 1: Z = Φ(|u|/√(Δ x·x/N)), up to the 1/N that dense messages neglect."""
+    """For K = P = 1, Z = Φ(|u|/√(Δ x·x/N)), up to the 1/N terms that dense messages neglect."""
     weights, patterns, labels = random_machine(1, 50, 1, seed=0, real=True)
     variances = np.array([0.05, 0.5, 3.0])
     curve = local_entropy_curve(weights, patterns, labels, engine="bp", variances=variances)
@@ -19,7 +19,7 @@ def test_one_pattern_on_a_perceptron():
 
 
 def test_fixed_point_solves_the_equations_in_weight_space():
-    """One undamped step of the equations as published leaves the fixed point where it is."""
+    """One undamped step of the published equations leaves the fixed point unchanged."""
     weights, patterns, labels = random_machine(3, 41, 20, seed=5, real=True)
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
     engine, variance, N = BeliefPropagation(tolerance=1e-11), 0.5, 41

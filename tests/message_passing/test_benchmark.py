@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, on machines that are what it says."""
+"""The benchmark: its example machines, measurements, table and figure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_sharp_machine_is_sharp_and_the_flat_one_flat():
 
 
 def test_example_patterns_are_as_correlated_as_images():
-    """Mean overlap 0.63 and mean squared overlap 0.41, as the reduced Fashion-MNIST."""
+    """The mean overlap is 0.63 and the mean squared overlap 0.41, as in reduced Fashion-MNIST."""
     patterns, _ = image_like_patterns(500, 784)
     overlap = (patterns @ patterns.T / 784)[np.triu_indices(500, 1)]
     assert abs(overlap.mean() - 0.63) < 0.05
@@ -60,7 +60,7 @@ def test_a_row_is_what_the_engine_gives(engine):
 
 
 def test_benchmark_of_ones_own_machine(tmp_path, capsys):
-    """Machines with training errors are passed over; hardware and versions are printed."""
+    """Machines with training errors are skipped. Hardware and versions are printed."""
     weights, patterns, labels = random_machine(3, 25, 10, seed=0)
     np.savez(
         tmp_path / "mine.npz", weights=np.stack([-weights, weights]), patterns=patterns,

@@ -28,7 +28,7 @@ def test_first_hits_are_the_first_zeros():
 
 @pytest.mark.parametrize("allowed", [0, 2])
 def test_trajectories_keep_the_energy_and_go_back(allowed):
-    """|v|² + |velocity|² in white coordinates; reversed, the same way to the start."""
+    """A trajectory keeps |z|² + |p|² in white coordinates; reversed, it returns to its start."""
     rng = np.random.default_rng(4)
     P, N = 12, 20
     factor = rng.standard_normal((P, N)) / np.sqrt(N)

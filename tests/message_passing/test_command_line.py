@@ -1,4 +1,4 @@
-"""``python -m message_passing``: from files to curves, a table and a plot; resume; errors."""
+"""``python -m message_passing curve``: curves, table, plot, resuming, errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LADDER = (0.01, 0.05)
 
 @pytest.fixture
 def files(tmp_path):
-    """Two machines that answer alike on the patterns, and those patterns."""
+    """Two machines that give the same answers on the patterns, and those patterns."""
     weights, patterns, labels = random_machine(3, 12, 7, seed=1)
     np.savez(tmp_path / "weights.npz", weights=np.stack([weights, 2 * weights + 1e-3]))
     np.savez(tmp_path / "patterns.npz", patterns=patterns, labels=labels)
@@ -81,7 +81,7 @@ def test_a_second_run_computes_nothing_and_a_killed_one_only_what_is_missing(fil
     (files / "out" / "curves" / "001.bp.npz").unlink()
     main(arguments(files))
     assert measured == ["bp"] * 3
-    main(arguments(files, engine="ep"))  # an engine more in the same folder
+    main(arguments(files, engine="ep"))  # one more engine in the same folder
     assert measured == ["bp"] * 3 + ["ep"] * 2
     main(arguments(files, engine="ep"))
     assert measured == ["bp"] * 3 + ["ep"] * 2
@@ -110,7 +110,7 @@ def test_distances_in_place_of_variances(files, monkeypatch, capsys):
     # Only measured points are printed.
     printed = capsys.readouterr().out
     assert set(re.findall(r"at d = ([0-9.]+)", printed)) == {f"{d:.3g}" for d in LADDER}
-    # The same command resumes; other distances, or variances, are other settings.
+    # The same command resumes. Other distances, or variances instead, are refused.
     monkeypatch.setattr(curve_runs, "measure", lambda *_: pytest.fail("computed twice"))
     main(arguments(files, engine="all", ladder="--distances"))
     with pytest.raises(SystemExit, match=r"distances is \[0\.01, 0\.05\] there and None here"):
@@ -152,7 +152,7 @@ def test_stored_curves_are_read_back_as_they_were(files):
 
 
 def test_machines_with_training_errors(files, capsys):
-    """Monte Carlo takes them; an engine that refuses says why, and others get their curves."""
+    """Monte Carlo measures them, and the command prints how many errors they make."""
     data = dict(np.load(files / "patterns.npz"))
     weights = np.load(files / "weights.npz")["weights"]
     np.savez(files / "weights.npz", weights=np.stack([weights[0], -weights[0]]))

@@ -1,4 +1,4 @@
-"""Kernels where numba can write no cache: they compile, and one warning says so."""
+"""If numba cannot write a cache, kernels still compile and one warning says so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ print(round(float(tanh(np.float32(0.5))), 3))
 
 @pytest.mark.compiled
 def test_packages_that_cannot_write_a_cache(tmp_path: Path) -> None:
-    """A file in the place of each cache folder stops the owner of the files and root alike."""
+    """A file with the name of each cache folder blocks the cache, even for root."""
     for package in ("committee", "message_passing"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)

@@ -1,4 +1,4 @@
-"""The black-box sampler where the answer is known, and against its slow twin."""
+"""The black-box sampler against known answers and its slow twin."""
 
 import numpy as np
 import pytest
@@ -60,10 +60,10 @@ def test_how_many_are_answered_at_once_changes_nothing():
 
 @pytest.mark.parametrize("P", [1, 2, 3])
 def test_orthants(P):
-    """P correlated half-spaces: Z is an orthant probability; r from its slope in Δ."""
+    """For P correlated half-spaces Z is an orthant probability. r follows from its slope in Δ."""
     rng = np.random.default_rng(P)
     X = rng.standard_normal((P, D))
-    X -= 0.9 * X.mean(axis=0) * (P > 1)  # nearly in each other's way
+    X -= 0.9 * X.mean(axis=0) * (P > 1)  # nearly contradictory
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     margins = np.full(P, 0.1)
     variances = np.array([0.05, 5.0])

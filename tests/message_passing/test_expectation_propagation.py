@@ -1,4 +1,4 @@
-"""Expectation propagation where it is exact, against its identities, and near its limits."""
+"""Expectation propagation: exact cases, identities and limits."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_equals_bp_on_independent_inputs_as_n_grows():
 
 @pytest.mark.parametrize(("active", "inputs"), [(3, 60), (40, 60), (40, 20)])
 def test_posterior_equals_the_direct_formula(active, inputs):
-    """Few sites, many, and a singular Gram matrix: three routes, all with negative precisions."""
+    """Each route (few sites, many, singular Gram matrix) is exact, also for negative precisions."""
     machine = random_machine(1, inputs, 40, seed=5, correlation=0.3)
     problem = ReferenceProblem.from_arrays(*machine)
     rng = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""Curves as they are drawn."""
+"""Figures of local-entropy curves."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_one_curve_with_its_standard_error(curve):
     np.testing.assert_allclose(line.get_xydata(), np.c_[curve.distance, curve.local_entropy])
     assert line.get_color() == "red" and line.get_label() == "Monte Carlo"
     assert band(ax)[:, 1].min() == pytest.approx(-0.2 * 1.1)
-    np.testing.assert_allclose(hollow.get_xydata(), [[0.2, -0.2]])  # the point that failed
+    np.testing.assert_allclose(hollow.get_xydata(), [[0.2, -0.2]])  # did not converge
     assert hollow.get_label() == "not converged"
 
 
@@ -59,13 +59,13 @@ def test_engines_without_errors_have_no_band(curve):
 
 def test_several_machines_are_a_mean_with_its_error_over_machines(curve):
     d = np.array([0.05, 0.2, 0.4])
-    longer = replace(curve, distance=d, local_entropy=-2 * d)  # where the other has −d
+    longer = replace(curve, distance=d, local_entropy=-2 * d)  # the other has −d
     ax = plot_curves({"mc": [curve, longer]}, axes())
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == ["Monte Carlo: mean of n = 2", "  (2 of 6 points not converged)"]
     mean = next(line for line in ax.get_lines() if line.get_label() == texts[0])
     d, value = mean.get_data()
-    assert d[-1] == pytest.approx(0.2)  # as far as both reach
+    assert d[-1] == pytest.approx(0.2)  # the shorter curve ends here
     assert value[-1] == pytest.approx(-0.3)
     assert band(ax)[:, 1].min() == pytest.approx(-0.3 - 0.1)
 

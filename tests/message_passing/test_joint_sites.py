@@ -1,4 +1,4 @@
-"""Sites that are joint over the hidden units, and pairs of patterns, where the truth is known."""
+"""Joint sites and the pair correction against exact and sampled values."""
 
 import math
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from tests.reference.pair_correction import pair_correction
 
 
 def similar_patterns(K, P, overlap):
-    """A problem of P patterns with equal overlaps and nearly equal fields, two thirds right."""
+    """P patterns with equal overlaps and similar preactivations; two thirds of units are right."""
     gram = np.full((P, P), overlap) + (1 - overlap) * np.eye(P)
     values, vectors = np.linalg.eigh(gram)
     geometry = SimpleNamespace(gram=gram, factor=vectors * np.sqrt(values), gram_inverse=None)
@@ -28,7 +28,7 @@ def similar_patterns(K, P, overlap):
 
 
 def sampled(problem, variance, samples=200_000, seed=0):
-    """log Z and its standard error by drawing fields."""
+    """log Z and its standard error from sampled preactivations."""
     rng = np.random.default_rng(seed)
     z = rng.standard_normal((samples, *problem.preactivations.shape))
     u = problem.preactivations + math.sqrt(variance) * (z @ problem.geometry.factor.T)
@@ -38,7 +38,7 @@ def sampled(problem, variance, samples=200_000, seed=0):
 
 @pytest.mark.parametrize("K", [1, 3, 9])
 def test_majority_of_correlated_fields(K):
-    """Against sampling, its gradient and Hessian against differences; negative correlations too."""
+    """log Z agrees with samples, its derivatives with differences; correlations have both signs."""
     rng = np.random.default_rng(1)
     A = rng.standard_normal((K, K))
     V, c, label = A @ A.T / K + 0.7 * np.eye(K), rng.standard_normal(K), -1.0
@@ -58,7 +58,7 @@ def test_majority_of_correlated_fields(K):
 
 
 def test_exact_for_orthogonal_patterns():
-    """The truth factorises over patterns, and joint sites leave it alone."""
+    """The exact result factorises over patterns, and joint sites reproduce it."""
     weights, patterns, labels = orthogonal_machine(3, 16, seed=1)
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
     found = joint_sites.solve(problem, 1.0, tolerance=1e-7)
@@ -80,7 +80,7 @@ def test_derivative_of_the_free_entropy_is_the_displacement():
 
 
 def test_two_similar_patterns_tell_the_errors_apart():
-    """For two patterns nearly alike neither kind of Gaussian site is exact; the pair term is."""
+    """For two similar patterns both kinds of site underestimate log Z; the pair term is exact."""
     problem, variance = similar_patterns(9, 2, overlap=0.9), 0.6
     exact, error = sampled(problem, variance)
     sites, plain = ExpectationPropagation().solve(problem, variance, [])
@@ -92,7 +92,7 @@ def test_two_similar_patterns_tell_the_errors_apart():
 
 
 def test_groups_of_similar_patterns_lie_between():
-    """For eight patterns joint sites go part of the way, and the sum over pairs goes too far."""
+    """For eight similar patterns joint sites correct too little and the sum over pairs too much."""
     problem, variance = similar_patterns(9, 8, overlap=0.8), 0.6
     exact, error = sampled(problem, variance, samples=100_000)
     sites, plain = ExpectationPropagation().solve(problem, variance, [])
@@ -104,7 +104,7 @@ def test_groups_of_similar_patterns_lie_between():
 
 
 def test_correlations_within_a_pattern_are_those_of_samples():
-    """Which the sites of the engine "ep" take to be zero."""
+    """Joint sites reproduce the correlations that the engine "ep" takes to be zero."""
     problem, variance = similar_patterns(3, 6, overlap=0.6), 0.6
     rng = np.random.default_rng(2)
     problem.preactivations = 0.3 + 0.1 * rng.standard_normal((3, 6))

@@ -60,7 +60,7 @@ def test_interpolation_goes_through_the_points_and_the_origin(machine):
 
 
 def test_small_distances_are_measured_not_extrapolated(machine):
-    """Below the first point a √d line through zero would be far off."""
+    """Small distances need points of their own: a √d line through zero would be far off."""
     curve = local_entropy_curve(*machine)
     fine = local_entropy_curve(*machine, variances=np.geomspace(0.001, 0.02, 9))
     np.testing.assert_allclose(curve.at(fine.distance), fine.local_entropy, rtol=0.02)
@@ -80,7 +80,7 @@ def test_curves_know_the_training_errors_of_their_reference(machine):
 
 @pytest.mark.parametrize("engine", ["bp", "ep"])
 def test_contradictory_labels_cost_nothing(engine):
-    """One of x and x with different labels is always wrong, and so of x and −x with the same."""
+    """Two kinds of pairs drop out: x with both labels, and x and −x with the same label."""
     weights, patterns, labels = random_machine(3, 15, 4, seed=5)
     double = np.concatenate([patterns, 2.0 * patterns[:1], -patterns[1:2]])
     contradictory = np.concatenate([labels, -labels[:1], labels[1:2]])

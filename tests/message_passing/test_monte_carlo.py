@@ -1,4 +1,4 @@
-"""Monte Carlo where the answer is known: one pattern, quadrature, orthogonal patterns."""
+"""Monte Carlo against known answers: one pattern, quadrature, orthogonal patterns."""
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ SMALL = {"draws": 1600, "steps": 60}
 
 
 def orthogonal_machine(K, N, seed):
-    """N orthogonal patterns of N inputs: pre-activations are independent between patterns."""
+    """N orthogonal patterns of N inputs. Their preactivations are independent."""
     weights = np.random.default_rng(seed).standard_normal((K, N))
     patterns = hadamard(N).astype(float)
     return weights, patterns, answers(weights, patterns)
 
 
 def exact_free_entropy(weights, patterns, labels, variances):
-    """φ for orthogonal patterns: Z = Π_μ Z_μ, the output node at the prior."""
+    """φ for orthogonal patterns: Z = Π_μ Z_μ, with Z_μ the output node's evidence at the prior."""
     problem = ReferenceProblem.from_arrays(weights, patterns, labels)
     ones = np.ones_like(problem.preactivations)
     values = [
@@ -75,7 +75,7 @@ def test_few_weights_by_quadrature(N):
 @pytest.mark.compiled
 @pytest.mark.parametrize("K", [1, 3])
 def test_error_bars_are_honest(K):
-    """Deviations from the exact answer, in standard errors, over seeds; chains do most of it."""
+    """Over 24 seeds, deviations from the exact answer are as large as their standard errors."""
     machine = orthogonal_machine(K, 32, seed=8)
     variances = np.array([0.05, 0.3, 1.0, 3.0])
     exact = exact_free_entropy(*machine, variances)
@@ -97,7 +97,7 @@ def test_error_bars_are_honest(K):
 
 @pytest.mark.parametrize("errors", [0, 1, 3])
 def test_agrees_with_plain_sampling_of_whole_weights(errors):
-    """A reference with errors counts machines with at most as many."""
+    """A reference with E errors counts machines with at most E errors."""
     weights, patterns, labels = random_machine(3, 15, 20, seed=2, correlation=0.4)
     machine = weights, patterns, labels * np.where(np.arange(20) < errors, -1.0, 1.0)
     variance = 0.2
@@ -112,7 +112,7 @@ def test_agrees_with_plain_sampling_of_whole_weights(errors):
 
 @pytest.mark.compiled
 def test_slices_agree_with_gibbs_sampling_of_single_weights():
-    """Mean squared displacement where log Z is too small for plain sampling."""
+    """The mean squared displacements agree where log Z is too small for plain sampling."""
     weights, patterns, labels = random_machine(3, 15, 40, seed=7, correlation=0.4)
     variance = 1.0
     curve = local_entropy_curve(
@@ -160,7 +160,7 @@ def test_arcs_are_where_at_most_the_allowed_patterns_are_wrong(allowed):
 
 
 def test_states_with_more_errors_than_allowed_are_told_apart():
-    """With P on both sides of a group of patterns. Zero counts as +1."""
+    """P is below, at and above the kernel's group size. A zero preactivation counts as +1."""
     rng = np.random.default_rng(3)
     K, G = 3, kernels.PATTERNS_AT_ONCE
     for P in (1, G - 1, G, G + 1, 3 * G + 5):
@@ -194,7 +194,7 @@ def test_state_of_a_chain_stays_a_solution_and_matches_its_offsets():
         for state, scale in ((white, 1.0), (survivor, 1.0), (survivor, 1.5)):
             offsets = np.sqrt(0.5) * state @ factor
             assert kernels.is_allowed(problem.preactivations, offsets, scale, problem.labels, 0)
-    # A chain without a survivor keeps the one that it was given.
+    # A chain without a survivor keeps the given one.
     survivor = np.full((3, len(factor)), 7.0)
     kernels.slice_steps(
         problem.preactivations, problem.labels, factor, 0.5, 0, 20, np.zeros((3, len(factor))),
@@ -223,10 +223,10 @@ def test_jackknife_of_a_mean_is_the_standard_error():
 
 @pytest.mark.slow
 def test_errors_of_distances_on_independent_systems():
-    """On orthogonal patterns r = 1 + (2/KN) ∂log Z/∂log Δ is exact. E[t²] = 15/13, 15 dof.
+    """r deviates from 1 + (2/KN) ∂log Z/∂log Δ by Student's t with 15 degrees: E[t²] = 15/13.
 
-    A point gives a false alarm about convergence with probability 1e-3: of 480 points more than
-    three do so with probability 0.002. Points with an alarm stay in the mean.
+    A point gives a false alarm about convergence with probability 1e-3. More than three alarms in
+    480 points occur with probability 0.002. Points with an alarm stay in the mean.
     """
     squares, alarms = [], 0
     for seed in range(240):

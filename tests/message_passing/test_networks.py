@@ -1,4 +1,4 @@
-"""Somebody's own network from files: what is accepted, and what is said of the rest."""
+"""A user's own network from files: what is accepted, and the errors otherwise."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_a_field_without_variance_is_certain_and_zero_counts_as_plus_one():
 def test_no_digit_is_lost_where_the_majority_is_hopeless():
     mean = np.full((9, 1), -80.0)
     found = Majority().moments(mean, np.ones((9, 1)), np.array([1.0]))
-    # To leading order five of the nine units must turn: C(9, 5) Φ(−80)^5.
+    # To leading order five of the nine units are right: C(9, 5) Φ(−80)^5.
     expected = math.log(math.comb(9, 5)) + 5 * log_ndtr(-80.0)
     assert found.log_evidence[0] == pytest.approx(expected, rel=1e-12)
     assert np.all(np.isfinite(found.gradient)) and np.all(found.gradient > 0)

@@ -1,4 +1,4 @@
-"""Tasks in this process, in processes and on a cluster give the same results."""
+"""Tasks give the same results in this process, in worker processes and on a cluster."""
 
 from __future__ import annotations
 

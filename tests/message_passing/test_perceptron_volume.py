@@ -1,7 +1,7 @@
-"""Perceptrons on independent patterns: the volumes that replica theory knows.
+"""Perceptrons on independent patterns against the volumes of replica theory.
 
-One instance scatters around the theory by a relative 1/√N; what is compared is a mean over
-instances with its standard error, and the engines among themselves instance by instance.
+One instance scatters around the theory by a relative 1/√N. The tests therefore compare a mean over
+instances with its standard error. They also compare the engines on the same instances.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ VARIANCES = np.array([0.1, 1.0, 10.0])
 
 
 def random_labels(N, alpha, seed, real=False):
-    """Random patterns and labels, and the weights with the largest margin in a box."""
+    """Random patterns and labels, and the weights in a box with the largest margin."""
     rng = np.random.default_rng(seed)
     P = round(alpha * N)
     patterns = rng.standard_normal((P, N)) if real else rng.choice([-1.0, 1.0], (P, N))
@@ -36,7 +36,7 @@ def teacher_labels(N, alpha, seed):
 
 
 def free_entropies(instances, engine, variances):
-    """φ (instances, variances), r likewise, and whether all converged."""
+    """φ and r, both (instances, variances). All curves must have converged."""
     curves = [
         local_entropy_curve(*machine, engine=engine, variances=variances) for machine in instances
     ]
@@ -45,14 +45,14 @@ def free_entropies(instances, engine, variances):
 
 
 def assert_mean_is(values, expected, precision):
-    """Within four standard errors, which are at most ``precision`` relative to it."""
+    """The mean is within four standard errors; an error is below ``precision`` × |expected|."""
     error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
     assert np.all(error < precision * np.abs(expected))
     np.testing.assert_array_less(np.abs(values.mean(axis=0) - expected), 4 * error)
 
 
 def test_the_theory_obeys_its_own_identities():
-    """Annealed for α → 0; ∂φ/∂Δ = (r−1)/(2Δ); the teacher's volume is the larger one."""
+    """α → 0 is annealed, ∂φ/∂Δ = (r−1)/(2Δ), and the teacher's volume exceeds the random one."""
     assert volume_with_random_labels(1e-3) == pytest.approx(-1e-3 * np.log(2), rel=1e-3)
     variance, step = 0.7, 1e-4
     low, high = (
@@ -70,7 +70,7 @@ def test_the_theory_obeys_its_own_identities():
     ("N", "precision"), [(150, 0.04), pytest.param(400, 0.03, marks=pytest.mark.slow)]
 )
 def test_gardner_volume(alpha, N, precision):
-    """Random labels, the reference forgotten: Δ = 10⁶."""
+    """At Δ = 10⁶ and random labels the reference no longer matters."""
     instances = [random_labels(N, alpha, seed, real=seed % 2 == 1) for seed in range(8)]
     expected = volume_with_random_labels(alpha)
     found = {}
@@ -78,7 +78,7 @@ def test_gardner_volume(alpha, N, precision):
         phi, r = free_entropies(instances, engine, np.geomspace(0.1, 1e6, 8))
         found[engine] = phi[:, -1]
         assert_mean_is(found[engine], expected, precision)
-        np.testing.assert_allclose(r[:, -1], 1.0, atol=0.01)  # directions know no norm
+        np.testing.assert_allclose(r[:, -1], 1.0, atol=0.01)  # signs ignore the norm
         print(f"α={alpha} N={N} {engine}: {found[engine].mean():.4f} against {expected:.4f}")
     np.testing.assert_allclose(found["bp"], found["ep"], rtol=3 / N)
 
@@ -100,7 +100,7 @@ def test_volume_around_the_teacher(alpha, N, precision):
 @pytest.mark.slow
 @pytest.mark.compiled
 def test_volume_around_the_teacher_by_monte_carlo():
-    """N = 50: instance by instance the value of expectation propagation, and the theory's mean."""
+    """At N = 50 each instance agrees with expectation propagation, and the mean with theory."""
     instances = [teacher_labels(50, 0.5, seed) for seed in range(6)]
     curves = [local_entropy_curve(*m, engine="mc", variances=VARIANCES) for m in instances]
     assert all(curve.converged.all() for curve in curves)

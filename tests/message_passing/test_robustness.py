@@ -1,4 +1,4 @@
-"""Every engine on problems of every kind and size: it converges, or says that it did not."""
+"""On problems of many kinds and sizes each engine converges, or warns that it did not."""
 
 import warnings
 
@@ -13,9 +13,9 @@ from tests.message_passing.conftest import TRAINED
 from tests.message_passing.machines import answers, random_machine
 
 ENGINES = ("bp", "ep", "mc")
-#: Up to distances of about 0.5.
+#: They reach distances of about 0.5.
 VARIANCES = (0.01, 0.1, 0.5, 1.1)
-#: They are to say so where they are too short.
+#: These chains must warn where they are too short.
 SHORT_CHAINS = MonteCarlo(draws=2000, steps=40, longest_burn_in=80)
 
 
@@ -25,7 +25,7 @@ def duplicates():
 
 
 def contradicting_neighbours():
-    """Half of the patterns have a neighbour, one input away, with the other label."""
+    """Pairs of patterns that differ in one input and have opposite labels."""
     weights, patterns, labels = random_machine(3, 40, 12, seed=2)
     pairs = []
     for pattern, label in zip(patterns, labels, strict=True):
@@ -43,7 +43,7 @@ def contradicting_neighbours():
 
 
 def the_same_pattern_with_both_labels():
-    """One training error that nobody can avoid."""
+    """One training error is unavoidable."""
     weights, patterns, labels = random_machine(3, 40, 24, seed=3)
     return weights, np.vstack([patterns, patterns[:1]]), np.append(labels, -labels[0])
 
@@ -77,7 +77,7 @@ def a_pattern_of_zeros():
 
 
 def patterns_of_all_sizes():
-    """Real inputs whose patterns differ by a factor of 10⁴ in norm."""
+    """Real inputs; the norms of the patterns span a factor of 10⁴."""
     weights, patterns, labels = random_machine(3, 40, 24, seed=6, real=True)
     return weights, patterns * np.geomspace(0.01, 100, 24)[:, None], labels
 
@@ -122,7 +122,7 @@ BIG = {
     "teacher": lambda: random_machine(9, 784, 500, seed=1),
 }
 
-#: Chains have far to go here (log Z below −200): fewer patterns, and short chains that say so.
+#: Here log Z is below −200: Monte Carlo gets fewer patterns, and its short chains warn.
 FEWER_FOR_MC = {
     "many patterns, few inputs": lambda: random_machine(9, 10, 300, seed=1, real=True),
     "teacher": lambda: random_machine(9, 784, 250, seed=1),
@@ -130,18 +130,18 @@ FEWER_FOR_MC = {
 
 
 def measured(machine, engine, variances=VARIANCES):
-    """The curve, whose numbers all make sense; a warning is given exactly where one is due."""
+    """The curve, after checks: finite numbers, right signs, a warning only if it is due."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         curve = local_entropy_curve(*machine, engine=engine, variances=variances)
     said = [str(warning.message) for warning in caught]
     assert any("did not converge" in text for text in said) == (not curve.converged.all())
-    assert all("did not converge" in text for text in said)  # and nothing else
+    assert all("did not converge" in text for text in said)  # no other warning
     for name in ("distance", "local_entropy", "free_entropy", "residual", "standard_error"):
         assert np.all(np.isfinite(getattr(curve, name)))
     good = curve.converged
     assert np.all(curve.free_entropy[good] <= 1e-12)
-    # Φ_LE ≤ 0; where it is tiny, 1/N and noise are not.
+    # Φ_LE ≤ 0, up to noise and corrections of order 1/N.
     allowed = 4 * curve.standard_error + 0.02 * np.abs(curve.free_entropy) + 1e-7
     assert np.all(curve.local_entropy[good] < allowed[good])
     print(
@@ -171,7 +171,7 @@ def test_big_problems(case, engine):
 
 @pytest.mark.slow
 def test_monte_carlo_converges_with_many_patterns():
-    """log Z = −60: the default configuration, on the default ladder."""
+    """The default configuration converges on the default ladder, down to log Z = −60."""
     curve = measured(images(9, 784, 2000), "mc", None)
     assert curve.distance[-1] > 0.3
     assert curve.converged.all()
@@ -181,7 +181,7 @@ def test_monte_carlo_converges_with_many_patterns():
 @pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "restart"), TRAINED)
 def test_trained_machines_up_to_half(protocol, restart, trained_machine):
-    """d = 0.5; machines without training errors converge by every engine."""
+    """Up to d = 0.5 every engine converges on machines without training errors."""
     machine = trained_machine(protocol, restart)
     errors = ReferenceProblem.from_arrays(*machine).training_errors
     for engine in ENGINES:

@@ -194,7 +194,7 @@ def test_no_worker_outlives_its_parent(program, number, code):
     workers = psutil.Process(process.pid).children(recursive=True)
     assert workers
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)  # stdout is free once no worker holds it
+    _, errors = process.communicate(timeout=30)  # returns once no worker holds stdout
     assert process.returncode == code
     if number != signal.SIGKILL:
         assert errors.strip().endswith("The same command resumes from here.")

@@ -1,4 +1,4 @@
-"""Three ways of sampling (slices, Gibbs, whole weights), and the deterministic engines."""
+"""Trained machines: samplers (slices, Gibbs, whole weights) and deterministic engines agree."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.message_passing.machines import random_machine
 from tests.reference.gibbs_sampling import displacement, gibbs_sweep
 from tests.reference.plain_sampling import sample_solutions
 
-#: Distances of about 0.005, 0.05, 0.15 and 0.3; Gibbs sampling at the last three.
+#: Distances of about 0.005, 0.05, 0.15 and 0.3. Gibbs sampling uses the last three.
 VARIANCES = np.array([0.01, 0.1, 0.3, 0.6])
 DISTANCES = np.array([0.05, 0.15, 0.3])
 
@@ -35,7 +35,7 @@ def test_compiled_gibbs_sampling_is_gibbs_sampling(errors):
     batches = np.reshape(values[100:], (20, 25)).mean(axis=1)
     slow_error = batches.std(ddof=1) / np.sqrt(20)
     assert slow_error < 0.03 and abs(r - batches.mean()) < 4 * np.hypot(r_error, slow_error)
-    assert 1 - r > 4 * np.hypot(r_error, plain_error)  # the solutions are felt
+    assert 1 - r > 4 * np.hypot(r_error, plain_error)  # the constraints matter
 
 
 @pytest.mark.slow
@@ -52,7 +52,7 @@ def test_samplers_agree_on_trained_machines(protocol, restart, trained_machine):
     log_z, log_z_error = mc.free_entropy * size, mc.standard_error * size
     print(f"\n{protocol} {restart}: {errors} errors, log Z = {log_z}")
 
-    # Whole weights, where enough of them are solutions.
+    # Whole weights, at the largest Δ where enough of them are solutions.
     point = np.flatnonzero(log_z > -3.5)[-1]
     direct, direct_error, *_ = sample_solutions(
         weights, patterns, labels, VARIANCES[point], 8000, seed=3, errors=errors
@@ -62,7 +62,7 @@ def test_samplers_agree_on_trained_machines(protocol, restart, trained_machine):
     assert total < 0.1 * abs(direct)
     assert abs(direct - log_z[point]) < 4 * total
 
-    # Gibbs sampling: the displacement at each Δ ...
+    # Gibbs sampling gives the displacement at each Δ.
     found = [
         displacement(weights, patterns, labels, variance, 2400, seed=4, errors=errors)
         for variance in VARIANCES[1:]
@@ -73,7 +73,7 @@ def test_samplers_agree_on_trained_machines(protocol, restart, trained_machine):
     assert np.all(total < 2e-3)
     assert np.all(np.abs(gibbs - mc.displacement[1:]) < 4 * total)
 
-    # ... and, more sharply, log Z between them: ∂log Z/∂log Δ = KN (r − 1)/2, by a trapezoid rule.
+    # Sharper: its integral gives the change of log Z, by ∂log Z/∂log Δ = KN (r − 1)/2 (trapezoid).
     weight = 0.5 * size * np.convolve(np.diff(np.log(VARIANCES[1:])), [0.5, 0.5])
     integral = weight @ (gibbs - 1)
     change = log_z[3] - log_z[1]
@@ -88,7 +88,7 @@ def test_samplers_agree_on_trained_machines(protocol, restart, trained_machine):
 @pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "restart"), TRAINED)
 def test_deviations_from_monte_carlo(protocol, restart, trained_machine):
-    """EP overstates |Φ_LE| by at most a third, BP by about a factor of two, and more than EP."""
+    """EP overstates |Φ_LE| by at most a third. BP overstates it more, by about a factor of two."""
     machine = trained_machine(protocol, restart)
     errors = ReferenceProblem.from_arrays(*machine).training_errors
     mc, ep, bp = (local_entropy_curve(*machine, engine=engine) for engine in ("mc", "ep", "bp"))

@@ -46,7 +46,7 @@ def test_no_errors_is_the_node_itself():
 
 
 def test_many_errors_are_the_legendre_transform_in_temperature():
-    """log P[n ≤ E] → log Z(β) + βE at ⟨n⟩ = E, and the derivatives become those at this β."""
+    """For many patterns log P[n ≤ E] → log Z(β) + βE with ⟨n⟩ = E at β; derivatives agree too."""
     deviations = []
     for copies in (1, 100):
         mean, variance, labels = (
@@ -73,7 +73,7 @@ def test_many_errors_are_the_legendre_transform_in_temperature():
 
 @pytest.mark.parametrize("errors", [1, 2, 5])
 def test_exact_for_orthogonal_patterns(errors):
-    """There fields of different patterns are independent, and so is being wrong."""
+    """Orthogonal patterns are wrong independently of each other, so EP is exact."""
     weights, patterns, labels = orthogonal_machine(3, 16, seed=1)
     labels = labels.copy()
     labels[:errors] *= -1
@@ -97,7 +97,7 @@ def test_exact_for_orthogonal_patterns(errors):
     [(0, False, False), (0, False, True), *((e, s, False) for e in (1, 4) for s in (False, True))],
 )
 def test_counts_machines_with_at_most_as_many_errors(engine, errors, sure, real):
-    """Also where it is sure which patterns are wrong, so that no temperature gives E errors."""
+    """The count agrees with sampling, even if the wrong patterns are certain and no β fits."""
     weights, patterns, labels = random_machine(3, 101, 40, seed=2, real=real)
     labels = labels.copy()
     margin = np.sort(np.abs(weights @ patterns.T), axis=0)[1]

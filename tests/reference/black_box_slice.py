@@ -1,4 +1,4 @@
-"""Slow and obvious elliptical slice sampling of a black box: one chain, one question at a time."""
+"""Slow, obvious elliptical slice sampling of a black box: one chain, one query at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def slice_chain(
     steps: int,
     rng: np.random.Generator,
 ) -> NDArray:
-    """White states (steps, D) of a chain that leaves the Gaussian restricted to √Δ z invariant."""
+    """White states z (steps, D) of a chain whose target is N(0, 1) where √Δ z is allowed."""
     z, states = start.copy(), []
     for _ in range(steps):
         for block in range(blocks.max() + 1):

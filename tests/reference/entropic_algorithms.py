@@ -1,6 +1,6 @@
-"""Algorithms 1 and 2 of [P21] typed in line by line, with numpy, one weight vector, no momentum.
+"""Algorithms 1 and 2 of [P21], line by line in numpy: one weight vector, no momentum.
 
-``gradient(w, t)`` is the gradient of the loss of the t-th minibatch (of that replica).
+``gradients(w, t)``, or ``gradients(w, a, t)`` for replica a, is the loss gradient of minibatch t.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def entropy_sgd(w, gradients, *, L, lr, inner_lr, noise, averaging, gammas, gaussians):
-    """Algorithm 1; ``gradients`` and ``gaussians`` are consumed one a inner step."""
+    """Algorithm 1. Each inner step uses one minibatch and one entry of ``gaussians``."""
     w = w.copy()
     t = 0
     for gamma in gammas:
@@ -24,7 +24,7 @@ def entropy_sgd(w, gradients, *, L, lr, inner_lr, noise, averaging, gammas, gaus
 
 
 def replicated_sgd(ws, gradients, *, lr, gammas, K):
-    """Algorithm 2 for replicas ``ws``; ``gammas[t-1]`` is γ at step t = 1, 2, …"""
+    """Algorithm 2 for the replicas ``ws``. ``gammas[t-1]`` is γ at step t = 1, 2, …"""
     ws = [w.copy() for w in ws]
     for t in range(1, len(gammas) + 1):
         centre = sum(ws) / len(ws)

@@ -1,15 +1,15 @@
-"""The Franz–Parisi potential in its overlaps, as the replicas give it, by plain quadrature.
+"""The Franz–Parisi potential as a function of its overlaps: replica formula, plain quadrature.
 
-Overlaps of weights w around a reference w̃ (norm 1): p of two of them, p + V of one with itself,
-t1 with w̃, t0 with another reference on the same patterns, m with the teacher; q of two
-references, R of one with the teacher. With the references' covariance n → 0,
+The weights w lie around a reference w̃ of norm 1. Two of them overlap by p, one with itself by
+p + V. They overlap with w̃ by t1, with another reference on the same patterns by t0, and with the
+teacher u* by m. Two references overlap by q, each with u* by R. For n → 0 replicas of w̃,
 
     log det of w's overlaps given the others = log V + ρ/V,
     ρ = p − m² − B (t1' + t0' − q'B),   B = (t1 − t0)/(1 − q),   x' = x − (its part along u*),
 
     φ = ½ log(V/Δ) + ρ/(2V) + ½ − (V + p − 2 t1 + 1)/(2Δ) + α⟨log Φ(ω/√V)⟩,
 
-ω Gaussian of variance p, with these covariances to the fields of a pattern.
+where ω is Gaussian of variance p. Its covariances with a pattern's preactivations are t1, t0, m.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def normal_nodes(low, high):
 
 
 def potential(alpha, variance, q, kappa, overlaps):
-    """Random labels, a typical reference of margin κ; ``overlaps`` are V, p, t1, t0."""
+    """φ for random labels and a typical reference of margin κ. ``overlaps`` are V, p, t1, t0."""
     V, p, t1, t0 = overlaps
     B = (t1 - t0) / (1 - q)
     rho = p - B * (t1 + t0 - q * B)

@@ -1,18 +1,18 @@
 """Gibbs sampling of single weights: another way to sample the solutions around a reference.
 
-Given all others, w_ki is a Gaussian restricted to where at most E patterns are wrong. The obvious
-sweep comes first, then a compiled one for machines of full size.
+Given all other weights, w_ki is a Gaussian restricted to values with at most E wrong patterns. The
+obvious sweep comes first, then a compiled one for machines of full size.
 
-Unit k changes the output only where it is decisive, (K−1)/2 of the others being wrong. There
-w_ki is wrong on one side of a bound; at most E errors leave a union of intervals (a, b), in units
-of √Δ from the reference, whose Gaussian mass is M. A draw that misses them is repeated; after
-many misses the weight stays (M does not depend on it, so that this changes no distribution).
+Unit k decides the output of a pattern only if (K−1)/2 of the other units are wrong. Such a pattern
+is wrong on one side of a bound on w_ki. At most E errors leave a union of intervals (a, b), in
+units of √Δ from the reference, with Gaussian mass M. A draw outside them is repeated. After many
+misses the weight stays. This keeps the distribution, because M does not depend on w_ki.
 
-What is recorded is not w_ki² but its mean given all the other weights,
+A sweep does not record z_ki² but its mean given all other weights,
 
-    ⟨z²⟩ = 1 + Σ (a e^(−a²/2) − b e^(−b²/2)) / (√(2π) M),
+    ⟨z²⟩ = 1 + Σ (a e^(−a²/2) − b e^(−b²/2)) / (√(2π) M).
 
-which is 1 for every weight that no bound is near, and so nearly free of noise.
+It is 1 for every weight far from all bounds, so it is nearly free of noise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import math
 import numpy as np
 from numba import njit
 
-#: Bounds further away than this, in units of √Δ, hold mass 1e-15.
+#: Bounds farther away than this, in units of √Δ, cut off a mass of 1e-15.
 FARTHEST = 8.0
 MOST_DRAWS = 1000
 
@@ -63,7 +63,7 @@ def displacement(weights, patterns, labels, variance, sweeps, seed, errors=0, bu
 
 @njit(cache=True)
 def run_sweeps(state, centre, columns, labels, variance, errors, sweeps, rng):
-    """Sweeps over all weights (K, N), in place; ⟨z²⟩ of each sweep. ``columns`` is Xᵀ (N, P)."""
+    """Sweep over all weights (K, N) in place; return ⟨z²⟩ per sweep. ``columns`` is Xᵀ (N, P)."""
     (K, N), P = state.shape, columns.shape[1]
     root = math.sqrt(variance)
     values = np.zeros(sweeps)
@@ -85,7 +85,7 @@ def run_sweeps(state, centre, columns, labels, variance, errors, sweeps, rng):
                     allowed -= 1
             chosen = np.flatnonzero(decisive)
             for i in range(N):
-                # Wrong patterns at the far left, and where that number changes.
+                # Count the wrong patterns at −FARTHEST, and list the bounds where that changes.
                 wrong, found = 0, 0
                 here = (state[k, i] - centre[k, i]) / root
                 for mu in chosen:
@@ -114,7 +114,7 @@ def run_sweeps(state, centre, columns, labels, variance, errors, sweeps, rng):
                 mass, boundary = 0.0, 0.0
                 for n in range(intervals):
                     a, b = low[n], high[n]
-                    if a > 0:  # the difference of two small tails
+                    if a > 0:  # both ends in the right tail: use tails, which do not cancel
                         mass += 0.5 * (math.erfc(a / math.sqrt(2)) - math.erfc(b / math.sqrt(2)))
                     else:
                         mass += 0.5 * (math.erfc(-b / math.sqrt(2)) - math.erfc(-a / math.sqrt(2)))

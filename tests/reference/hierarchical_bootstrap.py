@@ -1,4 +1,4 @@
-"""Slow, obvious twin of committee.correlations: one draw after the other, tables put together."""
+"""Slow, obvious twin of committee.correlations: each resample concatenates tables of draws."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy import stats
 
 
 def limits(runs: pd.DataFrame, kind: str, resamples: int, rng: np.random.Generator):  # type: ignore[no-untyped-def]
-    """95 % limits of the correlation of the columns x and y; ``draw`` is the unit."""
+    """95 % limits of the correlation of columns x and y. Whole draws are resampled."""
 
     def z(table: pd.DataFrame) -> float:
         values = [np.asarray(table[name]) for name in ("x", "y")]

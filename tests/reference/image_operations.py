@@ -1,4 +1,4 @@
-"""The operations of AutoAugment by Pillow, one image at a time."""
+"""The operations of AutoAugment with Pillow, one image at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deep.images.operations import CUTOUT_COLOUR
 def operate_with_pillow(
     pixels: np.ndarray, operation: str, magnitude: float, place: tuple[float, float] = (0.5, 0.5)
 ) -> np.ndarray:
-    """An image (3, H, W) in uint8 after its operation; arguments as in ``deep.operate``."""
+    """An image (3, H, W) in uint8 after one operation; see ``deep.images.operations.operate``."""
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     result = _operate(image, operation, magnitude, place)
     return np.asarray(result).transpose(2, 0, 1)

@@ -1,8 +1,8 @@
-"""Expectation propagation whose sites are one K×K Gaussian per pattern; dense and slow.
+"""Expectation propagation with one K×K Gaussian site per pattern; dense and slow.
 
-The engine "ep" has one Gaussian site per hidden unit and pattern, so that its posterior treats the
-units of a pattern as independent. Here the site of pattern μ is exp(ν_μ·v_μ − ½ v_μ·Λ_μ v_μ), v_μ
-the K offsets of its pre-activations:
+The engine "ep" has one Gaussian site per hidden unit and pattern, so its posterior treats the
+units of a pattern as independent. Here pattern μ has the site exp(ν_μ·v_μ − ½ v_μ·Λ_μ v_μ), where
+v_μ holds the K offsets of its preactivations:
 
     posterior   Σ = (C⁻¹ + Λ)⁻¹, m = Σν, with C = ΔG for each unit and Λ = diag(Λ_μ), KP × KP,
     cavity      V = Σ_μ (1 − Λ_μ Σ_μ)⁻¹,   c = (1 − Σ_μ Λ_μ)⁻¹ (m_μ − Σ_μ ν_μ),
@@ -14,10 +14,10 @@ with g and H the gradient and the Hessian of log Z_μ(c, V), and
             + ½ Σ_μ [log det(1 + ΛV) + c·(1 + ΛV)⁻¹(Λc − ν) − ν·m],
     KN r  = KN + Σ_μ [(ν − Λm)·m − tr ΛΣ_μ].
 
-Z_μ is the probability that most of K correlated Gaussians are right. With V = D + FFᵀ, D diagonal
-and as large as it can be in proportion to that of V, the fields given s ~ N(0, 1) are independent
-with means c + Fs: the sum over signs is exact, and the mean over s is one over fixed quasi-random
-points, of a smooth function.
+Z_μ is the probability that most of K correlated Gaussians are right. V splits into D + FFᵀ, where
+D is the largest diagonal matrix proportional to diag(V). Given s ~ N(0, 1), the preactivations are
+independent with means c + Fs, so the sum over signs is exact. The mean over s is that of a smooth
+function, taken over fixed quasi-random points.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from message_passing.expectation_propagation import (
 )
 from message_passing.output_node import Majority
 
-#: Patterns whose sites change no variance by more than this share do not enter the factorisation.
+#: The factorisation skips patterns whose sites change no variance by more than this fraction.
 NEGLIGIBLE = 1e-6
-#: Patterns that are wrong with less than this probability are treated as by the engine "ep".
+#: Patterns below this probability of being wrong are treated as in the engine "ep".
 SURELY_RIGHT = 1e-6
-#: The error of log Z by this number of points is 0.1 to 0.3 % on trained machines.
+#: With this many points the error of log Z is 0.1 to 0.3 % on trained machines.
 POINTS = 256
 
 
@@ -69,7 +69,7 @@ def normal_points(K, count):
 
 @njit(cache=True)
 def _accumulate(label, c, D, F, points, gradient, hessian):
-    """P[wrong], ∂Z/∂c and ∂²Z/∂c∂c, means over the points s of those of means c + Fs."""
+    """Return P[wrong] and write ∂Z/∂c, ∂²Z/∂c∂c: averages over points s with means c + Fs."""
     K = len(c)
     need = (K + 1) // 2
     p, q, w, density = np.empty(K), np.empty(K), np.empty(K), np.empty(K)
@@ -118,14 +118,14 @@ def _count(p, q, k, l, count):
 
 
 def correlated_majority(c, V, label, points):
-    """log Z, its gradient (K,) and its Hessian (K, K) for fields N(c, V)."""
+    """log Z, its gradient (K,) and its Hessian (K, K) for preactivations ~ N(c, V)."""
     scale = np.sqrt(np.diag(V))
     alone = Majority().moments(c[:, None], np.diag(V)[:, None].copy(), np.array([label]))
     if -math.expm1(alone.log_evidence[0]) < SURELY_RIGHT:
         return alone.log_evidence[0], alone.gradient[:, 0], np.diag(alone.curvature[:, 0])
     values, vectors = np.linalg.eigh(V / np.outer(scale, scale))
     least = values[0]
-    # The symmetric root: continuous in V, where eigenvectors by themselves are not.
+    # The symmetric root is continuous in V; the eigenvectors alone are not.
     root = (vectors * np.sqrt(values - least)) @ vectors.T
     F = scale[:, None] * root
     if values[-1] - least < 1e-9:
@@ -138,7 +138,7 @@ def correlated_majority(c, V, label, points):
 
 
 def evaluate(problem, variance, sites, points):
-    """What sites imply and what they should become, or None where they are no distribution."""
+    """New sites, residual, log Z, KN(r − 1) and Σ_μ; None if the sites are no distribution."""
     Lam, nu = sites
     P, K = nu.shape
     C = variance * problem.geometry.gram
@@ -195,7 +195,7 @@ def evaluate(problem, variance, sites, points):
 def solve(
     problem, variance, start=None, damping=0.3, tolerance=1e-4, max_sweeps=100, points=POINTS
 ):
-    """Sites at Δ, from ``start`` or from those of the engine "ep"; mixed as the engine does."""
+    """Solve at Δ from ``start``, or from the sites of the engine "ep", with its mixing."""
     K, P = problem.preactivations.shape
     if start is None:
         plain, _ = ExpectationPropagation().solve(problem, variance, [])
@@ -203,7 +203,7 @@ def solve(
         start.precision[:, np.arange(K), np.arange(K)] = plain.precision.T
     grid = normal_points(K, points)
     state = evaluate(problem, variance, start, grid)
-    if state is None:  # sites that are zero are always valid
+    if state is None:  # zero sites are always valid
         start = Sites(np.zeros((P, K, K)), np.zeros((P, K)))
         state = evaluate(problem, variance, start, grid)
     best = (start, state)

@@ -1,11 +1,12 @@
-"""What joint sites buy and cost on trained machines; see :mod:`tests.reference.joint_sites`.
+"""Accuracy and cost of joint sites on trained machines; see :mod:`tests.reference.joint_sites`.
 
     python -m tests.reference.joint_sites_experiment DRAW OUT.csv ALGORITHM/RESTART…
 
-takes machines without training errors from the folder of a draw, `draws/00`, that figure1 has
-written, for example `rsgd-fast/000`. One row for each machine and Δ: log Z by Monte Carlo, its
-standard error, log Z by the engine "ep", with joint sites, and by "ep" with the pair correction;
-CPU seconds of each (those of Monte Carlo are for the whole ladder), best on one thread.
+DRAW is the folder of a draw that figure1 wrote, such as `draws/00`. ALGORITHM/RESTART names a
+machine without training errors, such as `rsgd-fast/000`. The table has one row per machine and Δ:
+log Z by Monte Carlo with its standard error, by the engine "ep", with joint sites, and by "ep"
+with the pair correction. It also has their CPU seconds; Monte Carlo's cover the whole ladder. Run
+it on one thread.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""What compression as JPEG costs in test error: the images compressed a second time.
+"""Cost of JPEG compression in test error: the images are compressed a second time.
 
     python -m tests.reference.jpeg_experiment CIFAR10-JPEG.tar.xz OUT.csv
 
-Images that come from an archive of JPEGs carry the noise of one compression. Here they are
-compressed again, on a grid of blocks that is shifted by half a block (so that the first
-compression is not simply found again), at several qualities, training and test images alike, and
-SmallConvNet is trained on them by SGD with the published settings, stretched to a few passes. If
-errors grew in proportion to the variance of the noise, a second compression at the archive's own
-quality would add what the first one has added; other qualities show whether they do.
+Images from an archive of JPEGs carry the noise of one compression. This program compresses the
+training and test images again at several qualities. It shifts the grid of blocks by half a block;
+otherwise the second compression would reproduce the first. SGD then trains SmallConvNet with the
+published settings, stretched to a few passes. If errors grow in proportion to the variance of the
+noise, a second compression at the archive's own quality adds as much as the first one. The other
+qualities test this assumption.
 
-One row for each quality and seed: RMS change of a pixel by the second compression (in units of
-the pixels' standard deviation), test error in percent. Quality 0 means: as they are.
+The table has one row per quality and seed: RMS change of a pixel by the second compression, in
+units of the pixels' standard deviation, and errors in percent. Quality 0 changes nothing.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ HALF_A_BLOCK = 4
 
 @dataclass(frozen=True)
 class Options:
-    """Train on images that are compressed a second time."""
+    """Train on images that were compressed a second time."""
 
     archive: Annotated[Path, tyro.conf.Positional]
     """An image-folder archive of CIFAR-10."""
     out: Annotated[Path, tyro.conf.Positional]
-    """Table to write."""
+    """CSV file to write."""
     passes: float = 10
     """Passes over the training data in each run."""
     qualities: tuple[int, ...] = (0, 75, 30)
-    """Qualities of the second compression; 0: none."""
+    """JPEG qualities of the second compression. 0 leaves the images unchanged."""
     seeds: tuple[int, ...] = (0, 1)
-    """Seeds, one run each for every quality."""
+    """Seeds of the runs. Each quality has one run per seed."""
 
 
 def compressed(images: torch.Tensor, quality: int) -> torch.Tensor:
-    """Images (P, 3, H, W) after JPEG at a quality, on a grid of blocks shifted by half a block."""
+    """Images (P, 3, H, W) after JPEG compression on a grid shifted by half a block."""
     shift = (HALF_A_BLOCK, HALF_A_BLOCK)
     pixels = torch.roll(images, shift, (2, 3)).permute(0, 2, 3, 1).numpy()
     again = np.empty_like(pixels)
@@ -64,7 +64,7 @@ def compressed(images: torch.Tensor, quality: int) -> torch.Tensor:
 
 
 def compressed_data(data: ImageData, quality: int) -> ImageData:
-    """Both splits; as they are for quality 0."""
+    """Compress both splits. Quality 0 leaves them unchanged."""
     if quality == 0:
         return data
     return replace(

@@ -19,7 +19,7 @@ def noisy_error_rate(weights, patterns, labels, sigma, z):  # type: ignore[no-un
 
 
 def mean_noisy_error_rate(weights, patterns, labels, sigma):  # type: ignore[no-untyped-def]
-    """Exact mean over z, by a sum over all 2^K outcomes of the hidden units."""
+    """Exact mean over z: a sum over all 2^K outcomes of the hidden units."""
     total = 0.0
     for x, label in zip(patterns, labels, strict=True):
         right = [norm.cdf(label * (row @ x) / (sigma * np.linalg.norm(row * x))) for row in weights]

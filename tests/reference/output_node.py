@@ -1,4 +1,4 @@
-"""Slow twins of the output nodes: sums over all sign patterns, over all sets of wrong patterns."""
+"""Slow twins of the output nodes: sums over all sign patterns and all sets of wrong patterns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.special import log_ndtr, logsumexp
 
 
 def log_evidence(mean, variance, labels, inverse_temperature=np.inf):
-    """log Z_μ (P,) of the majority of K signs of Gaussian fields (K, P)."""
+    """log Z_μ (P,) of the majority of K signs. The preactivations (K, P) are Gaussian."""
     K, P = mean.shape
     result = np.empty(P)
     for mu in range(P):
@@ -25,7 +25,7 @@ def log_evidence(mean, variance, labels, inverse_temperature=np.inf):
 
 
 def log_at_most(right, errors):
-    """log P[at most ``errors`` wrong] of independent patterns, right with probabilities (P,)."""
+    """log P[at most ``errors`` wrong] for independent patterns; ``right`` (P,) is P[right]."""
     total = 0.0
     for wrong in product([False, True], repeat=len(right)):
         if sum(wrong) <= errors:

@@ -1,13 +1,13 @@
-"""What the sites of the engine "ep" miss of pairs of patterns, to second order.
+"""Second-order correction of the engine "ep" by pairs of patterns.
 
-With the sites s_μ (normalised so that the evidence of each is Z_μ) and q the Gaussian posterior,
+Θ_μ is 1 if pattern μ is right, else 0. Site s_μ is scaled to the evidence Z_μ; q is the posterior:
 
     Z / Z_EP = ⟨Π_μ F_μ⟩_q,   F_μ = Θ_μ / s_μ,   log Z ≈ log Z_EP + Σ_{μ<ν} log ⟨F_μ F_ν⟩_q,
 
 after Opper, Paquet & Winther (JMLR 14, 2013). ⟨F_μ F_ν⟩ = ⟨Θ_μ Θ_ν⟩ / ⟨s_μ s_ν⟩ in the cavity of
-both patterns, where units are independent and each has a bivariate Gaussian field: the numbers of
-right units on either pattern are counted exactly. One pair alone is exact; for patterns that come
-in groups the sum over pairs goes too far, and triples would take part of it back.
+both patterns. There the units are independent, and each has two Gaussian preactivations, so the
+numbers of right units on both patterns are counted exactly. A single pair is exact. For patterns
+in groups the sum over pairs goes too far; triples would take part of it back.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from scipy.special import ndtr, owens_t
 
 from message_passing.output_node import Majority
 
-#: Patterns that are wrong with less than this probability are left out.
+#: Patterns below this probability of being wrong are left out.
 SURELY_RIGHT = 1e-5
 
 
 def pair_correction(problem, variance, sites):
-    """Σ_{μ<ν} log ⟨F_μ F_ν⟩, to be added to log Z of the engine "ep", at its sites (K, P)."""
+    """Σ_{μ<ν} log ⟨F_μ F_ν⟩ at the sites (K, P) of the engine "ep". Add it to log Z."""
     lam, nu = sites
     C, one = variance * problem.geometry.gram, np.eye(lam.shape[1])
     Sigma = np.array([C @ np.linalg.inv(one + row[:, None] * C) for row in lam])
@@ -50,7 +50,7 @@ def pair_correction(problem, variance, sites):
 
 
 def _cavity(m, n, lam, S):
-    """Cavity c, V of sites exp(n·v − ½ v·λv) in the posterior m, S, and log ⟨sites⟩ in it."""
+    """Cavity c, V of sites exp(n·v − ½ v·λv) in the posterior m, S; log ⟨sites⟩ in the cavity."""
     one = np.eye(S.shape[-1])
     inner = one - S * lam[..., None, :]
     V = np.linalg.solve(inner, S)

@@ -1,18 +1,18 @@
 """Replica-symmetric volumes of the spherical perceptron, κ = 0, P = αN independent patterns.
 
-**Random labels** (Gardner 1988). Signs know no norm, so that for Δ → ∞ the reference is forgotten
+**Random labels** (Gardner 1988). Signs do not depend on norms. For Δ → ∞ the reference drops out,
 and Z is the fraction of the sphere that is right on all patterns,
 
     log Z/N = extr_q { ½ log(1−q) + ½ q/(1−q) + α ∫Dt log H(−t √(q/(1−q))) },   H(x) = Φ(−x).
 
-**Labels of the reference** itself, at any Δ. With w′ = w + v, R = v·w/N, a² + R² the overlap of
-two solutions' v and V + a² + R² their square per weight, the field on a pattern that the
-reference answers with u > 0 is (1+R)u + at + √V s, and
+**Labels of the reference** itself, at any Δ. A solution is w′ = w + v with R = v·w/N. The v of two
+solutions overlap by a² + R², and |v|²/N = V + a² + R². If the reference has the preactivation
+u > 0 on a pattern, the solution has (1+R)u + at + √V s, and
 
     φ = ½ log(V/Δ) + a²/(2V) − (V + a² + R²)/(2Δ) + ½ + 2α ∫_{u>0}Du ∫Dt log Φ(ω/√V),
     ω = (1+R)u + at,      r = (V + a² + R²)/Δ.
 
-Stationary where, with g = ∂ log Φ/∂ω and γ = ∂g/∂ω,
+With g = ∂ log Φ/∂ω and γ = ∂g/∂ω, φ is stationary where
 
     1/V = 1/Δ − α⟨γ⟩,     a² = V² α⟨g²⟩,     R = V α(⟨g u⟩ − R⟨γ⟩).
 """
@@ -48,7 +48,7 @@ def _saddle_with_random_labels(alpha):
 
 
 def volume_around_the_teacher(alpha, variance):
-    """φ and r for labels of the reference."""
+    """φ and r for the labels of the reference."""
     u, du = np.polynomial.legendre.leggauss(80)
     u = 5 * (u[:, None] + 1)
     measure = 5 * du[:, None] * 2 * np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi) * WEIGHTS

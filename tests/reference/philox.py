@@ -1,4 +1,4 @@
-"""Langevin noise of ``deep/optimizers/_kernels_langevin.py``, number by number, exactly."""
+"""Exact twin of the Langevin noise in ``deep/optimizers/_kernels_langevin.py``, in plain Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def philox_4x32(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ..
 
 
 def normals(seed: int, draw: int, tensor: int, count: int) -> np.ndarray:
-    """The first ``count`` normals of a tensor: block after block, Box and Muller in each."""
+    """The first ``count`` normals of a tensor: Box–Muller on one block after another."""
     quarter, key = BLOCK // 4, (seed % WORD, seed // WORD)
     values = []
     for block in range(-(-count // BLOCK)):

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def sample_solutions(weights, patterns, labels, variance, samples, seed, errors=0):
-    """log Z and its standard error, r and its standard error, by drawing whole weight vectors."""
+    """log Z and r, each followed by its standard error, from draws of whole weight vectors."""
     rng = np.random.default_rng(seed)
     K, N = weights.shape
     w = weights * np.sqrt(N) / np.linalg.norm(weights, axis=1, keepdims=True)

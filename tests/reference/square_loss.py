@@ -1,4 +1,4 @@
-"""The square loss in closed form: the twin of the replica-symmetric solver."""
+"""The square loss in closed form, a twin of the replica-symmetric solver."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def square_closed_form(
 ) -> SimpleNamespace:
     """The square loss in closed form.
 
-    ``V = 2/(B + √(B² + 4λΔ))``, B = λ + (α−1)Δ; with c = αVs/(1+ΔV), s = 1 without bias and
-    1 − (2ρ−1)² with it: m = c/(1+c), b = (2ρ−1)(1−m) or 0, and
+    V = 2/(B + √(B² + 4λΔ)), B = λ + (α−1)Δ, c = αVs/(1+ΔV), m = c/(1+c),
     q = [m² + αΔV²s(1−m)²/(1+ΔV)²] / [1 − αΔ²V²/(1+ΔV)²].
+    A trained bias has s = 1 − (2ρ−1)² and b = (2ρ−1)(1−m). Otherwise s = 1 and b = 0.
     """
     B = ridge + (alpha - 1.0) * delta
     V = 2.0 / (B + np.sqrt(B * B + 4.0 * ridge * delta))

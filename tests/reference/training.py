@@ -1,7 +1,7 @@
-"""The algorithms of [P21], literally: float64, weight space, one loop after another.
+"""Literal twins of the algorithms of [P21]: float64, weight space, plain loops.
 
-These twins take the same random streams as the package's training, so that trajectories can be
-compared step by step, and share nothing else with it but the random draws.
+They use the random streams of the package's training, so trajectories can be compared step by
+step. They share nothing else with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def normalised(weights: np.ndarray) -> np.ndarray:
 
 
 def shuffled_minibatches(rng: np.random.Generator, P: int, size: int) -> list[np.ndarray]:
-    """A random partition, by Fisher and Yates; order inside a minibatch does not matter."""
+    """A random partition (Fisher–Yates). The order inside a minibatch does not matter."""
     order = np.arange(P)
     bits = rng.bit_generator.random_raw(P)
     for i in range(P - 1, 0, -1):
@@ -102,14 +102,14 @@ def replicated_sgd(X, y, algorithm, K, seed_sequence):
 
 
 def langevin_lanes(seed_sequence, count):
-    """The noise of Entropy-SGD has children 1, 2, … of the seed, numpy's SFC64 each."""
+    """Generators of Entropy-SGD's noise: one SFC64 of numpy per child 1, 2, … of the seed."""
     entropy, key = seed_sequence.entropy, seed_sequence.spawn_key
     children = [np.random.SeedSequence(entropy, spawn_key=(*key, 1 + i)) for i in range(count)]
     return [np.random.SFC64(child) for child in children]
 
 
 def box_muller(words, count):
-    """``count`` normals of 32-bit words: the first half radii, the second half angles."""
+    """``count`` normals from 32-bit words: the first half gives radii, the second angles."""
     pairs = -(-count // 2)
     radius = np.sqrt(-2.0 * np.log(((words[:pairs] >> 1) + 0.5) / 2.0**31))
     angle = 2.0 * np.pi * words[pairs : 2 * pairs].astype(np.int32) / 2.0**32
@@ -117,7 +117,7 @@ def box_muller(words, count):
 
 
 def langevin_noise(lanes, shape):
-    """Standard normals of one inner step: numbers of all lanes in turn, 32 bits a normal."""
+    """Standard normals of one inner step. The lanes take turns; a normal uses 32 bits."""
     count = int(np.prod(shape))
     rounds = -(-count // (2 * len(lanes)))
     numbers = np.array([lane.random_raw(rounds) for lane in lanes]).T.ravel()
@@ -127,8 +127,9 @@ def langevin_noise(lanes, shape):
 
 
 def entropy_sgd(X, y, algorithm, K, seed_sequence, rotation, lanes):
-    """Algorithm 1; ``rotation`` (N, N) gives the axes along which the ``lanes`` generators'
-    numbers are laid. Returns (weights, epochs, converged)."""
+    """Algorithm 1, with the noise of ``lanes`` generators along the axes ``rotation`` (N, N).
+
+    Returns (weights, epochs, converged)."""
     (rng,) = streams(seed_sequence, 1)
     generators = langevin_lanes(seed_sequence, lanes)
     w = uniform_unit_rows(rng, K, X.shape[1])

@@ -1,4 +1,4 @@
-"""Weight-noise descent, literally: unrotated inputs, float64, the gradient of ``noise_loss``."""
+"""Literal twin of weight-noise descent: unrotated inputs, float64, gradient by ``noise_loss``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from committee.solution_space.weight_noise import noise_loss
 
 
 def weight_noise(patterns, labels, algorithm, K, seed_sequence):
-    """Unit rows (K, N) after ``max_epochs`` steps of Adam, one second moment a hidden unit."""
+    """Unit rows (K, N) after ``max_epochs`` Adam steps with one second moment per hidden unit."""
     rng = np.random.default_rng(np.random.SeedSequence(seed_sequence.entropy).spawn(1)[0])
     w = unit_rows(rng.uniform(-1.0, 1.0, (K, patterns.shape[1])))
     mean, square = np.zeros_like(w), np.zeros((K, 1))
