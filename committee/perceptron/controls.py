@@ -7,7 +7,10 @@ error. Observables f with known limits f_∞ explain most of this scatter,
     T = (Δ/N) ‖Π Σ_μ g(v_μ) σ_μ x_μ/√N‖²,   g(v) = ∂ log Φ(v/√Δ)/∂v,   Π ⟂ w̃,
 
 the first two orders of log Z in the overlaps between patterns; Π projects orthogonal to w̃. With a
-teacher, R is added. A linear regression on f − f_∞ removes the scatter and keeps the limit N → ∞.
+teacher, R is added. The last control is the volume of all solutions: φ at Δ = 1000 around the
+maximum-margin solution. It explains most of the scatter near capacity. A linear regression on
+f − f_∞ removes the scatter and keeps the limit N → ∞.
+
 With the averages of ``franz_parisi.py``, the reference's q and R, and b = (⟨gz⟩, ⟨gv⟩, ⟨gu*⟩),
 
     T_∞ = Δ [α⟨g²⟩ + α² (bᵀ Q⁻¹ b − ⟨gv⟩²)],
@@ -18,15 +21,22 @@ Without a teacher, b and Q are cut to the first two rows and columns.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
+from committee.perceptron.franz_parisi import franz_parisi
 from committee.perceptron.gardner import force
 from committee.perceptron.instances import Instance
 from committee.perceptron.references import Reference
+from message_passing.local_entropy import local_entropy_curve
 
-#: Names of the observables f, in the order of both functions.
+#: Δ on the way to a Gaussian so wide that it sees nearly all solutions.
+WIDE = np.geomspace(0.1, 1e3, 7)
+
+#: Names of the observables f, in the order of ``observed`` and ``expected``.
 NAMES = ("stability", "square", "log_probability", "alignment", "teacher_overlap")
 
 
@@ -58,3 +68,19 @@ def expected(reference: Reference, variance: float) -> NDArray[np.float64]:
     aligned = alpha * (weight @ g**2) + alpha**2 * (b @ np.linalg.solve(Q, b) - b[1] ** 2)
     sums = [weight @ v, weight @ v**2, weight @ log_ndtr(v / root)]
     return np.array([*(alpha * np.array(sums)), variance * aligned, R])
+
+
+def observed_volume(instance: Instance) -> float:
+    """φ of an instance at the last Δ of ``WIDE``, by ep. NaN without solutions or convergence."""
+    weights = instance.reference("max-margin", np.random.default_rng())
+    if np.any(instance.stabilities(weights) <= 0):
+        return float("nan")
+    curve = local_entropy_curve(weights[None], instance.patterns, instance.labels, variances=WIDE)
+    return float(curve.free_entropy[-1]) if curve.converged[-1] else float("nan")
+
+
+@lru_cache
+def expected_volume(alpha: float, teacher: bool) -> float:
+    """The limit of ``observed_volume`` for N → ∞."""
+    curve = franz_parisi(alpha, WIDE, "max-margin", teacher=teacher)
+    return float(curve.free_entropy[-1])

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from committee.perceptron.controls import NAMES, expected, observed
+from committee.perceptron.controls import (
+    NAMES,
+    expected,
+    expected_volume,
+    observed,
+    observed_volume,
+)
 from committee.perceptron.franz_parisi import franz_parisi
 from committee.perceptron.gardner import check_alpha, generalisation_error, maximum_margin
 from committee.perceptron.instances import Instance
@@ -111,7 +117,7 @@ def compute(config: PerceptronConfig, progress: bool = False) -> dict[str, pd.Da
         The folder holds the results of another configuration.
     """
     settings = as_json({k: v for k, v in asdict(config).items() if k not in ("out", "workers")})
-    folder = RunFolder(config.out, units=("theory", "instances"))
+    folder = RunFolder(config.out, units=("theory", "instances", "volumes"))
     folder.check(settings)
     folder.store_config("Perceptron: theory beside instances", settings)
     families = {(i, 0): family for i, family in enumerate(FAMILIES)}
@@ -121,7 +127,12 @@ def compute(config: PerceptronConfig, progress: bool = False) -> dict[str, pd.Da
         for N in sorted(config.sizes, reverse=True)
         for i in range(config.count(N) * (1 + config.more))
     }
-    for make, kind, units in ((predict, "theory", families), (measure, "instances", instances)):
+    kinds = (
+        (predict, "theory", families),
+        (measure, "instances", instances),
+        (measure_volume, "volumes", instances),
+    )
+    for make, kind, units in kinds:
         make_missing(
             make,
             {_file(config, kind, *key): unit for key, unit in units.items()},
@@ -138,8 +149,13 @@ def load(folder: str | Path) -> dict[str, pd.DataFrame]:
     """Read what :func:`compute` stored."""
     import pandas as pd
 
-    files = {kind: sorted(Path(folder, kind).glob("*.json")) for kind in ("theory", "instances")}
-    return {k: pd.concat(map(read_records, paths), ignore_index=True) for k, paths in files.items()}
+    tables = {
+        kind: pd.concat(map(read_records, sorted(Path(folder, kind).glob("*.json"))))
+        for kind in ("theory", "instances", "volumes")
+    }
+    volumes = tables.pop("volumes")
+    tables["instances"] = tables["instances"].merge(volumes, on=["labels", "N", "instance"])
+    return {kind: table.reset_index(drop=True) for kind, table in tables.items()}
 
 
 def predict(config: PerceptronConfig, family: Family) -> pd.DataFrame:
@@ -174,6 +190,7 @@ def predict(config: PerceptronConfig, family: Family) -> pd.DataFrame:
     ]
     controls = [expected(reference, variance) for variance in points.variance]
     tables[1] = tables[1].join(pd.DataFrame(controls, columns=list(NAMES)))
+    tables[1]["volume"] = expected_volume(config.alpha, family.labels == "teacher")
     return pd.concat(tables, ignore_index=True)
 
 
@@ -189,9 +206,7 @@ def measure(config: PerceptronConfig, unit: tuple[int, int]) -> pd.DataFrame:
     N, index = unit
     tables = []
     for labels in ("random", "teacher"):
-        seed = np.random.SeedSequence((config.seed, N, index, labels == "teacher"))
-        rng = np.random.default_rng(seed)
-        instance = Instance.draw(N, config.alpha, labels == "teacher", rng)
+        instance, rng = _draw(config, N, index, labels)
         geometry = PatternGeometry(instance.patterns)
         engines: dict[str, Engine] = {
             "bp": BeliefPropagation(node=NO_ERRORS),
@@ -242,6 +257,29 @@ def measure(config: PerceptronConfig, unit: tuple[int, int]) -> pd.DataFrame:
                 }
                 tables.append(pd.DataFrame(row))
     return pd.concat(tables, ignore_index=True)
+
+
+def measure_volume(config: PerceptronConfig, unit: tuple[int, int]) -> pd.DataFrame:
+    """Unit of work: the volume of solutions of one instance for each kind of labels."""
+    import pandas as pd
+
+    N, index = unit
+    rows = []
+    for labels in ("random", "teacher"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # NaN says the same
+            volume = observed_volume(_draw(config, N, index, labels)[0])
+        rows.append({"labels": labels, "N": N, "instance": index, "volume": volume})
+    return pd.DataFrame(rows)
+
+
+def _draw(
+    config: PerceptronConfig, N: int, index: int, labels: str
+) -> tuple[Instance, np.random.Generator]:
+    """An instance, and the generator for its references."""
+    teacher = labels == "teacher"
+    rng = np.random.default_rng(np.random.SeedSequence((config.seed, N, index, teacher)))
+    return Instance.draw(N, config.alpha, teacher, rng), rng
 
 
 def _file(config: PerceptronConfig, kind: str, first: int, second: int) -> Path:

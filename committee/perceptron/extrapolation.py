@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEYS = ["labels", "name", "fraction"]
+CONTROLS = ["volume", *NAMES]
 
 
 class Fit(NamedTuple):
@@ -60,10 +61,10 @@ def with_theory(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Instances with ``local_entropy_theory``, ``deviation`` and the controls f − f_∞."""
     theory = results["theory"]
     points = theory[theory["kind"] == "point"]
-    points = points[[*KEYS, "kappa", "variance", "local_entropy", *NAMES]]
+    points = points[[*KEYS, "kappa", "variance", "local_entropy", *CONTROLS]]
     table = results["instances"].merge(points, on=[*KEYS, "variance"], suffixes=("", "_theory"))
     table["deviation"] = table["local_entropy"] - table["local_entropy_theory"]
-    for name in NAMES:
+    for name in CONTROLS:
         table[name] = table[name] - table[f"{name}_theory"]
     return table
 
@@ -79,7 +80,7 @@ def summarise(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
     table = with_theory(results)
-    table = table[table["converged"]]
+    table = table[table["converged"] & table["volume"].notna()]
     rows: list[dict[str, object]] = []
     for keys, family in table.groupby([*KEYS, "variance"], sort=False):
         first = family.iloc[0]
@@ -103,7 +104,7 @@ def summarise(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 gaps = _estimates(gap, both["N"], np.zeros((len(both), 0)))
                 found = {N: _sum(ep[N], gaps[N]) for N in gaps.keys() & ep.keys()}
             else:
-                found = _estimates(group["deviation"], group["N"], group[list(NAMES)].to_numpy())
+                found = _estimates(group["deviation"], group["N"], group[CONTROLS].to_numpy())
                 ep = found if engine == "ep" else ep
             counts = group["N"].value_counts()
             for N in sorted(found, key=lambda size: (size != "infinity", size.zfill(9))):

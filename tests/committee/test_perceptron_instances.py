@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from committee.perceptron import Instance, command, franz_parisi, make_reference, maximum_margin
-from committee.perceptron.controls import expected, observed
+from committee.perceptron.controls import expected, expected_volume, observed, observed_volume
 from committee.perceptron.experiment import PerceptronConfig
 from committee.perceptron.extrapolation import extrapolate
+from committee.perceptron.gardner import gardner_volume
 from message_passing import MonteCarlo, local_entropy_curve
 
 
@@ -122,6 +123,20 @@ def test_controls_tend_to_their_limits(teacher):
             seen.append(observed(instance, instance.reference(name, rng), variance))
         mean, error = mean_and_error(seen)
         assert np.all(np.abs(mean - limit) < 3.5 * error + 0.01)
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_volume_tends_to_its_limit(teacher):
+    alpha, seen = 1.0, []
+    for seed in range(16):
+        instance = Instance.draw(200, alpha, teacher, np.random.default_rng(seed))
+        seen.append([observed_volume(instance)])
+    mean, error = mean_and_error(seen)
+    assert np.all(np.abs(mean - expected_volume(alpha, teacher)) < 3.5 * error + 0.01)
+    if not teacher:
+        assert expected_volume(alpha, False) == pytest.approx(gardner_volume(alpha), abs=0.03)
+    unsolvable = Instance(np.ones((3, 3)), np.array([1.0, -1.0, -1.0]), None)
+    assert np.isnan(observed_volume(unsolvable))
 
 
 def test_extrapolation():
