@@ -86,6 +86,8 @@ def arm_table(command: DecayControlCommand, done: Sequence[Unit]) -> pd.DataFram
         measured = run.measured()
         assert result is not None and test is not None and measured is not None
         arm, same = int(unit.name.removeprefix("arm-")), equivalent_sgd(config)
+        # Only the final stage has tuned arms.
+        what = ARMS[arm] if unit.stage == "final" else ARMS[arm].removesuffix(", tuned")
         profiles = [p for name in run.networks if (p := run.flatness(name)) is not None]
         paths.append(
             (
@@ -95,7 +97,7 @@ def arm_table(command: DecayControlCommand, done: Sequence[Unit]) -> pd.DataFram
         )
         rows.append(
             {
-                "stage": unit.stage, "arm": arm, "what": ARMS[arm],
+                "stage": unit.stage, "arm": arm, "what": what,
                 "algorithm": config.algorithm.name, "seed": config.seed, "lr": config.lr,
                 "weight_decay": config.weight_decay, "passes": config.passes,
                 "equivalent_lr": same.lr, "effective_decay": same.weight_decay,
