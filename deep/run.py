@@ -200,9 +200,9 @@ class Run:
 
     def curve(self, name: str = "final") -> pd.DataFrame | None:
         """The stored local energy of a network with its metadata, one row per σ, or None."""
-        stored, profile = self.measured(name), self.flatness(name)
-        if stored is None or profile is None:
+        if (profile := self.flatness(name)) is None:
             return None
+        stored = read_json(self.folder / "flatness" / f"{name}.json")
         return profile.to_frame().assign(
             run=self.name, algorithm=self.config.algorithm.name, passes=stored["passes"],
             images=profile.images, test_error=stored["test_error"],

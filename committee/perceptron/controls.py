@@ -72,7 +72,11 @@ def expected(reference: Reference, variance: float) -> NDArray[np.float64]:
 
 def observed_volume(instance: Instance) -> float:
     """φ of an instance at the last Δ of ``WIDE``, by ep. NaN without solutions or convergence."""
-    weights = instance.reference("max-margin", np.random.default_rng())
+    try:
+        # The maximum-margin solution draws no random number.
+        weights = instance.reference("max-margin", np.random.default_rng(0))
+    except RuntimeError:
+        return float("nan")
     if np.any(instance.stabilities(weights) <= 0):
         return float("nan")
     curve = local_entropy_curve(weights[None], instance.patterns, instance.labels, variances=WIDE)

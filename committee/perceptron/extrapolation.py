@@ -75,7 +75,8 @@ def summarise(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
     ``deviation`` from the theory is a of the fit, or the mean over instances of one size minus the
     controls' part. For "mc" it is a sum of two estimates: the deviation of "ep", which has more
     instances, and the difference between "mc" and "ep" on the instances of "mc".
-    ``plain_deviation`` uses the engine's own instances, without controls.
+    ``plain_deviation`` uses the engine's own instances, without controls. Instances whose volume
+    is NaN are left out.
     """
     import pandas as pd
 
