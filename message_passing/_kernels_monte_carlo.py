@@ -129,11 +129,12 @@ def allowed_arcs(angles, changes, wrong, allowed, starts, stops):
 
 @compiled
 def angle_on_arcs(starts, stops, place):
-    """The angle at the distance ``place`` along the arcs; 0 where rounding has left the last one."""
-    for start, stop in zip(starts, stops):
-        if place < stop - start:
-            return start + place
-        place -= stop - start
+    """The angle at the distance ``place`` along the arcs; 0 if rounding has left the last one."""
+    for arc in range(len(starts)):
+        width = stops[arc] - starts[arc]
+        if place < width:
+            return starts[arc] + place
+        place -= width
     return 0.0
 
 
