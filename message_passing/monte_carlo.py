@@ -9,8 +9,8 @@ time. For one unit see :mod:`message_passing.one_unit`. The ellipse v_k cos θ +
 through the state and a fresh draw v′. On it the preactivations of unit k change sign at angles
 known in closed form, and only the patterns for which unit k is decisive matter. One pass finds all
 arcs of solutions, and the new angle is uniform on them. Nothing is rejected. (All units at once
-have far shorter arcs, and mix far more slowly.) The coordinates z of a unit move in three blocks, by
-the eigenvalue of G. Together, the few of the large eigenvalues would shorten every arc.
+have far shorter arcs, and mix far more slowly.) The coordinates z of a unit move in three blocks,
+by the eigenvalue of G. Together, the few of the large eigenvalues would shorten every arc.
 
 A configuration counts if it makes at most as many training errors as the reference.
 """
