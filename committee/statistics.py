@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from committee.algorithms import PLANNED, PUBLISHED
 from committee.results import ExperimentResults
@@ -84,9 +84,10 @@ def compare_algorithms(
     Columns: quantity, first, second, unit; ``n``, the units, and ``runs``, the pairs of runs;
     ``difference`` with its standard error and its limits ``low`` and ``high`` (Student, 95 %);
     ``share``, the difference divided by |mean of the second|; ``effect_size``, the difference
-    divided by the standard deviation of the n differences; ``t``; ``p_value`` of the two-sided
-    paired t-test over draws, and ``p_holm``, corrected for the number of pairs within the
-    quantity (Holm). The test assumes that the differences of the draws are independent and
+    divided by the standard deviation of the n differences, with its 95 % limits
+    ``effect_size_low`` and ``effect_size_high`` (non-central t); ``t``; ``p_value`` of the
+    two-sided paired t-test over draws, and ``p_holm``, corrected for the number of pairs within
+    the quantity (Holm). The test assumes that the differences of the draws are independent and
     normal. The draws share one test set, so the test is about new training patterns. With one
     draw there is no test: p-values are NaN, and limits are over restarts.
     """
@@ -121,6 +122,8 @@ def _difference(means: pd.DataFrame, tested: bool) -> dict[str, float]:
         t = mean / error if mean or np.isnan(error) else np.float64(0.0)
         share = mean / abs(reference.mean()) if n else np.nan
         effect_size = mean / deviation
+    # √n times the true effect size is the parameter of t's non-central distribution.
+    limits = special.nctdtrinc(n - 1, [(1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2], t)
     return {
         "difference": mean,
         "difference_standard_error": error,
@@ -128,6 +131,8 @@ def _difference(means: pd.DataFrame, tested: bool) -> dict[str, float]:
         "high": mean + half,
         "share": share,
         "effect_size": effect_size,
+        "effect_size_low": limits[0] / np.sqrt(max(n, 1)),
+        "effect_size_high": limits[1] / np.sqrt(max(n, 1)),
         "t": t,
         "p_value": 2 * stats.t.sf(abs(t), n - 1) if tested and n > 1 else np.nan,
     }

@@ -156,6 +156,7 @@ def comparison_table(comparisons: pd.DataFrame, engine: str | None) -> str:
         digits = _decimals(family[f"difference{ERROR}"] * scale)
         for row in family.to_dict("records"):
             low, high = (f"{scale * row[end]:+.{digits}f}" for end in ("low", "high"))
+            effect = [f"{row[f'effect_size{end}']:+.1f}" for end in ("", "_low", "_high")]
             value, error = row["difference"], row[f"difference{ERROR}"]
             lines.append(
                 {
@@ -165,7 +166,7 @@ def comparison_table(comparisons: pd.DataFrame, engine: str | None) -> str:
                     "difference": with_error(value, error, digits, scale),
                     "95 % interval": f"[{low}, {high}]" if row["n"] > 1 else "–",
                     "of the second": _known(row["share"], "{:+.0%}"),
-                    "effect size": _known(row["effect_size"], "{:+.1f}"),
+                    "effect size": _known(row["effect_size_low"], "{} [{}, {}]".format(*effect)),
                     "p (Holm)": _known(row["p_holm"], "{:.2g}"),
                 }
             )

@@ -101,6 +101,16 @@ def test_comparisons_are_seldom_significant_without_a_difference() -> None:
     assert hits["restarts"] > 40  # restarts as the unit give false positives
 
 
+def test_intervals_of_effect_sizes_cover_the_true_one() -> None:
+    restarts, shift, covered = 3, 1.5, 0
+    true = shift / np.sqrt(2 * (0.6**2 + 0.3**2 / restarts))
+    for seed in range(200):
+        runs = drawn(seed, 6, restarts, b=0.0, a=shift)
+        row = compare_algorithms(runs, measures=["test_error"]).iloc[0]
+        covered += row["effect_size_low"] < true < row["effect_size_high"]
+    assert 180 <= covered <= 199  # 190 expected, standard deviation 3
+
+
 def test_one_draw_has_errors_over_restarts_and_no_test() -> None:
     runs = drawn(1, 1, 8, b=0.0, a=0.5)
     row = compare_algorithms(runs).iloc[0]

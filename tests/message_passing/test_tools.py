@@ -151,7 +151,8 @@ class Config:
     fail: bool = False
 
 def wait(seconds, _):
-    print("working", flush=True)
+    sys.stdout.write("working\\n")
+    sys.stdout.flush()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
