@@ -22,6 +22,7 @@ from committee.entropic import equivalent_lr
 from committee.schedules import Constant, Exponential, Schedule
 from committee.solution_space.entropy_slope import EPSlope, SlopeEngine
 from message_passing.local_entropy import check_ladder
+from message_passing.tools.validation import check
 
 SINGLE_REPLICA_THRESHOLD = 1e-7
 
@@ -42,7 +43,7 @@ class Algorithm:
     max_epochs: int
 
     def __post_init__(self) -> None:
-        _expect(self.max_epochs >= 1, "max_epochs", self.max_epochs, "a positive integer")
+        check("max_epochs", self.max_epochs, self.max_epochs >= 1, "a positive integer")
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ class MinibatchAlgorithm(Algorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _expect(self.lr > 0, "lr", self.lr, "a positive number")
-        _expect(self.batch_size >= 1, "batch_size", self.batch_size, "a positive integer")
-        _expect(self.reduction in ("sum", "mean"), "reduction", self.reduction, "'sum' or 'mean'")
+        check("lr", self.lr, self.lr > 0, "a positive number")
+        check("batch_size", self.batch_size, self.batch_size >= 1, "a positive integer")
+        check("reduction", self.reduction, self.reduction in ("sum", "mean"), "'sum' or 'mean'")
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,10 @@ class SGD(MinibatchAlgorithm):
     def __post_init__(self) -> None:
         super().__post_init__()
         known = ("zero-errors", "cross-entropy", "epochs")
-        _expect(self.stop_at in known, "stop_at", self.stop_at, f"one of {', '.join(known)}")
-        _expect(self.threshold >= 0, "threshold", self.threshold, "a number ≥ 0")
-        _expect(0 <= self.dropout < 1, "dropout", self.dropout, "a probability in [0, 1)")
-        _expect(self.replica >= 0, "replica", self.replica, "an integer ≥ 0")
+        check("stop_at", self.stop_at, self.stop_at in known, f"one of {', '.join(known)}")
+        check("threshold", self.threshold, self.threshold >= 0, "a number ≥ 0")
+        check("dropout", self.dropout, 0 <= self.dropout < 1, "a probability in [0, 1)")
+        check("replica", self.replica, self.replica >= 0, "an integer ≥ 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +132,10 @@ class ReplicatedSGD(MinibatchAlgorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _expect(self.replicas >= 1, "replicas", self.replicas, "a positive integer")
-        _expect(self.elastic_scale >= 0, "elastic_scale", self.elastic_scale, "a number ≥ 0")
+        check("replicas", self.replicas, self.replicas >= 1, "a positive integer")
+        check("elastic_scale", self.elastic_scale, self.elastic_scale >= 0, "a number ≥ 0")
         period = self.coupling_period
-        _expect(period >= 1, "coupling_period", period, "a positive integer")
+        check("coupling_period", period, period >= 1, "a positive integer")
         strength = period * self.elastic_scale * self.gamma(np.arange(self.max_epochs))
         _check_stability(self.lr * strength, "lr · coupling_period · elastic_scale · γ")
 
@@ -172,11 +173,11 @@ class EntropySGD(MinibatchAlgorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _expect(self.inner_lr > 0, "inner_lr", self.inner_lr, "a positive number")
-        _expect(self.noise >= 0, "noise", self.noise, "a number ≥ 0")
-        _expect(0 <= self.averaging <= 1, "averaging", self.averaging, "a number in [0, 1]")
-        _expect(self.inner_steps >= 1, "inner_steps", self.inner_steps, "a positive integer")
-        _expect(self.elastic_scale >= 0, "elastic_scale", self.elastic_scale, "a number ≥ 0")
+        check("inner_lr", self.inner_lr, self.inner_lr > 0, "a positive number")
+        check("noise", self.noise, self.noise >= 0, "a number ≥ 0")
+        check("averaging", self.averaging, 0 <= self.averaging <= 1, "a number in [0, 1]")
+        check("inner_steps", self.inner_steps, self.inner_steps >= 1, "a positive integer")
+        check("elastic_scale", self.elastic_scale, self.elastic_scale >= 0, "a number ≥ 0")
         strength = self.elastic_scale * self.gamma(np.arange(self.max_epochs))
         _check_stability(self.inner_lr * strength, "inner_lr · elastic_scale · γ")
 
@@ -208,13 +209,13 @@ class WeightNoise(Algorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _expect(self.lr > 0, "lr", self.lr, "a positive number")
-        _expect(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
+        check("lr", self.lr, self.lr > 0, "a positive number")
+        check("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
         second = self.second_moment
-        _expect(0 <= second < 1, "second_moment", second, "a number in [0, 1)")
+        check("second_moment", second, 0 <= second < 1, "a number in [0, 1)")
         sigma = self.sigma(np.arange(self.max_epochs))
         good = bool(np.all(sigma > 0) and np.all(np.isfinite(sigma)))
-        _expect(good, "sigma", self.sigma, "a schedule of positive numbers")
+        check("sigma", self.sigma, good, "a schedule of positive numbers")
 
 
 @dataclass(frozen=True)
@@ -244,14 +245,9 @@ class EntropyAscent(Algorithm):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ladder(self.variances, "variances")
-        _expect(self.step > 0, "step", self.step, "a positive number")
-        _expect(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
-        _expect(self.start in PUBLISHED, "start", self.start, f"one of {', '.join(PUBLISHED)}")
-
-
-def _expect(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        raise ValueError(f"{name} is {value!r}; {expected} was expected.")
+        check("step", self.step, self.step > 0, "a positive number")
+        check("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
+        check("start", self.start, self.start in PUBLISHED, f"one of {', '.join(PUBLISHED)}")
 
 
 def _check_stability(kick: np.ndarray, what: str) -> None:

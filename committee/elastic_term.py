@@ -13,7 +13,6 @@ is acceptable, it is for the reading with the fewest training errors. Test error
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +24,7 @@ from committee.algorithms import PUBLISHED, Algorithm, ReplicatedSGD
 from committee.experiments import DataOptions
 from committee.patterns import PatternSet, load_patterns
 from committee.training import check_hidden_units, train_restart
-from message_passing.local_entropy import local_entropy_curve
-from message_passing.monte_carlo import MonteCarlo
+from message_passing.curve_runs import curve_arrays
 from message_passing.tools.files import read_json, write_json, write_table
 from message_passing.tools.run_folder import RunFolder, as_json, make_missing
 from message_passing.tools.tables import ERROR, to_markdown
@@ -166,20 +164,18 @@ def measure_run(
     """Unit of work: one machine, its training errors and its local entropy."""
     row, patterns, algorithm, seed_sequence = task
     machine = train_restart(patterns, algorithm, hidden_units, seed_sequence)
-    engine = MonteCarlo(seed=int(seed_sequence.generate_state(1)[0]))
+    seed = int(seed_sequence.generate_state(1)[0])
     X, y = patterns.train_patterns, patterns.train_labels
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the table says what did not converge
-        curve = local_entropy_curve(machine.weights, X, y, engine=engine, distances=[DISTANCE])
+    curve = curve_arrays(machine.weights, X, y, "mc", seed, distances=(DISTANCE,))
     return {
         **row,
         "epochs": machine.epochs,
         "met": machine.converged,
         "training_errors": round(machine.train_error * len(y)),
         "collapsed": machine.collapsed,
-        "local_entropy": float(curve.local_entropy[0]),
-        f"local_entropy{ERROR}": float(curve.standard_error[0]),
-        "converged": bool(curve.converged[0]),
+        "local_entropy": float(curve["local_entropy"][0]),
+        f"local_entropy{ERROR}": float(curve["standard_error"][0]),
+        "converged": bool(curve["converged"][0]),
     }
 
 

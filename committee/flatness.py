@@ -19,7 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from committee.machine import error_rate, predict_from_preactivations
 from message_passing.output_node import Majority
-from message_passing.tools.validation import check_labels, check_patterns, check_weights
+from message_passing.tools.validation import (
+    check_labels,
+    check_patterns,
+    check_sigmas,
+    check_weights,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +142,7 @@ def local_energy(
     weights = check_weights(weights)
     patterns = check_patterns(patterns, weights.shape[-1])
     labels = check_labels(labels, len(patterns))
-    sigmas = _check_sigmas(sigmas)
+    sigmas = check_sigmas(sigmas)
     if samples is not None and samples < 2:
         raise ValueError(f"samples is {samples}; at least 2, or None (exact), was expected.")
 
@@ -207,12 +212,3 @@ def sampled_noisy_errors(
             predictions = predict_from_preactivations(preactivations + sigma * shifts)
             errors[first : first + count, s] = np.mean(predictions != labels, axis=-1)
     return errors
-
-
-def _check_sigmas(sigmas: ArrayLike) -> NDArray[np.float64]:
-    array = np.atleast_1d(np.asarray(sigmas, dtype=np.float64))
-    if array.ndim != 1 or not len(array) or not np.all(np.isfinite(array)) or array[0] < 0:
-        raise ValueError(f"sigmas is {sigmas!r}; a list of numbers ≥ 0 was expected.")
-    if np.any(np.diff(array) <= 0):
-        raise ValueError(f"sigmas is {sigmas!r}; strictly increasing numbers were expected.")
-    return array

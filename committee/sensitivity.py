@@ -94,7 +94,6 @@ def run(config: SensitivityConfig) -> pd.DataFrame:
     names = ("restarts", "data", "size", "seed")
     settings: dict[str, Any] = {name: getattr(config, name) for name in names}
     settings["variations"] = {variation.name: as_json(variation) for variation in variations()}
-    folder.check(settings)
     folder.store_config("What the paper leaves open", settings)
     rows = []
     for variation in variations():

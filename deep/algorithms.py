@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from deep.checks import check, check_numbers, check_words
+from message_passing.tools.validation import check, check_numbers, check_words
 
 if TYPE_CHECKING:
     from deep.config import TrainingConfig

@@ -10,13 +10,13 @@ from typing import Annotated
 import tyro
 
 from deep.algorithms import BASELINES
-from deep.checks import check, check_seeds
 from deep.config import Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, Images, measure_flatness
 from deep.recipes import recipe
 from deep.run import Run
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import means
+from message_passing.tools.validation import check, check_seeds
 
 SPLITS = ("train", "test")
 

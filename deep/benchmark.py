@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deep.algorithms import Algorithm, Esgd, Rsgd, Sgd
-from deep.checks import check, check_numbers
 from deep.config import TrainingConfig
 from message_passing.tools.files import write_json
 from message_passing.tools.hardware import describe_hardware
 from message_passing.tools.tables import ERROR, to_markdown
+from message_passing.tools.validation import check, check_numbers
 
 if TYPE_CHECKING:
     import pandas as pd

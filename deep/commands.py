@@ -7,7 +7,6 @@ The options of a command are a dataclass. torch and pandas are imported when a c
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -15,13 +14,13 @@ from typing import Annotated, Any, Literal, get_type_hints
 import tyro
 
 from deep.algorithms import KINDS
-from deep.checks import check_seeds
 from deep.config import CompileMode, Hardware, TrainingConfig
 from deep.measurements import FlatnessOptions, HessianOptions, LocalEntropyOptions
 from deep.recipes import recipe
 from deep.run import cell_folder, differing, open_runs, runs
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.tables import ERROR, means, to_markdown, with_error
+from message_passing.tools.validation import check_seeds
 
 # One dataclass holds the settings of a run and of all algorithms, so that --help shows all of them
 # with their docstrings. Its defaults are None, which marks the settings that were not given.
@@ -30,7 +29,7 @@ _SPECIAL: dict[str, tuple[Any, Any]] = {
     "dataset": (str, "cifar10"),
     "model": (str, "smallconvnet"),
     "algorithm": (Literal[tuple(KINDS)], "sgd"),
-    "model_options": (dict[str, str], field(default_factory=dict)),
+    "model_options": (dict[str, int | float | str], field(default_factory=dict)),
     "seed": (Annotated[int, tyro.conf.Suppress], 0),
 }
 Settings = make_dataclass(
@@ -80,16 +79,7 @@ def chosen_config(settings: Any) -> TrainingConfig:
     config = recipe(settings.dataset, settings.model, settings.algorithm)
     if "passes" in given:
         config = config.stretched(given["passes"])
-    options = settings.model_options.items()
-    given["model_options"] = {k: _number_or_word(v) for k, v in options}
-    return config.changed(**given)
-
-
-def _number_or_word(value: str) -> Any:
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(value)
-    return value
+    return config.changed(**given, model_options=settings.model_options)
 
 
 def train_networks(chosen: TrainCommand) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deep.algorithms import KINDS, Algorithm, Sgd
-from deep.checks import check, check_numbers, check_words
 from message_passing.tools.files import content_hash
 from message_passing.tools.run_folder import as_json
+from message_passing.tools.validation import check, check_numbers, check_words
 
 DATASETS = ("cifar10", "cifar100", "tinyimagenet", "synthetic")
 CompileMode = Literal["off", "default", "reduce-overhead"]

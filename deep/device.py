@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from deep.checks import check_one_of
 from deep.optimizers.replicas import guarded
+from message_passing.tools.validation import check_one_of
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt(3)
 

@@ -22,7 +22,6 @@ from committee.experiments import AlgorithmName, DataName
 from committee.patterns import PatternSet, load_patterns
 from committee.results import small_arrays
 from committee.training import check_hidden_units, resolve_algorithm, train_restart
-from deep.checks import check_numbers
 from message_passing.ladder import LadderSettings
 from message_passing.tools.files import (
     content_hash,
@@ -33,7 +32,7 @@ from message_passing.tools.files import (
 )
 from message_passing.tools.run_folder import RunFolder, as_json, make_missing
 from message_passing.tools.tables import ERROR, to_markdown
-from message_passing.tools.validation import check_least
+from message_passing.tools.validation import check_least, check_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,7 +190,6 @@ def compare_estimators(command: EstimatorsCommand) -> None:
     free = ("machines", "data", "data_dir", "workers", "out")
     settings = {k: as_json(v) for k, v in vars(command).items() if k not in free}
     settings["patterns"] = content
-    folder.check(settings)
     folder.store_config("Estimators of flatness", settings, patterns=about)
     print(f"Data: {patterns.description}", flush=True)
     paths = [command.out / "machines" / f"{i:03d}.json" for i in range(command.machines)]

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from deep.hessian import HessianSpectrum, HessianTrace, hessian_spectrum, hessian_trace
 from deep.images.minibatches import Data, as_tensors
 from deep.local_entropy import NetworkLocalEntropyCurve, local_entropy_curve
-from deep.measurements import checked_sigmas
 from deep.weight_noise import NetworkLocalEnergyProfile, local_energy
 from message_passing.ladder import LadderSettings
 from message_passing.tools.tables import with_error
+from message_passing.tools.validation import check, check_sigmas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +171,8 @@ def flatness(
 
     Raises the ``ValueError`` of these functions, before any long work.
     """
-    checked_sigmas(sigmas, samples)
+    check_sigmas(sigmas)
+    check("samples", samples, samples >= 2, "at least 2")
     inputs, targets = as_tensors(inputs, targets)
     if targets.ndim != 1 or targets.is_floating_point():
         raise ValueError(

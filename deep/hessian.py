@@ -15,10 +15,10 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from deep.checks import check
 from deep.images.minibatches import Data, as_loader
 from deep.model_state import modes_kept
 from message_passing.tools.tables import ERROR, with_error
+from message_passing.tools.validation import check
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deep.algorithms import Esgd, Rsgd, Sgd, Swa
-from deep.checks import check, check_one_of
 from deep.config import TrainingConfig
+from message_passing.tools.validation import check, check_one_of
 
 TIMES = 1000  # points in time for means over a run
 Array = NDArray[np.float64]

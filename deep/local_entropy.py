@@ -21,7 +21,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from deep.checks import check, check_one_of
 from deep.images.minibatches import Data, as_tensors
 from deep.measurements import BatchNormMode, Scope
 from deep.perturbed_networks import Loss, PerturbedNetworks, what_is_wrong
@@ -31,6 +30,7 @@ from message_passing.local_entropy import LocalEntropyCurve, check_ladder, legen
 from message_passing.problem import LadderResult
 from message_passing.tools.files import content_hash
 from message_passing.tools.run_folder import RunFolder
+from message_passing.tools.validation import check, check_one_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,7 +197,6 @@ def local_entropy_curve(
             "loss": getattr(loss, "__qualname__", None if loss is None else repr(loss)),
             **asdict(settings),
         }  # fmt: skip
-        folder.check(options)
         folder.store_config("Local entropy of a network", options)
 
     slices = EllipticalSlices(

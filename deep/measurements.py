@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from deep.checks import check, check_numbers
 from deep.config import DATASETS, archive_hash
 from message_passing.tools.files import content_hash
 from message_passing.tools.run_folder import measured_once
+from message_passing.tools.validation import check, check_numbers, check_sigmas
 
 if TYPE_CHECKING:
     from deep.device import Device
@@ -52,7 +51,8 @@ class FlatnessOptions:
     """Seed of the noise, the augmentation and the choice of images."""
 
     def __post_init__(self) -> None:
-        checked_sigmas(self.sigmas, self.samples)
+        check_sigmas(self.sigmas)
+        check("samples", self.samples, self.samples >= 2, "at least 2")
         check_numbers(self, positive=("images",))
 
 
@@ -97,17 +97,6 @@ class LocalEntropyOptions:
     """Parameters to perturb. weights: without biases and BatchNorm's parameters."""
     seed: int = 0
     """Seed of the chains and the choice of images."""
-
-
-def checked_sigmas(sigmas: ArrayLike, samples: int) -> NDArray[np.float64]:
-    """The noise intensities as an array. Raises ``ValueError`` as ``local_energy`` does."""
-    grid = np.atleast_1d(np.asarray(sigmas, dtype=np.float64))
-    if grid.ndim != 1 or not np.all(np.isfinite(grid)) or not len(grid) or grid[0] < 0:
-        raise ValueError(f"sigmas is {sigmas!r}; a list of numbers ≥ 0 was expected.")
-    if np.any(np.diff(grid) <= 0):
-        raise ValueError(f"sigmas is {sigmas!r}; strictly increasing numbers were expected.")
-    check("samples", samples, samples >= 2, "at least 2")
-    return grid
 
 
 @dataclass

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deep.algorithms import BASELINES, algorithm_named
-from deep.checks import check
 from deep.config import TrainingConfig
+from message_passing.tools.validation import check
 
 L = 5  # passes per epoch of eSGD
 

@@ -338,8 +338,8 @@ def check_folder(folder: Path, config: TrainingConfig) -> None:
 
 def claim(folder: Path, config: TrainingConfig) -> None:
     """Write ``config.json``. Raises ``ValueError`` as ``check_folder`` does."""
-    check_folder(folder, config)
-    RunFolder(folder).store_config(config.title, config.settings(), dataset=config.dataset)
+    own = RunFolder(folder, units=FILES)
+    own.store_config(config.title, config.settings(), dataset=config.dataset)
 
 
 def _cell(value: Any) -> Any:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from deep.algorithms import ALGORITHMS, KINDS
-from deep.checks import check, check_seeds
 from deep.config import Hardware, TrainingConfig
 from deep.recipes import TABLE, recipe
 from deep.run import CELL, Run, cell_folder, check_folder, run_folder
 from message_passing.tools.files import write_atomically, write_table
 from message_passing.tools.tables import ERROR, means, to_markdown, with_error
+from message_passing.tools.validation import check, check_seeds
 
 if TYPE_CHECKING:
     import pandas as pd

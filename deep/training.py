@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from deep.checkpoints import load_checkpoint, save_checkpoint, save_network
-from deep.checks import check_one_of
 from deep.config import CompileMode, TrainingConfig
 from deep.device import Device
 from deep.images.datasets import ImageData, load_images
@@ -32,6 +31,7 @@ from deep.run import Run, check_folder, claim, run_folder
 from message_passing.tools.commands import CommandError
 from message_passing.tools.files import write_json, write_table
 from message_passing.tools.run_folder import RunFolder
+from message_passing.tools.validation import check_one_of
 
 GAMMA0_MINIBATCHES = 8
 STOP_IMAGES = 5000

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from committee.flatness import LocalEnergyProfile
-from deep.checks import check_one_of
 from deep.images.minibatches import Data, as_loader, evaluate, stream_seed
-from deep.measurements import BatchNormMode, Scope, checked_sigmas
+from deep.measurements import BatchNormMode, Scope
 from deep.model_state import modes_kept, values_kept
+from message_passing.tools.validation import check, check_one_of, check_sigmas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +103,8 @@ def local_energy(
     options, and data that are neither two tensors of equal length nor a loader with a batch.
     """
     loader = as_loader(inputs, targets)
-    grid = checked_sigmas(sigmas, samples)
+    grid = check_sigmas(sigmas)
+    check("samples", samples, samples >= 2, "at least 2")
     check_one_of("bn", bn, ("keep", "recalibrate"))
     check_one_of("scope", scope, ("all", "weights"))
     parameters: list[Tensor] = [p for p in model.parameters() if scope == "all" or p.ndim >= 2]

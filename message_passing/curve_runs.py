@@ -118,7 +118,6 @@ class CurveRun:
         ]
         folder = RunFolder(config.out, extensible=("engines",), units=("curves",))
         settings = _settings(config, network)
-        folder.check(settings)
         folder.store_config("Local entropy", settings, network=network.size)
         return cls(config, network, np.array(errors), folder)
 

@@ -11,7 +11,6 @@ from committee.gaussian_mixture.bayes import (
     best_bias,
     error_from_mean_margin,
     hebb_error_under_noise,
-    hebb_training_error,
     oracle_error,
     overlap_error,
 )
@@ -50,7 +49,6 @@ __all__ = [
     "franz_parisi",
     "hebb",
     "hebb_error_under_noise",
-    "hebb_training_error",
     "max_flat_classifier",
     "max_flat_loss",
     "max_flat_loss_theory",

@@ -63,12 +63,6 @@ def oracle_error(delta: float, rho: float = 0.5) -> float:
     return float(overlap_error(1.0, delta, best_bias(1.0, delta, rho), rho))
 
 
-def hebb_training_error(alpha: float, delta: float) -> float:
-    """Training error of Hebb's rule without bias, Q(√((α+Δ)/(αΔ)))."""
-    check_parameters(alpha, delta)
-    return float(ndtr(-np.sqrt((alpha + delta) / (alpha * delta))))
-
-
 def hebb_error_under_noise(
     sigmas: ArrayLike, alpha: float, delta: float, bias: float = 0.0, rho: float = 0.5
 ) -> NDArray[np.float64] | np.float64:

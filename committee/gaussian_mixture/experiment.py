@@ -149,7 +149,6 @@ def compute(config: GaussianMixtureConfig, progress: bool = False) -> GaussianMi
     """
     folder = RunFolder(config.out, units=("samples", "theory.json"))
     settings = {name: getattr(config, name) for name in SETTINGS}
-    folder.check(settings)
     folder.store_config("Gaussian mixture", settings)
     seeds = np.random.SeedSequence(config.seed).spawn(config.samples)
     make_missing(

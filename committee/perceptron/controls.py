@@ -75,7 +75,7 @@ def observed_volume(instance: Instance) -> float:
     try:
         # The maximum-margin solution draws no random number.
         weights = instance.reference("max-margin", np.random.default_rng(0))
-    except RuntimeError:
+    except ArithmeticError:
         return float("nan")
     if np.any(instance.stabilities(weights) <= 0):
         return float("nan")

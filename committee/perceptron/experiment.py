@@ -118,7 +118,6 @@ def compute(config: PerceptronConfig, progress: bool = False) -> dict[str, pd.Da
     """
     settings = as_json({k: v for k, v in asdict(config).items() if k not in ("out", "workers")})
     folder = RunFolder(config.out, units=("theory", "instances", "volumes"))
-    folder.check(settings)
     folder.store_config("Perceptron: theory beside instances", settings)
     families = {(i, 0): family for i, family in enumerate(FAMILIES)}
     # The largest instances go first, so that all processes end together.
@@ -224,7 +223,7 @@ def measure(config: PerceptronConfig, unit: tuple[int, int]) -> pd.DataFrame:
                 continue
             try:
                 w = instance.reference(family.name, rng, config.kappa(family), config.ridge)
-            except RuntimeError:
+            except ArithmeticError:
                 continue
             errors = int(np.sum(instance.stabilities(w) < 0))
             if errors and family.name != "hebb":

@@ -53,7 +53,7 @@ class Instance:
         ------
         ValueError
             An unknown name.
-        RuntimeError
+        ArithmeticError
             No solution of margin κ on these patterns, or no minimiser found.
         """
         if name not in get_args(ReferenceName):
@@ -68,19 +68,19 @@ class Instance:
             strength = ridge if name in ("logistic", "hinge") else SMALLEST_RIDGE
             found = fit(self.patterns, self.labels, loss, strength)
             if not found.converged:
-                raise RuntimeError(f"{name}: no minimiser found on this instance.")
+                raise ArithmeticError(f"{name}: no minimiser found on this instance.")
             weights = found.weights
         weights = weights * (np.sqrt(N) / np.linalg.norm(weights))
         if name != "typical":
             return weights
         least = float(self.stabilities(weights).min())
         if least <= kappa:
-            raise RuntimeError(
+            raise ArithmeticError(
                 f"the largest margin of this instance is {least:.4g}; more than {kappa:g} was "
                 "expected."
             )
         signed = self.patterns * (self.labels / np.sqrt(N))[:, None]
         arrived = billiard_steps(signed, signed @ signed.T, kappa, TRAJECTORIES, weights, rng)
         if arrived < TRAJECTORIES:
-            raise RuntimeError(f"{TRAJECTORIES - arrived} trajectories did not arrive.")
+            raise ArithmeticError(f"{TRAJECTORIES - arrived} trajectories did not arrive.")
         return weights

@@ -17,7 +17,6 @@ condition: a size, a pair of classes, balanced or not.
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +34,7 @@ from committee.schedules import Constant
 from committee.solution_space.entropy_ascent import ascend
 from committee.solution_space.typical import typical_solutions
 from committee.training import train_restart
-from message_passing.local_entropy import local_entropy_curve
-from message_passing.monte_carlo import MonteCarlo
+from message_passing.curve_runs import curve_arrays
 from message_passing.problem import PatternGeometry
 from message_passing.tools.files import read_npz, write_npz
 from message_passing.tools.run_folder import RunFolder, as_json, make_missing
@@ -121,7 +119,6 @@ def compute(
         **{name: as_json(getattr(config, name)) for name in names},
         "families": {name: as_json(known.get(name, TYPICAL)) for name in config.compared()},
     }
-    folder.check(settings)
     folder.store_config(
         "From typical solutions to the flattest", settings, patterns=first.description
     )
@@ -180,18 +177,15 @@ def measure_family(
     )
     energies = local_energy(machines, X, y, SIGMAS).local_energy.T
     arrays |= {f"local_energy_{s:g}": e for s, e in zip(SIGMAS, energies, strict=True)}
-    geometry, columns = PatternGeometry(X), []
-    for weights in machines:
-        with warnings.catch_warnings():
-            # The table has a column "converged".
-            warnings.simplefilter("ignore", UserWarning)
-            curve = local_entropy_curve(
-                weights, geometry, y, engine=MonteCarlo(seed=seed), distances=[DISTANCE]
-            )
-        columns.append([curve.local_entropy[0], curve.standard_error[0], curve.converged[0]])
-    entropy, error, converged = np.array(columns).T
-    arrays |= {"local_entropy": entropy, "local_entropy_standard_error": error}
-    return {**arrays, "converged": converged.astype(bool)}
+    geometry = PatternGeometry(X)
+    curves = [curve_arrays(w, geometry, y, "mc", seed, distances=(DISTANCE,)) for w in machines]
+    for name, own in (
+        ("local_entropy", "local_entropy"),
+        ("local_entropy_standard_error", "standard_error"),
+        ("converged", "converged"),
+    ):
+        arrays[name] = np.array([curve[own][0] for curve in curves])
+    return arrays
 
 
 def load_machines(*folders: Path | str) -> pd.DataFrame:

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from deep.checks import check_numbers
 from deep.config import Hardware, TrainingConfig
 from deep.linear_response import equivalent_sgd
 from deep.measurements import FlatnessOptions, HessianOptions
 from deep.recipes import recipe
+from message_passing.tools.validation import check_numbers
 
 Stage = Literal["tune", "final", "batchnorm", "gap"]
 STAGES: tuple[Stage, ...] = ("tune", "final", "batchnorm", "gap")

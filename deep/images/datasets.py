@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deep.checks import check
 from deep.images.archives import read_cifar, read_image_folder, read_tiny_imagenet
 from deep.images.augmentation import Preprocessing
 from deep.images.policies import Policy, load_policy
 from message_passing.tools.downloads import PublishedFile, cache_folder, find_files
 from message_passing.tools.files import content_hash, read_npz, write_atomically
+from message_passing.tools.validation import check
 
 Reader = Callable[[Path], dict[str, np.ndarray]]
 

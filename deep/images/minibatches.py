@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deep.checks import check_one_of
 from deep.images.augmentation import Preprocessing
 from deep.images.datasets import ImageData
 from deep.model_state import modes_kept
+from message_passing.tools.validation import check_one_of
 
 Data = Tensor | Iterable[Any]  # inputs, or a loader of (inputs, targets)
 

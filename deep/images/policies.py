@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deep.checks import check
 from deep.images.operations import CODES, operate
 from message_passing.tools.downloads import PublishedFile, find_files
+from message_passing.tools.validation import check
 
 # Ranges of the magnitudes in the files of Fast AutoAugment (Lim et al., 2019), levels 0 to 1.
 RANGES = {

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from deep.checks import check
 from deep.models.densenet import DenseNet121
 from deep.models.efficientnet import EfficientNetB0
 from deep.models.pyramidnet import PyramidNet272
 from deep.models.resnet import resnet8, resnet18, resnet50, resnet110
 from deep.models.small_conv_net import SmallConvNet
+from message_passing.tools.validation import check
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "smallconvnet": SmallConvNet,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from deep.checks import check
+from message_passing.tools.validation import check
 
 # Table 1 of the paper: expansion, kernel, stride, channels, repetitions.
 STAGES = (

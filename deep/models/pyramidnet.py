@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deep.checks import check
+from message_passing.tools.validation import check
 
 DEPTH, WIDENING = 272, 200
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deep.checks import check_one_of
+from message_passing.tools.validation import check_one_of
 
 
 class PaddedShortcut(nn.Module):

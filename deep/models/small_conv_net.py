@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from deep.checks import check
+from message_passing.tools.validation import check
 
 
 class SmallConvNet(nn.Module):

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deep.checks import check
 from deep.optimizers.gamma import AutomaticFocusing, Gamma, gamma_rule
+from message_passing.tools.validation import check
 
 Base = Callable[..., torch.optim.Optimizer]
 Groups = list[dict[str, Any]]

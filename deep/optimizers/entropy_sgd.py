@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from committee.entropic import elastic_pull, local_entropy_gradient, running_average
-from deep.checks import check, check_numbers, check_one_of
 from deep.model_state import recalibrated
 from deep.optimizers.base import (
     Base,
@@ -29,6 +28,7 @@ from deep.optimizers.base import (
 from deep.optimizers.gamma import AutomaticFocusing, Gamma, balanced_gamma0, warn_if_unstable
 from deep.optimizers.langevin import Draw, kick, kick_and_average
 from deep.optimizers.tensor_list import TensorList, exchange
+from message_passing.tools.validation import check, check_numbers, check_one_of
 
 
 class Moving(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from committee.schedules import Constant, Exponential, Schedule
-from deep.checks import check, check_numbers
+from message_passing.tools.validation import check, check_numbers
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from committee.entropic import descend, elastic_pull
-from deep.checks import check, check_one_of
 from deep.model_state import batch_statistics, recalibrated
 from deep.optimizers.base import (
     Base,
@@ -28,6 +27,7 @@ from deep.optimizers.base import (
 from deep.optimizers.gamma import Gamma, balanced_gamma0, warn_if_unstable
 from deep.optimizers.replicas import Ensemble, check_replicas, floating_buffers
 from deep.optimizers.tensor_list import TensorList
+from message_passing.tools.validation import check, check_one_of
 
 
 class ReplicatedSGD(EntropicOptimizer):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from deep.checks import check, check_numbers
 from deep.measurements import Scope
 from message_passing.tools.files import save_figure, write_table
 from message_passing.tools.run_folder import measured_once
 from message_passing.tools.tables import to_markdown
+from message_passing.tools.validation import check, check_numbers
 
 if TYPE_CHECKING:
     import pandas as pd

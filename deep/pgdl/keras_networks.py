@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deep.checks import check
+from message_passing.tools.validation import check
 
 # Names, and arguments that matter only for training.
 LEFT_OUT = (

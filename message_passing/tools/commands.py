@@ -50,7 +50,7 @@ def run_command(
             args=arguments,
         )
         commands[name][1](config)
-    except (ValueError, OSError, ImportError, CommandError) as error:
+    except (ValueError, OSError, ImportError, ArithmeticError, CommandError) as error:
         raise SystemExit(f"Error: {error}") from error
     except KeyboardInterrupt:
         _leave("Interrupted", INTERRUPTED)
@@ -74,5 +74,5 @@ def _terminate(_: int, __: FrameType | None) -> NoReturn:
 
 
 def _leave(word: str, code: int) -> NoReturn:
-    print(f"\n{word}. The same command resumes from here.", file=sys.stderr)
+    print(f"\n{word}. The same command continues from what is stored.", file=sys.stderr)
     raise SystemExit(code)

@@ -70,7 +70,11 @@ class RunFolder:
             )
 
     def store_config(self, title: str, settings: Mapping[str, Any], **about: Any) -> None:
-        """Write ``config.json``. A stored one gets the new entries, versions and hardware."""
+        """Write ``config.json`` after ``check``.
+
+        A stored one gets the new entries, versions and hardware.
+        """
+        self.check(settings)
         stored = self.config() or {}
         made = {
             **describe_hardware(),

@@ -326,7 +326,7 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "Interrupted. The same command resumes from here." in errors
+    assert "Interrupted. The same command continues from what is stored." in errors
     assert "Traceback" not in errors.split("Interrupted.")[1]
 
 

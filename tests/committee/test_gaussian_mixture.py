@@ -17,7 +17,7 @@ from committee.gaussian_mixture import (
     experiment,
     fit,
     hebb,
-    hebb_training_error,
+    hebb_error_under_noise,
     max_flat_classifier,
     max_flat_loss,
     max_flat_loss_theory,
@@ -87,7 +87,7 @@ POINTS = [(2.0, 1.0), (0.6, 0.5), (5.0, 2.0)]
 def test_simulation_agrees_with_theory(alpha, delta):
     N, seeds = (200 if alpha > 2 else 300), 16
     ladder = [2.0, 1.2] if alpha >= 2 else [8.0, 4.0]  # where replica symmetry is stable
-    theory = {"hebb": (bayes_error(alpha, delta), hebb_training_error(alpha, delta))}
+    theory = {"hebb": (bayes_error(alpha, delta), hebb_error_under_noise(0.0, alpha, delta))}
     states = {(loss, r): replica_symmetric(loss, alpha, delta, r)
               for loss in ("square", "logistic", "hinge") for r in (0.1, 3.0)}  # fmt: skip
     states |= {(loss, "noise"): max_flat_loss_theory(loss, alpha, delta, 1.0)

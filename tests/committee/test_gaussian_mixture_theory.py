@@ -15,7 +15,6 @@ from committee.gaussian_mixture import (
     error_from_mean_margin,
     error_under_noise_theory,
     hebb_error_under_noise,
-    hebb_training_error,
     max_flat_loss_theory,
     max_flat_theory,
     mean_margin_theory,
@@ -100,7 +99,7 @@ def test_known_numbers():
         if training:
             assert state.training_error == pytest.approx(training, abs=1e-4)
     assert bayes_error(2, 1) == pytest.approx(0.20711, abs=1e-5)
-    assert hebb_training_error(2, 1) == pytest.approx(0.1103, abs=1e-4)
+    assert hebb_error_under_noise(0.0, 2, 1) == pytest.approx(0.1103, abs=1e-4)
     two, one = max_flat_theory(2, 1, [2.0, 1.0])
     assert one.error == pytest.approx(0.21958, abs=1e-5)
     assert two.error == pytest.approx(0.20937, abs=1e-5)
@@ -110,7 +109,7 @@ def test_known_numbers():
 def test_strong_ridge_is_hebb(loss):
     state = replica_symmetric(loss, 2, 0.7, 1e5)
     assert state.overlap == pytest.approx(bayes_overlap(2, 0.7), abs=1e-4)
-    assert state.training_error == pytest.approx(hebb_training_error(2, 0.7), abs=1e-4)
+    assert state.training_error == pytest.approx(hebb_error_under_noise(0.0, 2, 0.7), abs=1e-4)
     sigmas = [0.0, 0.5, 3.0]
     np.testing.assert_allclose(
         error_under_noise_theory(state, sigmas), hebb_error_under_noise(sigmas, 2, 0.7), atol=2e-4

@@ -158,7 +158,7 @@ def test_a_terminated_command_says_that_it_resumes(small_data, tmp_path, monkeyp
     with pytest.raises(SystemExit) as error:
         main(["train", *SETTINGS, "--runs", str(tmp_path)])
     assert error.value.code == 128 + signal.SIGTERM
-    assert "Terminated. The same command resumes from here." in capsys.readouterr().err
+    assert "Terminated. The same command continues from what is stored." in capsys.readouterr().err
     run = Run(tmp_path / "synthetic-smallconvnet-sgd/seed-0")
     assert run.state == "interrupted" and run.log["step"].iloc[-1] == 4
 

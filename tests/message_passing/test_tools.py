@@ -198,7 +198,7 @@ def test_no_worker_outlives_its_parent(program, number, code):
     _, errors = process.communicate(timeout=30)  # returns once no worker holds stdout
     assert process.returncode == code
     if number != signal.SIGKILL:
-        assert errors.strip().endswith("The same command resumes from here.")
+        assert errors.strip().endswith("The same command continues from what is stored.")
         assert "Traceback" not in errors
     end = time.monotonic() + 10
     while any(w.is_running() and w.status() != psutil.STATUS_ZOMBIE for w in workers):
