@@ -24,13 +24,17 @@ from message_passing import __version__ as __version__
 _THEORIES = ("gaussian_mixture", "perceptron")
 
 # matplotlib is imported when a plot function is first used.
-_PLOTS = (
-    "plot_local_energy",
-    "plot_local_entropy",
-    "plot_patterns",
-    "plot_results",
-    "plot_test_errors",
-)
+_PLOTS = {
+    "plot_conditions": "committee.solution_space.figures",
+    "plot_flatness_range": "committee.solution_space.figures",
+    "plot_gaussian_mixture": "committee.gaussian_mixture.figures",
+    "plot_local_energy": "committee.figures",
+    "plot_local_entropy": "committee.figures",
+    "plot_patterns": "committee.figures",
+    "plot_perceptron": "committee.perceptron.figure",
+    "plot_results": "committee.figures",
+    "plot_test_errors": "committee.figures",
+}
 
 __all__ = [
     "ALGORITHMS",
@@ -60,9 +64,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _PLOTS:
-        from committee import figures
-
-        return getattr(figures, name)
+        return getattr(import_module(_PLOTS[name]), name)
     if name in _THEORIES:
         return import_module(f"committee.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -53,7 +53,7 @@ class DataOptions:
     """Seed of the first draw of the patterns and of all restarts on it. The next draw has the next
     seed."""
     workers: int | None = None
-    """Processes on this machine. Default: one on each core."""
+    """Processes on this computer. Default: one on each core."""
 
     def __post_init__(self) -> None:
         check_least(self, size=1, seed=0, workers=1)
@@ -92,7 +92,7 @@ class ExperimentConfig(DrawOptions, ABC):
     """Estimates of the local entropy. bp: belief propagation as published. ep: expectation
     propagation. mc: Monte Carlo, the slowest, and the only one with error bars."""
     scheduler: str | None = None
-    """Address of a Dask scheduler, tcp://host:port. Its workers compute instead of this machine."""
+    """Address of a Dask scheduler, tcp://host:port. Its workers take the place of local processes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

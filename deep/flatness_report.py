@@ -68,14 +68,14 @@ class FlatnessReport:
         log_z = curve.parameters * np.array([curve.local_entropy, curve.standard_error])
         missed = [name for name, m in self._parts() if not m.converged]
         return (
-            f"<flatness of {curve.parameters} parameters in {len(self.layers)} layers, "
-            f"{curve.training_errors} errors on {curve.patterns} inputs\n"
-            f"  D Φ_LE({curve.distance[-1]:.2g}) = {with_error(*log_z[:, -1])}\n"
-            f"  δE({profile.sigma[-1]:g}) = "
-            f"{with_error(profile.local_energy[-1], profile.standard_error[-1])}\n"
-            f"  largest eigenvalue {self.network.spectrum.eigenvalues[0]:.3g}, trace "
-            f"{with_error(self.network.trace.trace, self.network.trace.standard_error)}\n"
-            f"  not converged: {', '.join(missed) or 'none'}>"
+            f"FlatnessReport({curve.parameters} parameters in {len(self.layers)} layers, "
+            f"{curve.training_errors} errors on {curve.patterns} inputs, "
+            f"D Φ_LE({curve.distance[-1]:.2g}) = {with_error(*log_z[:, -1])}, "
+            f"δE({profile.sigma[-1]:g}) = "
+            f"{with_error(profile.local_energy[-1], profile.standard_error[-1])}, "
+            f"largest eigenvalue {self.network.spectrum.eigenvalues[0]:.3g}, trace "
+            f"{with_error(self.network.trace.trace, self.network.trace.standard_error)}, "
+            f"not converged: {', '.join(missed) or 'none'})"
         )
 
     def to_frame(self) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def plot_curve(
         hollow = {**style, "linestyle": "none", "color": line.get_color(), "fillstyle": "none"}
         hollow |= {"markerfacecolor": "white", "zorder": 4}
         ax.plot(d[failed], value[failed], label="not converged", **hollow)
-    _axis_names(ax)
+    name_axes(ax)
     return ax
 
 
@@ -71,7 +71,7 @@ def plot_curves(curves: Mapping[str, Sequence[LocalEntropyCurve]], ax: Axes | No
     ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small")
-    _axis_names(ax)
+    name_axes(ax)
     return ax
 
 
@@ -145,6 +145,7 @@ def _band(
         ax.fill_between(x, centre - error, centre + error, color=colour, alpha=0.25, linewidth=0)
 
 
-def _axis_names(ax: Axes) -> None:
+def name_axes(ax: Axes) -> None:
+    """The labels of a plot of Φ_LE(d)."""
     ax.set_xlabel("squared distance  $d = \\|w'-w\\|^2 / 2KN$")
     ax.set_ylabel("local entropy  $\\Phi_{\\mathrm{LE}}(d)$  per weight")

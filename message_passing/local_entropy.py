@@ -95,7 +95,7 @@ class LocalEntropyCurve:
 
     def __repr__(self) -> str:
         return (
-            f"LocalEntropyCurve({self.engine}: {len(self.distance)} points, d = "
+            f"{type(self).__name__}({self.engine}: {len(self.distance)} points, d = "
             f"{self.distance[0]:.2g} to {self.distance[-1]:.2g}, Φ_LE = "
             f"{with_error(self.local_entropy[-1], self.standard_error[-1])} at the last, "
             f"{self.training_errors} of {self.patterns} training errors, "

@@ -23,9 +23,11 @@ NUMBER = re.compile(r"[-−+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def printed(cell: nbformat.NotebookNode) -> str:
-    """The text that a cell wrote to stdout."""
-    streams = [o for o in cell.get("outputs", []) if o.output_type == "stream"]
-    return "".join(o.text for o in streams if o.name == "stdout")
+    """The text that a cell wrote to stdout, and the tables that it shows."""
+    outputs = cell.get("outputs", [])
+    streams = [o.text for o in outputs if o.get("name") == "stdout"]
+    shown = [o.data for o in outputs if o.output_type in ("display_data", "execute_result")]
+    return "".join([*streams, *(data["text/plain"] for data in shown if "text/html" in data)])
 
 
 def numbers(text: str) -> list[float]:

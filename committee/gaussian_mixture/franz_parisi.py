@@ -34,8 +34,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,6 +47,10 @@ from committee.gaussian_mixture.margins import TrainingMargins
 from committee.gaussian_mixture.quadrature import hermite_nodes
 from committee.gaussian_mixture.state import TOLERANCE, ConvergenceWarning, ReplicaSymmetricState
 from message_passing.local_entropy import check_ladder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 _Z, _ZW = hermite_nodes(64)
 
@@ -96,6 +100,29 @@ class FranzParisiCurve:
         return cls(
             reference, variance, distance, local_entropy, phi, r, overlap, converged, residual
         )
+
+    def __repr__(self) -> str:
+        return (
+            f"FranzParisiCurve({len(self.distance)} points, d = {self.distance[0]:.2g} to "
+            f"{self.distance[-1]:.2g}, Φ_LE = {self.local_entropy[-1]:.4g} at the last, "
+            f"{np.count_nonzero(~self.converged)} points not converged)"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per point."""
+        import pandas as pd
+
+        columns = (field.name for field in fields(self) if field.name != "reference")
+        return pd.DataFrame({name: getattr(self, name) for name in columns})
+
+    def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
+        """Draw Φ_LE(d) with matplotlib's ``style``. Returns the axes."""
+        from message_passing.figures import name_axes, new_axes
+
+        ax = ax or new_axes()
+        ax.plot(self.distance, self.local_entropy, **style)
+        name_axes(ax)
+        return ax
 
     def at(self, distance: ArrayLike) -> NDArray[np.float64]:
         """Φ_LE at other distances: cubic Hermite interpolation with dΦ_LE/dd = (1 − 1/r)/τ.

@@ -1,4 +1,4 @@
-"""Independent tasks on all cores of this machine, or on a Dask cluster.
+"""Independent tasks on all cores of this computer, or on a Dask cluster.
 
 The results must not depend on the place or the order of the tasks, so every task carries its own
 random seed. Linear algebra runs on one thread in every task. The tasks fill the cores, and sums
@@ -44,7 +44,7 @@ def run_tasks(
     common : tuple
         Arguments that all tasks share. A cluster keeps one copy on each worker.
     workers : int, optional
-        Processes on this machine, by default one per usable core. With 1 everything runs in this
+        Processes on this computer, by default one per usable core. With 1 everything runs in this
         process.
     scheduler : str, optional
         Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``. ``workers`` is then ignored.

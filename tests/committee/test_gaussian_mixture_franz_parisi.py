@@ -105,3 +105,13 @@ def test_bad_input():
         franz_parisi(reference, [0.2, 0.1])
     with pytest.raises(ValueError, match="without bias"):
         franz_parisi(replica_symmetric("hinge", 2, 1, 0.1, 0.3, "train"), [0.1])
+
+
+def test_table_line_and_plot_of_a_curve():
+    curve = franz_parisi(replica_symmetric("hinge", 1, 1, 0.01), [0.01, 0.1, 0.3])
+    table = curve.to_frame()
+    np.testing.assert_array_equal(table["local_entropy"], curve.local_entropy)
+    assert len(table) == 3 and table["converged"].all() and "reference" not in table
+    assert "3 points" in repr(curve) and "0 points not converged" in repr(curve)
+    (line,) = curve.plot(label="theory").lines
+    np.testing.assert_array_equal(line.get_ydata(), curve.local_entropy)
