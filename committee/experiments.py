@@ -92,7 +92,7 @@ class ExperimentConfig(DrawOptions, ABC):
     """Estimates of the local entropy. bp: belief propagation as published. ep: expectation
     propagation. mc: Monte Carlo, the slowest, and the only one with error bars."""
     scheduler: str | None = None
-    """Address of a Dask scheduler, tcp://host:port. Its workers take the place of local processes."""
+    """Address of a Dask scheduler, tcp://host:port. Its workers replace local processes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,7 +41,7 @@ class SensitivityConfig(DataOptions):
     restarts: int = 10
     """Independent machines of each variation."""
     scheduler: str | None = None
-    """Address of a Dask scheduler, tcp://host:port. Its workers take the place of local processes."""
+    """Address of a Dask scheduler, tcp://host:port. Its workers replace local processes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -142,7 +142,7 @@ def train(
     workers : int, optional
         Processes, by default one per core.
     scheduler : str, optional
-        Address of a Dask scheduler. Its workers take the place of local processes.
+        Address of a Dask scheduler. Its workers replace local processes.
     progress : bool
         Show a bar with the time left.
 
