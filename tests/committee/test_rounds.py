@@ -32,12 +32,26 @@ def test_rounds_go_through_the_draws_first_and_show_what_is_there(tmp_path: Path
     assert len(seen) == 4  # nothing new
 
 
+def command_for(out: Path, restarts: int) -> list[str]:
+    options = "--draws 2 --data hidden-manifold --size 40 --hidden-units 3 --workers 1 --engines bp"
+    command = ["figure1", "--out", str(out), "--restarts", str(restarts), *options.split()]
+    return [*command, "--algorithms", *NAMES, "--max-epochs", "1500"]
+
+
+def test_resume_and_extension_write_the_tables_of_one_run(tmp_path: Path) -> None:
+    main(command_for(tmp_path / "extended", restarts=1))
+    main(command_for(tmp_path / "extended", restarts=2))
+    main(command_for(tmp_path / "one", restarts=2))
+    tables = sorted((tmp_path / "one").glob("*.csv"))
+    assert {"summary.csv", "runs.csv", "comparisons.csv"} <= {table.name for table in tables}
+    for table in tables:
+        assert (tmp_path / "extended" / table.name).read_text() == table.read_text()
+
+
 def test_interrupted_between_rounds_the_command_leaves_tables_and_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = "--draws 2 --restarts 1 --data hidden-manifold --size 40 --hidden-units 3 --workers 1"
-    command = ["figure1", "--out", str(tmp_path), *options.split(), "--engines", "bp"]
-    command += ["--algorithms", *NAMES, "--max-epochs", "1500"]
+    command = command_for(tmp_path, restarts=1)
     original = rounds.train_and_profile
     calls: list[object] = []
 
