@@ -21,7 +21,7 @@ from committee.results import ExperimentResults
 from committee.sensitivity import SensitivityConfig
 from committee.solution_space.experiment import CONDITION, FlatnessRangeConfig
 from committee.solution_space.experiment import compute as compute_range
-from committee.solution_space.figures import plot_flatness_range
+from committee.solution_space.figures import plot_conditions, plot_flatness_range
 from committee.solution_space.statements import family_means, statements
 from committee.tables import closing_text, write_tables
 from message_passing.tools.commands import Commands, run_command
@@ -63,18 +63,23 @@ def draw_gaussian_mixture(config: GaussianMixtureConfig) -> None:
 def draw_flatness_range(config: FlatnessRangeConfig) -> None:
     """Compute the missing runs, print the last tables. Each draw updates tables and figure."""
 
+    def own_condition(machines: pd.DataFrame) -> pd.DataFrame:
+        return next(table for _, table in machines.groupby([*CONDITION], sort=False))
+
     def write(machines: pd.DataFrame) -> None:
         write_table(config.out / "machines.csv", machines)
         write_table(config.out / "statements.csv", statements(machines))
-        save_figure(plot_flatness_range(machines), config.out / "figure")
+        save_figure(plot_flatness_range(own_condition(machines)), config.out / "figure")
+        if config.also:
+            save_figure(plot_conditions(machines), config.out / "conditions")
 
     print(f"Tables and figure so far: {config.out}, after each draw", flush=True)
     machines = compute_range(config, progress=True, on_draw=write)
     columns = ["test_error", "local_energy_1", "local_entropy", "n"]
-    means = family_means(machines).groupby("family", sort=False)[columns].mean()
+    means = family_means(own_condition(machines)).groupby("family", sort=False)[columns].mean()
     print(to_markdown(means.reset_index()))
-    print(to_markdown(statements(machines).drop(columns=[*CONDITION])))
-    print(f"Written: figure and tables in {config.out}")
+    print(to_markdown(statements(machines).drop(columns=[] if config.also else [*CONDITION])))
+    print(f"Written: figures and tables in {config.out}")
 
 
 def show_speed(config: BenchmarkConfig) -> None:

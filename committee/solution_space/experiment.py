@@ -4,12 +4,15 @@
 
     results/flatness-range/
         config.json                     settings, versions, hardware, git revision
-        draws/00/sgd-fast/000.npz       machines, their errors and their flatness
+        figure1/, figure6/              machines of the figures, as their commands store them
+        draws/00/typical/000.npz        other machines, their errors and their flatness
         machines.csv, statements.csv    made from the above, after each draw
         figure.png, figure.pdf
 
-A family is an algorithm, or "typical": uniform samples of the solutions. The unit of work is one
-restart of a family on one draw. Entropy ascent gives one machine for each Δ of its ladder. Draws
+A family is an algorithm, or "typical": uniform samples of the solutions. The machines of Figures 1
+and 6 are made as by their commands. A finished folder of such a command may stand in place of
+``figure1`` or ``figure6``, so that nothing is trained twice. For the other families, the unit of
+work is one restart on one draw. Entropy ascent gives one machine for each Δ of its ladder. Draws
 run one after the other: at any time, the results are complete up to some draw. A folder holds one
 condition: a size, a pair of classes, balanced or not.
 """
@@ -18,18 +21,33 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from committee.algorithms import ALGORITHMS, PUBLISHED, SGD, Algorithm, EntropyAscent, WeightNoise
-from committee.experiments import DataName, DrawOptions
+from committee.algorithms import (
+    ALGORITHMS,
+    CONTROLS,
+    PUBLISHED,
+    Algorithm,
+    EntropyAscent,
+    WeightNoise,
+)
+from committee.experiments import (
+    DataName,
+    DrawOptions,
+    ExperimentConfig,
+    Figure1Config,
+    Figure6Config,
+    run_experiment,
+)
 from committee.flatness import local_energy
 from committee.machine import error_rate
 from committee.patterns import PatternSet, load_patterns
+from committee.results import load_results
 from committee.schedules import Constant
 from committee.solution_space.entropy_ascent import ascend
 from committee.solution_space.typical import typical_solutions
@@ -45,11 +63,15 @@ if TYPE_CHECKING:
 TYPICAL = "typical"
 #: Settings that all draws of a folder share. They are columns of the table of machines.
 CONDITION = ("data", "size", "classes", "balanced")
+COLUMNS = (
+    "draw", "family", "restart", "stop", "train_error", "test_error", "local_energy_0.5",
+    "local_energy_1", "local_entropy", "local_entropy_standard_error", "converged",
+)  # fmt: skip
 DISTANCE = 0.3
 SIGMAS = (0.5, 1.0)
 DROPOUT = (0.05, 0.1, 0.2, 0.3)
 NOISE = (0.5, 0.7, 1.0, 1.4, 2.0)
-NOT_PUBLISHED = ("weight-noise", "entropy-ascent", "control-rsgd-fast", "control-rsgd-slow")
+FIGURE1 = (*PUBLISHED, *CONTROLS)
 #: Flatness takes minutes, so it is measured on this many machines of the typical sample.
 TYPICAL_MACHINES = 1
 
@@ -64,25 +86,45 @@ class FlatnessRangeConfig(DrawOptions):
     """Independent machines of each family on each draw. More can be added later."""
     families: tuple[str, ...] = ()
     """Families to compute. Default: all."""
+    also: tuple[Path, ...] = ()
+    """Folders of other conditions. Their machines join the tables, and ``conditions.png`` has a
+    panel for each condition."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = [*algorithms(), TYPICAL]
+        known = all_families()
         for family in self.families:
             if family not in known:
                 raise ValueError(f"families contains {family!r}; {', '.join(known)} are known.")
 
     def compared(self) -> list[str]:
         """Names of the families."""
-        return list(self.families or [*algorithms(), TYPICAL])
+        return list(self.families or all_families())
+
+    def figures(self, draws: int) -> list[ExperimentConfig]:
+        """The experiments that make the machines of Figures 1 and 6, for the first draws."""
+        options: dict[str, Any] = {own.name: getattr(self, own.name) for own in fields(DrawOptions)}
+        options |= {"draws": draws, "engines": ("mc",)}
+        first = tuple(name for name in FIGURE1 if name in self.compared())
+        dropout = tuple(p for p in DROPOUT if f"dropout {p:g}" in self.compared())
+        parts: list[ExperimentConfig] = []
+        if first:
+            options["out"] = self.out / "figure1"
+            parts.append(Figure1Config(**options, algorithms=first))
+        if dropout:
+            options["out"] = self.out / "figure6"
+            parts.append(Figure6Config(**options, dropout=dropout))
+        return parts
 
 
-def algorithms() -> dict[str, Algorithm]:
-    """The trained families: Figure 1, its controls, dropout, weight noise, entropy ascent."""
-    found = [ALGORITHMS[name] for name in (*PUBLISHED, *NOT_PUBLISHED)]
-    sgd = PUBLISHED["sgd-fast"]
-    assert isinstance(sgd, SGD)
-    found += [replace(sgd, name=f"dropout {p:g}", dropout=p) for p in DROPOUT]
+def all_families() -> list[str]:
+    """Figure 1 with its controls, dropout, weight noise, entropy ascent, typical solutions."""
+    return [*FIGURE1, *(f"dropout {p:g}" for p in DROPOUT), *flattest(), TYPICAL]
+
+
+def flattest() -> dict[str, Algorithm]:
+    """The algorithms that search for flat machines, beyond Figures 1 and 6."""
+    found = [ALGORITHMS["weight-noise"], ALGORITHMS["entropy-ascent"]]
     found += [WeightNoise(f"weight-noise {s:g}", sigma=Constant(s)) for s in NOISE]
     return {algorithm.name: algorithm for algorithm in found}
 
@@ -103,7 +145,9 @@ def compute(
         the patterns cannot be learnt.
     """
     folder = RunFolder(config.out, extensible=("families",), units=("draws",))
-    known = algorithms()
+    known = flattest()
+    # The sampler takes longest, so it starts first.
+    own = [family for family in (TYPICAL, *known) if family in config.compared()]
     draws = (
         load_patterns(
             config.data, config.size, config.seed + draw, config.data_dir, config.balanced,
@@ -117,7 +161,7 @@ def compute(
     names = (*CONDITION, "seed", "hidden_units")
     settings = {
         **{name: as_json(getattr(config, name)) for name in names},
-        "families": {name: as_json(known.get(name, TYPICAL)) for name in config.compared()},
+        "families": {name: as_json(known.get(name, TYPICAL)) for name in own},
     }
     folder.store_config(
         "From typical solutions to the flattest", settings, patterns=first.description
@@ -125,12 +169,14 @@ def compute(
     if progress:
         print(f"Data: {first.description}", flush=True)
     for draw, patterns in enumerate(itertools.chain([first], draws)):
+        for figure in config.figures(draw + 1):
+            run_experiment(figure, progress)
         make_missing(
             measure_family,
             {
                 unit_path(config.out, draw, family, restart): (known.get(family), restart)
                 for restart in range(config.restarts)
-                for family in config.compared()
+                for family in own
                 if family != TYPICAL or restart == 0
             },
             lambda path, arrays: write_npz(path, **arrays),
@@ -139,7 +185,7 @@ def compute(
             workers=config.workers,
             description=f"draw {draw}",
         )
-        machines = load_machines(config.out)
+        machines = load_machines(config.out, *config.also)
         if on_draw is not None:
             on_draw(machines)
     return machines
@@ -201,10 +247,15 @@ def load_machines(*folders: Path | str) -> pd.DataFrame:
     for out in map(Path, folders):
         settings = (RunFolder(out).config() or {}).get("settings", {})
         condition = {name: settings.get(name) for name in CONDITION}
-        paths = sorted(out.glob("draws/*/*/*.npz"))
-        if not paths:
-            raise ValueError(f"out is {str(out)!r}; a folder with finished draws was expected.")
         condition["classes"] = ", ".join(condition["classes"] or ())
+        paths = sorted(out.glob("draws/*/*/*.npz"))
+        figures = [figure_machines(path.parent) for path in sorted(out.glob("figure?/config.json"))]
+        if not paths and not figures:
+            raise ValueError(f"out is {str(out)!r}; a folder with finished draws was expected.")
+        finished = {int(path.parts[-3]) for path in paths}
+        for table in figures:
+            there = table[table["draw"].isin(finished)] if finished else table
+            rows.append(there.assign(**condition))
         for path in paths:
             arrays = read_npz(path)
             draw, family = path.parts[-3:-1]
@@ -217,7 +268,26 @@ def load_machines(*folders: Path | str) -> pd.DataFrame:
                 columns["test_error"] = np.full(len(arrays["stop"]), arrays["sample_test_error"])
             about = {"draw": int(draw), "family": family, "restart": int(path.stem)}
             rows.append(pd.DataFrame({**condition, **about, **columns}))
-    table = pd.concat(rows, ignore_index=True)
+    table = pd.concat(rows, ignore_index=True)[[*CONDITION, *COLUMNS]]
     stopped = table["stop"].notna()
     table.loc[stopped, "family"] += table["stop"][stopped].map(" Δ={:g}".format)
     return table
+
+
+def figure_machines(folder: Path) -> pd.DataFrame:
+    """The machines of a folder of figure1 or figure6 that have a curve by Monte Carlo."""
+    import pandas as pd
+
+    results, distance = load_results(folder), np.array([DISTANCE])
+    parts = []
+    for name, own in results.algorithms.items():
+        entropy = own.local_entropy("mc", distance)[:, 0]
+        about: dict[str, Any] = {
+            "family": name.replace(" ", "-"),
+            "stop": np.nan,
+            "local_entropy": entropy,
+            "local_entropy_standard_error": own.local_entropy("mc", distance, error=True)[:, 0],
+            "converged": np.isfinite(entropy),
+        }
+        parts.append(own.to_frame().assign(**about)[[*COLUMNS]].dropna(subset="local_entropy"))
+    return pd.concat(parts)

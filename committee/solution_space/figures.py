@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from committee.algorithms import CONTROLS
 from committee.solution_space.experiment import CONDITION, TYPICAL
-from committee.solution_space.statements import FLATTEST, family_means
+from committee.solution_space.statements import FLATTEST, TURN, family_means, statements
 from message_passing.figures import new_axes
 
 if TYPE_CHECKING:
@@ -18,15 +20,16 @@ if TYPE_CHECKING:
     from committee.solution_space.typical import SolutionSample
 
 LABELS = {"local_entropy": r"$-\Phi_{LE}(d=0.3)$, Monte Carlo", "local_energy_1": r"$\delta E(1)$"}
+#: Legend and prefix of the families, in the order of colours. Controls go by their names.
 GROUPS = {
-    TYPICAL: "typical",
-    "sgd": "SGD",
-    "control": "SGD as rSGD",
-    "dropout": "SGD with dropout",
-    "rsgd": "replicated SGD",
-    "esgd": "entropy SGD",
-    "weight-noise": "weight noise",
-    "entropy-ascent": "entropy ascent",
+    "typical": TYPICAL,
+    "SGD": "sgd",
+    "SGD with dropout": "dropout",
+    "replicated SGD": "rsgd",
+    "entropy SGD": "esgd",
+    "controls": "control",
+    "weight noise": "weight-noise",
+    "entropy ascent": "entropy-ascent",
 }
 
 
@@ -61,16 +64,26 @@ def plot_conditions(machines: pd.DataFrame, measure: str = "local_entropy") -> F
 
 
 def plot_range(machines: pd.DataFrame, measure: str, ax: Axes) -> Axes:
-    """One measure, ``"local_entropy"`` or ``"local_energy_1"``; flatter is to the left."""
+    """One measure, ``"local_entropy"`` or ``"local_energy_1"``; flatter is to the left.
+
+    Points are families, the black line is their mean over draws, and thin lines are single draws.
+    A band is the 95 % interval of the turning point.
+    """
     means = family_means(machines)
     means["x"] = means[measure].abs().clip(lower=FLATTEST)
     for _, draw in means.groupby("draw"):
         draw = draw.sort_values("x")
         ax.plot(draw["x"], 100 * draw["test_error"], color="0.8", linewidth=0.7, zorder=1)
     families = means.groupby("family")[["x", "test_error"]].agg(["mean", "sem"])
-    for colour, (prefix, label) in enumerate(GROUPS.items()):
-        # A prefix tells "sgd" from "rsgd" and includes "weight-noise 1" in "weight-noise".
-        shown = families[[name.startswith(prefix) for name in families.index]]
+    line = families.sort_values(("x", "mean"))
+    ax.plot(line["x", "mean"], 100 * line["test_error", "mean"], color="black", linewidth=0.8)
+    found = statements(machines).set_index(["measure", "quantity"])
+    low, high = map(float, found.loc[(measure, TURN), ["low", "high"]])
+    if np.isfinite(low):
+        ax.axvspan(10**low, 10**high, color="0.92", zorder=0)
+    group = families.index.map(_group)
+    for colour, label in enumerate(GROUPS):
+        shown = families[group == label]
         if len(shown):
             ax.errorbar(
                 shown["x", "mean"],
@@ -83,6 +96,12 @@ def plot_range(machines: pd.DataFrame, measure: str, ax: Axes) -> Axes:
     draws = means["draw"].nunique()
     ax.set(xscale="log", xlabel=LABELS[measure], ylabel=f"test error (%), mean of {draws} draws")
     return ax
+
+
+def _group(family: str) -> str:
+    if family in CONTROLS:
+        return "controls"
+    return next(label for label, prefix in GROUPS.items() if family.startswith(prefix))
 
 
 def plot_chains(sample: SolutionSample, ax: Axes | None = None) -> Axes:

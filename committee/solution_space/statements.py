@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from scipy.stats import t as student_t
 
-from committee.algorithms import PUBLISHED
+from committee.algorithms import CONTROLS, PUBLISHED
 from committee.solution_space.experiment import CONDITION, TYPICAL
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ MEASURES = {"local_energy_1": 1.0, "local_entropy": -1.0}
 #: Smaller values of δE and −Φ_LE cannot be resolved.
 FLATTEST = 1e-7
 LEVEL = 0.95
+TURN = "turning point (log10)"
 
 
 def family_means(machines: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +64,7 @@ def statements(machines: pd.DataFrame) -> pd.DataFrame:
                 ]
                 for name, chosen in _ranges(means, x).items()
             }
-            found["turning point (log10)"] = [
+            found[TURN] = [
                 _turning_point(points[x], points["test_error"])
                 for _, points in means.groupby("draw")
             ]
@@ -85,7 +86,7 @@ def _ranges(means: pd.DataFrame, x: str) -> dict[str, pd.Series]:
     flattest = means[x].where(published).groupby(means["draw"]).transform("min")
     return {
         "typical to trained": published | (family == TYPICAL),
-        "among trained": published | family.str.startswith(("control", "dropout")),
+        "among trained": published | family.isin(CONTROLS) | family.str.startswith("dropout"),
         "towards the flattest": flat | (published & (means[x] == flattest)),
     }
 

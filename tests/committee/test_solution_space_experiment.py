@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from committee import rounds
 from committee.__main__ import main
-from committee.algorithms import PUBLISHED
+from committee.algorithms import CONTROLS, PUBLISHED
+from committee.experiments import run_experiment
 from committee.solution_space import experiment
-from committee.solution_space.experiment import FlatnessRangeConfig, algorithms, compute
+from committee.solution_space.experiment import FlatnessRangeConfig, all_families, compute
 from committee.solution_space.figures import plot_conditions, plot_flatness_range
 from committee.solution_space.statements import family_means, statements
+from message_passing.tools.files import read_table
 
-FAMILIES = ("sgd-fast", "weight-noise 1", "typical")
+FAMILIES = ("sgd-fast", "dropout 0.1", "weight-noise 1", "typical")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def finished(tmp_path_factory):
 
 def test_every_family_of_every_draw_is_measured(finished):
     _, table = finished
-    assert set(table["family"]) == {"sgd-fast", "weight-noise-1", "typical"}
+    assert set(table["family"]) == {"sgd-fast", "dropout-0.1", "weight-noise-1", "typical"}
     counts = table.groupby(["draw", "family"]).size().unstack()
     assert counts["typical"].tolist() == [1, 1] and counts["sgd-fast"].tolist() == [1, 1]
     assert np.all(table["local_entropy"] <= 0)
@@ -123,6 +126,10 @@ def test_figure_has_a_line_for_each_draw_and_both_measures():
     for ax in figure.axes:
         assert ax.get_xscale() == "log"
         assert sum(line.get_color() == "0.8" for line in ax.lines) == 4
+        assert sum(line.get_color() == "black" for line in ax.lines) == 1
+        (band,) = ax.patches
+        edges = band.get_extents().transformed(ax.transData.inverted()).intervalx
+        np.testing.assert_allclose(edges, 0.01, rtol=1e-3)  # the turning point
 
 
 def test_figure_has_a_panel_for_each_condition():
@@ -132,23 +139,56 @@ def test_figure_has_a_panel_for_each_condition():
 
 
 def test_families_are_those_of_the_plan():
-    names = list(algorithms())
-    assert names[:5] == list(PUBLISHED)
+    names = all_families()
+    assert names[:5] == list(PUBLISHED) and {*CONTROLS} < {*names}
     assert sum(name.startswith("weight-noise ") for name in names) == 5
-    assert sum(name.startswith("control") for name in names) == 2
 
 
-def test_command(finished, capsys):
+def command(out, draws, *more):
+    return [
+        "flatness-range", "--out", str(out), "--draws", str(draws), "--restarts", "1",
+        "--data", "teacher", "--hidden-units", "1", "--workers", "1", *more,
+    ]  # fmt: skip
+
+
+def test_command(finished, capsys, tmp_path):
     config, _ = finished
-    main(
-        ["flatness-range", "--out", str(config.out), "--draws", "2", "--restarts", "1",
-         "--data", "teacher", "--size", "12", "--hidden-units", "1",
-         "--families", *FAMILIES, "--workers", "1"]
-    )  # fmt: skip
+    families = ["--families", *FAMILIES]
+    main(command(config.out, 2, "--size", "12", *families))
     printed = capsys.readouterr().out
     assert "Data: " in printed and "turning point" in printed
     for name in ("machines.csv", "statements.csv", "figure.pdf", "figure.png"):
         assert (config.out / name).exists()
+    # More draws in the same folder give the tables of one run.
+    extended = tmp_path / "extended"
+    main(command(extended, 1, "--size", "12", *families))
+    main(command(extended, 2, "--size", "12", *families))
+    for name in ("machines.csv", "statements.csv"):
+        assert (extended / name).read_text() == (config.out / name).read_text()
+    # Another condition joins the tables.
+    families = ["--families", "sgd-fast", "weight-noise 1"]
+    main(command(tmp_path / "other", 1, "--size", "10", *families, "--also", str(config.out)))
+    table = read_table(tmp_path / "other" / "machines.csv")
+    assert table["size"].value_counts().to_dict() == {12: 8, 10: 2}
+    assert (tmp_path / "other" / "conditions.png").exists()
+
+
+def test_machines_of_a_finished_figure_are_not_trained_again(tmp_path, monkeypatch):
+    config = FlatnessRangeConfig(
+        out=tmp_path / "range", draws=1, restarts=1, data="hidden-manifold", size=40,
+        hidden_units=3, families=("sgd-fast", "sgd-slow"), workers=1,
+    )  # fmt: skip
+    (figure,) = config.figures(draws=1)
+    figure = replace(figure, out=tmp_path / "figure1", engines=("bp", "mc"))
+    table = run_experiment(figure).to_frame()
+    (tmp_path / "range").mkdir()
+    (tmp_path / "range" / "figure1").symlink_to(tmp_path / "figure1", target_is_directory=True)
+    monkeypatch.setattr(rounds, "train_and_profile", None)
+    found = compute(config)
+    assert found["family"].tolist() == ["sgd-fast", "sgd-slow"]
+    for mine, theirs in (("local_entropy", "local_entropy_mc_0.3"), ("test_error", "test_error")):
+        np.testing.assert_array_equal(found[mine], table[theirs])
+    assert np.all(found["local_entropy_standard_error"] > 0)
 
 
 @pytest.mark.parametrize(
