@@ -78,7 +78,7 @@ def plot_range(machines: pd.DataFrame, measure: str, ax: Axes) -> Axes:
     line = families.sort_values(("x", "mean"))
     ax.plot(line["x", "mean"], 100 * line["test_error", "mean"], color="black", linewidth=0.8)
     found = statements(machines).set_index(["measure", "quantity"])
-    low, high = map(float, found.loc[(measure, TURN), ["low", "high"]])
+    low, high = found.loc[(measure, TURN), ["low", "high"]].to_numpy(dtype=np.float64).tolist()
     if np.isfinite(low):
         ax.axvspan(10**low, 10**high, color="0.92", zorder=0)
     group = families.index.map(_group)
