@@ -78,9 +78,9 @@ def plot_range(machines: pd.DataFrame, measure: str, ax: Axes) -> Axes:
     line = families.sort_values(("x", "mean"))
     ax.plot(line["x", "mean"], 100 * line["test_error", "mean"], color="black", linewidth=0.8)
     found = statements(machines).set_index(["measure", "quantity"])
-    low, high = found.loc[(measure, TURN), ["low", "high"]].to_numpy(dtype=np.float64).tolist()
-    if np.isfinite(low):
-        ax.axvspan(10**low, 10**high, color="0.92", zorder=0)
+    turn = 10.0 ** found.loc[(measure, TURN), ["low", "high"]].to_numpy(dtype=np.float64)
+    if np.isfinite(turn).all():
+        ax.axvspan(float(turn[0]), float(turn[1]), color="0.92", zorder=0)
     group = families.index.map(_group)
     for colour, label in enumerate(GROUPS):
         shown = families[group == label]
