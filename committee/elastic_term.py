@@ -183,7 +183,7 @@ def judge(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per reading, algorithm and setting: the criteria, means ± errors over draws.
 
     Columns: ``met``, the fraction of runs whose replicas met; ``excess_errors``, training errors
-    minus those of sgd-slow on the same draw; ``local_entropy``; ``n``, the number of draws.
+    minus the errors of sgd-slow on the same draw; ``local_entropy``; ``n``, the number of draws.
     """
     keys = ["reading", "algorithm", "balanced"]
     measured = ["met", "training_errors", "local_entropy"]

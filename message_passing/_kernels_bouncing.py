@@ -100,16 +100,16 @@ def trajectory(centre, gram, allowed, length, position, velocity, side, wrong, h
 
 
 @compiled
-def bouncing_steps(fields, labels, factor, gram, variance, allowed, white, rng, squares):
+def bouncing_steps(preactivations, labels, factor, gram, variance, allowed, white, rng, squares):
     """Make one quarter turn of one chain for each entry of ``squares``.
 
-    ``factor`` is Fᵀ (R, P), ``gram`` is F Fᵀ (P, P), ``fields`` (1, P) are the reference's
+    ``factor`` is Fᵀ (R, P), ``gram`` is F Fᵀ (P, P), ``preactivations`` (1, P) are the reference's
     pre-activations. At most ``allowed`` patterns are wrong. ``white`` (1, R) is the state and
     changes in place. ``squares`` receives |white|² after each step.
     """
-    P, R = fields.shape[1], factor.shape[0]
+    P, R = preactivations.shape[1], factor.shape[0]
     root = math.sqrt(variance)
-    centre = labels * fields[0]
+    centre = labels * preactivations[0]
     # Multiply by the labels, so that u < 0 is an error.
     signed = np.empty((P, P))
     for mu in range(P):

@@ -209,7 +209,7 @@ def local_entropy_curve(
         warnings.warn(
             f"the reference makes {problem.training_errors} training errors on "
             f"{len(problem.labels)} patterns. Nearly all configurations make no more, so the curve "
-            "is nearly zero. Are the labels those of these patterns?",
+            "is nearly zero. Do the labels belong to these patterns?",
             stacklevel=2,
         )
     if wanted is not None:
