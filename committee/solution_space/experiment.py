@@ -275,12 +275,17 @@ def load_machines(*folders: Path | str) -> pd.DataFrame:
 
 
 def figure_machines(folder: Path) -> pd.DataFrame:
-    """The machines of a folder of figure1 or figure6 that have a curve by Monte Carlo."""
+    """The machines of a folder of figure1 or figure6 that have a curve by Monte Carlo.
+
+    "dropout 0" is "sgd-fast" and does not count twice.
+    """
     import pandas as pd
 
     results, distance = load_results(folder), np.array([DISTANCE])
     parts = []
     for name, own in results.algorithms.items():
+        if name not in all_families():
+            continue
         entropy = own.local_entropy("mc", distance)[:, 0]
         about: dict[str, Any] = {
             "family": name.replace(" ", "-"),
