@@ -162,7 +162,10 @@ def _run_in_worker(
 
 @cache
 def _end_with(parent: int) -> None:
-    """End this worker soon after its parent is killed, even in the middle of a task."""
+    """End this worker soon after its parent is killed, even in the middle of a task.
+
+    A worker that is killed itself leaves nothing behind.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -170,6 +173,8 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    # The default lock of tqdm is a semaphore of the system, which a killed worker leaves behind.
+    tqdm.set_lock(threading.RLock())
 
 
 def _run_one(function: Callable[..., Any], common: tuple, index: int, task: Any) -> tuple[int, Any]:

@@ -143,6 +143,7 @@ import sys, time
 from dataclasses import dataclass
 from message_passing.tools.commands import run_command
 from message_passing.tools.parallel import run_tasks
+from tqdm import tqdm
 
 @dataclass(frozen=True)
 class Config:
@@ -151,6 +152,7 @@ class Config:
     fail: bool = False
 
 def wait(seconds, _):
+    tqdm([], disable=True)  # as an engine in a worker does
     sys.stdout.write("working\\n")
     sys.stdout.flush()
     end = time.monotonic() + seconds
