@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from committee.machine import predict
 from committee.patterns import PatternSet
@@ -72,7 +72,7 @@ def hidden_manifold(streams: Iterator[np.random.Generator]) -> tuple[str, Sample
     shared = next(streams)
     manifold = HiddenManifold.draw(INPUTS, shared)
     v = manifold.scale * shared.normal(size=LATENT_DIMENSIONS)
-    threshold = np.linalg.norm(v * manifold.scale) * norm.ppf(1.0 - POSITIVE_FRACTION)
+    threshold = np.linalg.norm(v * manifold.scale) * ndtri(1.0 - POSITIVE_FRACTION)
 
     def sample(rng: np.random.Generator, count: int) -> tuple[NDArray, NDArray]:
         z, patterns = manifold.sample(count, rng)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import ndtri, stdtr  # scipy.stats takes half a second to import
 
 #: The burn-in is doubled until half of it is worth this number of independent states (R̂ < 1.12).
 FEWEST_INDEPENDENT = 4.0
@@ -15,7 +14,7 @@ FALSE_ALARMS = 1e-3
 
 def largest_deviation(tests: int) -> float:
     """Limit, in standard errors, for the largest deviation among this number of tests."""
-    return float(norm.isf(FALSE_ALARMS / tests))
+    return float(-ndtri(FALSE_ALARMS / tests))
 
 
 def with_and_without(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -36,7 +35,7 @@ def deviation(difference: float, error: float, blocks: int) -> float:
     """
     if error == 0:
         return 0.0
-    return float(-norm.ppf(student_t.sf(abs(difference) / error, blocks - 1)))
+    return float(-ndtri(stdtr(blocks - 1, -abs(difference) / error)))
 
 
 def independent_states(moments: NDArray[np.float64]) -> float:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from committee.algorithms import PUBLISHED, WeightNoise
 from committee.machine import error_rate, unit_rows
@@ -285,7 +285,7 @@ def _collect(chains: list[_Chain], patterns: PatternSet) -> SolutionSample:
         vote_error=float(np.mean(votes != patterns.test_labels)),
         r_hat=r_hat,
         effective_samples=float(2 * C * independent),
-        converged=bool(r_hat < LARGEST_R_HAT and apart < norm.isf(FALSE_ALARMS / 6)),
+        converged=bool(r_hat < LARGEST_R_HAT and apart < -ndtri(FALSE_ALARMS / 6)),
         margins=np.mean([chain.margins for chain in chains], axis=0),
         overlap=_overlap([chain.snapshots for chain in chains]),
         chain_test_error=statistics[:, 0],
