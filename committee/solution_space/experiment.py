@@ -81,14 +81,15 @@ class FlatnessRangeConfig(DrawOptions):
     """Test error against flatness, from typical solutions to the flattest."""
 
     out: Path = Path("results/flatness-range")
-    """Folder of the results. Running again with the same folder resumes."""
+    """Folder of the results. Running again with the same folder resumes. A finished folder of
+    figure1 or figure6, or a link to it, may stand there as OUT/figure1 or OUT/figure6."""
     restarts: int = 2
     """Independent machines of each family on each draw. More can be added later."""
     families: tuple[str, ...] = ()
     """Families to compute. Default: all."""
     also: tuple[Path, ...] = ()
-    """Folders of other conditions. Their machines join the tables, and ``conditions.png`` has a
-    panel for each condition."""
+    """Folders of other conditions. Their machines join the tables, and conditions.png has a panel
+    for each condition."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
