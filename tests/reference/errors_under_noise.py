@@ -18,24 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from committee.flatness import sampled_noisy_errors
+from committee.machine import error_rate
 from committee.results import ExperimentFolder, load_results
 from message_passing.tools.files import write_table
 
-NOISES, AT_ONCE, SIGMA, ALIKE = 2000, 50, 1.0, 0.95
-
-
-def additional_errors(weights, patterns, labels, rng):
-    """Errors under each of NOISES weight noises, minus those without noise: (NOISES,)."""
-    K, N = weights.shape
-    inputs = patterns.T.astype(np.float32)
-    counts = []
-    for _ in range(NOISES // AT_ONCE):
-        noise = rng.standard_normal((AT_ONCE, K, N), dtype=np.float32)
-        noisy = weights.astype(np.float32) * (1 + SIGMA * noise)
-        votes = np.sign(noisy.reshape(-1, N) @ inputs).reshape(AT_ONCE, K, -1).sum(axis=1)
-        counts.append(np.count_nonzero(votes * labels <= 0, axis=1))
-    votes = np.sign(weights @ patterns.T).sum(axis=0)
-    return np.concatenate(counts) - np.count_nonzero(votes * labels <= 0)
+NOISES, ALIKE = 2000, 0.95
 
 
 def main(folder, out, restarts=1):
@@ -47,7 +35,9 @@ def main(folder, out, restarts=1):
         patterns = results.patterns[draw]
         X, y = patterns.train_patterns, patterns.train_labels
         weights = ExperimentFolder(Path(folder)).load_machine(draw, name, restart)["weights"]
-        errors = additional_errors(weights, X, y, np.random.default_rng((draw, restart)))
+        rng = np.random.default_rng((draw, restart))
+        rates = sampled_noisy_errors(weights, X, y, np.array([1.0]), NOISES, rng)[:, 0]
+        errors = np.round(len(y) * (rates - error_rate(weights, X, y)))
         answers = np.sign(weights @ X.T)
         alike = np.maximum(np.mean(answers > 0, axis=1), np.mean(answers < 0, axis=1))
         rows.append(
