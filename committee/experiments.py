@@ -176,9 +176,9 @@ def run_experiment(
     """
     algorithms = config.compared()
     folder, patterns = _prepare(config, algorithms)
-    if progress:
-        print(f"Data: {patterns[0].description}; {config.draws} draws", flush=True)
     units = missing_units(folder, algorithms, config.engines, config.draws, config.restarts)
+    if progress and units:
+        print(f"Data: {patterns[0].description}; {config.draws} draws", flush=True)
     left = Counter((unit.draw, unit.restart) for unit in units)
     first, half = next(((run, count // 2) for run, count in left.items()), (None, 0))
     completed = run_tasks(
