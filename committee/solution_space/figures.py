@@ -67,8 +67,11 @@ def plot_range(machines: pd.DataFrame, measure: str, ax: Axes) -> Axes:
     """One measure, ``"local_entropy"`` or ``"local_energy_1"``; flatter is to the left.
 
     Points are families, the black line is their mean over draws, and thin lines are single draws.
-    A band is the 95 % interval of the turning point.
+    A band is the 95 % interval of the turning point. Raises ``ValueError`` for machines of several
+    conditions.
     """
+    if (count := machines.groupby([*CONDITION]).ngroups) != 1:
+        raise ValueError(f"machines have {count} conditions; one was expected (plot_conditions).")
     means = family_means(machines)
     means["x"] = means[measure].abs().clip(lower=FLATTEST)
     for _, draw in means.groupby("draw"):

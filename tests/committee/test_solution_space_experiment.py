@@ -136,6 +136,8 @@ def test_figure_has_a_panel_for_each_condition():
     sizes = (100, 250, 500, 1000, 2000)
     figure = plot_conditions(pd.concat([made_up(size=size) for size in sizes]))
     assert [ax.get_title() for ax in figure.axes] == [f"Dress, Coat, P = {P}" for P in sizes]
+    with pytest.raises(ValueError, match="machines have 2 conditions; one was expected"):
+        plot_flatness_range(pd.concat([made_up(), made_up(size=100)]))
 
 
 def test_families_are_those_of_the_plan():
