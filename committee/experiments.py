@@ -211,6 +211,18 @@ def run_experiment(
     return load()
 
 
+def check_folder(config: ExperimentConfig) -> tuple[ExperimentFolder, str]:
+    """The folder of an experiment, and its data: the stored ones for "auto". Creates nothing.
+
+    Raises ``ValueError`` if the folder holds results of other settings.
+    """
+    folder = ExperimentFolder(config.out)
+    known = folder.config() is not None
+    data = folder.entry("settings", "data") if known and config.data == "auto" else config.data
+    folder.check(_settings(config, config.compared(), data))
+    return folder, data
+
+
 def _prepare(
     config: ExperimentConfig, algorithms: list[Algorithm]
 ) -> tuple[ExperimentFolder, dict[int, PatternSet]]:
@@ -224,10 +236,7 @@ def _prepare(
     timed_controls(algorithms)
     if config.scheduler is not None:
         check_scheduler(config.scheduler)
-    folder = ExperimentFolder(config.out)
-    known = folder.config() is not None
-    data = folder.entry("settings", "data") if known and config.data == "auto" else config.data
-    folder.check(_settings(config, algorithms, data))
+    folder, data = check_folder(config)
     patterns, new = {}, []
     for draw in range(config.draws):
         own = folder.load_patterns(draw)

@@ -42,6 +42,7 @@ from committee.experiments import (
     ExperimentConfig,
     Figure1Config,
     Figure6Config,
+    check_folder,
     run_experiment,
 )
 from committee.flatness import local_energy
@@ -164,6 +165,8 @@ def compute(
         **{name: as_json(getattr(config, name)) for name in names},
         "families": {name: as_json(known.get(name, TYPICAL)) for name in own},
     }
+    for figure in config.figures(config.draws):
+        check_folder(figure)
     folder.store_config(
         "From typical solutions to the flattest", settings, patterns=first.description
     )

@@ -191,6 +191,12 @@ def test_machines_of_a_finished_figure_are_not_trained_again(tmp_path, monkeypat
     for mine, theirs in (("local_entropy", "local_entropy_mc_0.3"), ("test_error", "test_error")):
         np.testing.assert_array_equal(found[mine], table[theirs])
     assert np.all(found["local_entropy_standard_error"] > 0)
+    other = replace(config, out=tmp_path / "other", seed=1)
+    other.out.mkdir()
+    (other.out / "figure1").symlink_to(tmp_path / "figure1", target_is_directory=True)
+    with pytest.raises(ValueError, match="figure1 holds results of other settings: seed is 0 the"):
+        compute(other)
+    assert not (other.out / "config.json").exists()
 
 
 @pytest.mark.parametrize(
