@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+NO_READER = 128 + 13  # SIGPIPE, which Windows does not name
 
 Commands = Mapping[str, tuple[Any, Callable[[Any], object]]]
 
@@ -34,7 +36,8 @@ def run_command(
     function to call with them.
 
     Raises ``SystemExit`` with code 1 after an error (one line on stderr), 2 for options that
-    cannot be used, 130 after SIGINT, and 143 after SIGTERM.
+    cannot be used, 130 after SIGINT, 143 after SIGTERM, and 141 if nobody reads the output
+    (``| head``).
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
@@ -50,6 +53,10 @@ def run_command(
             args=arguments,
         )
         commands[name][1](config)
+    except BrokenPipeError:
+        # Python writes the rest of the output at its exit, and would print this error again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(NO_READER) from None
     except (ValueError, OSError, ImportError, ArithmeticError, CommandError) as error:
         raise SystemExit(f"Error: {error}") from error
     except KeyboardInterrupt:

@@ -217,3 +217,6 @@ def test_errors_help_and_version(program):
     process = program("wait", "--seconds")
     process.communicate(timeout=60)
     assert process.returncode == 2
+    process = program("--help")
+    process.stdout.close()  # as head does
+    assert process.stderr.read() == "" and process.wait(timeout=60) == commands.NO_READER
