@@ -134,6 +134,10 @@ class ReferenceProblem:
         The remaining problem has the same volume Z with one allowed error less per pair. Engines
         that treat patterns as independent are then right.
         """
+        gram, square = self.geometry.gram, np.diag(self.geometry.gram)
+        # Cauchy-Schwarz: no two patterns are parallel, as is usual.
+        if np.count_nonzero(gram**2 >= (1 - 1e-9) * np.outer(square, square)) == len(gram):
+            return self
         length = np.linalg.norm(self.geometry.patterns, axis=1, keepdims=True)
         unit = self.geometry.patterns / np.where(length > 0, length, 1.0)
         first = np.take_along_axis(unit, np.argmax(unit != 0, axis=1)[:, None], axis=1)
