@@ -16,17 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.algorithms import PUBLISHED, Algorithm, ReplicatedSGD
-from committee.experiments import DataOptions
-from committee.patterns import PatternSet, load_patterns
-from committee.training import check_hidden_units, train_restart
-from message_passing.curve_runs import curve_arrays
-from message_passing.tools.files import read_json, write_json, write_table
-from message_passing.tools.run_folder import RunFolder, as_json, make_missing
+from committee.algorithms import PUBLISHED, MinibatchAlgorithm, ReplicatedSGD
+from committee.variations import Variation, VariationOptions, measure_variations
+from message_passing.tools.files import write_table
 from message_passing.tools.tables import ERROR, to_markdown
 from message_passing.tools.validation import check_least
 
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
 
 N, BATCH, REPLICAS = 784, 100, 10
 REFERENCE = "sgd-slow"
-DISTANCE = 0.3
 LEAST_MET = 0.9
 MOST_EPOCHS = 120_000
 
@@ -51,35 +46,33 @@ READINGS: dict[str, tuple[Callable[[float], float], float]] = {
 
 
 @dataclass(frozen=True)
-class ElasticTermConfig(DataOptions):
-    """Decide the strength of Replicated-SGD's elastic term by training errors and flatness."""
+class ElasticTermConfig(VariationOptions):
+    """Decide the strength of Replicated-SGD's elastic term by training errors and flatness.
+
+    Each draw is made twice, random and balanced.
+    """
 
     out: Path = Path("results/elastic-term")
     """Folder of the results. Running again with the same folder resumes."""
-    draws: int = 5
-    """Draws of the training patterns, once random and once balanced. More can be added later."""
     restarts: int = 6
     """Independent machines of each reading on each draw. More can be added later."""
     seed: int = 100
     """Seed of the first draw. The next draw has the next seed. Figure 1 uses other draws."""
-    hidden_units: int = 9
-    """Hidden units K, an odd number."""
     max_epochs: int = MOST_EPOCHS
     """Epochs after which training gives up. It also ends when the growing γ would make the
     explicit step overshoot the centre."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least(self, draws=1, restarts=1, max_epochs=1)
-        check_hidden_units(self.hidden_units)
+        check_least(self, max_epochs=1)
 
 
-def readings(max_epochs: int = MOST_EPOCHS) -> dict[tuple[str, str], Algorithm]:
-    """Map (reading, name) to algorithm: each reading of both algorithms, and the reference."""
+def readings(max_epochs: int = MOST_EPOCHS) -> list[tuple[str, MinibatchAlgorithm]]:
+    """Pairs of a reading and an algorithm: the reference, then all readings of both algorithms."""
     slow = PUBLISHED[REFERENCE]
-    found: dict[tuple[str, str], Algorithm] = {
-        ("", REFERENCE): replace(slow, max_epochs=min(slow.max_epochs, max_epochs))
-    }
+    found: list[tuple[str, MinibatchAlgorithm]] = [
+        ("reference", replace(slow, max_epochs=min(slow.max_epochs, max_epochs)))
+    ]
     for name in ("rsgd-fast", "rsgd-slow"):
         published = PUBLISHED[name]
         assert isinstance(published, ReplicatedSGD)
@@ -87,96 +80,32 @@ def readings(max_epochs: int = MOST_EPOCHS) -> dict[tuple[str, str], Algorithm]:
             scale = factor(published.lr)
             growth = -np.log(published.lr * scale * published.gamma(0))
             stable = 1 + int(growth / np.log(published.gamma(1) / published.gamma(0)))
-            found[reading, name] = replace(
+            changed = replace(
                 published,
                 elastic_scale=scale,
                 distance_threshold=threshold,
                 max_epochs=min(stable, max_epochs),
             )
+            found.append((reading, changed))
     return found
 
 
-def compute(config: ElasticTermConfig, progress: bool = False) -> pd.DataFrame:
-    """Train and measure the missing runs. Returns one row per run.
+def compute(config: ElasticTermConfig) -> pd.DataFrame:
+    """One row per run: what the criteria need, and no test error.
 
     Columns: reading, algorithm, balanced, draw, restart, epochs, met, training_errors, collapsed,
     local_entropy with its standard error, and ``converged`` for the local entropy.
 
     Raises ``ValueError`` for a folder with results of other settings.
     """
-    import pandas as pd
-
-    compared = readings(config.max_epochs)
-    names = ("data", "size", "seed", "hidden_units", "max_epochs")
-    settings = {
-        **{name: getattr(config, name) for name in names},
-        "readings": {"; ".join(key): as_json(value) for key, value in compared.items()},
-    }
-    folder = RunFolder(config.out, units=("runs",))
-    folder.check(settings)
-    patterns = {
-        (draw, balanced): load_patterns(
-            config.data, config.size, config.seed + draw, config.data_dir, balanced
-        )
-        for draw in range(config.draws)
+    rows = [
+        Variation(reading, algorithm, balanced)
         for balanced in (False, True)
-    }
-    folder.store_config("The strength of the elastic term", settings)
-    # Restarts are the outer loop, so an interrupted command has equally many runs everywhere.
-    rows: list[dict[str, Any]] = [
-        {"reading": reading, "algorithm": name, "balanced": balanced, "draw": draw, "restart": r}
-        for r in range(config.restarts)
-        for draw, balanced in patterns
-        for reading, name in compared
+        for reading, algorithm in readings(config.max_epochs)
     ]
-    tasks = {
-        run_path(config.out, row): (
-            row,
-            patterns[row["draw"], row["balanced"]],
-            compared[row["reading"], row["algorithm"]],
-            np.random.SeedSequence(config.seed + row["draw"], spawn_key=(row["restart"],)),
-        )
-        for row in rows
-    }
-    make_missing(
-        measure_run,
-        tasks,
-        write_json,
-        progress,
-        common=(config.hidden_units,),
-        workers=config.workers,
-        description="readings of the elastic term",
-    )
-    return pd.DataFrame(map(read_json, tasks))
-
-
-def run_path(out: Path, row: dict[str, Any]) -> Path:
-    """File of one run."""
-    setting = "balanced" if row["balanced"] else "random"
-    reading = row["reading"].split(":")[0].replace("/", "-") or "reference"
-    draw, restart = (f"{row[name]:02d}" for name in ("draw", "restart"))
-    return out / "runs" / setting / draw / f"{row['algorithm']} {reading} {restart}.json"
-
-
-def measure_run(
-    hidden_units: int, task: tuple[dict[str, Any], PatternSet, Algorithm, np.random.SeedSequence]
-) -> dict[str, Any]:
-    """Unit of work: one machine, its training errors and its local entropy."""
-    row, patterns, algorithm, seed_sequence = task
-    machine = train_restart(patterns, algorithm, hidden_units, seed_sequence)
-    seed = int(seed_sequence.generate_state(1)[0])
-    X, y = patterns.train_patterns, patterns.train_labels
-    curve = curve_arrays(machine.weights, X, y, "mc", seed, distances=(DISTANCE,))
-    return {
-        **row,
-        "epochs": machine.epochs,
-        "met": machine.converged,
-        "training_errors": round(machine.train_error * len(y)),
-        "collapsed": machine.collapsed,
-        "local_entropy": float(curve["local_entropy"][0]),
-        f"local_entropy{ERROR}": float(curve["standard_error"][0]),
-        "converged": bool(curve["converged"][0]),
-    }
+    runs = measure_variations(config, rows, "The strength of the elastic term", "mc")
+    unused = [c for c in map(str, runs) if c.endswith("test_error") or c.startswith("local_energy")]
+    return runs.drop(columns=unused).rename(columns={"change": "reading"})
 
 
 def judge(runs: pd.DataFrame) -> pd.DataFrame:
@@ -212,7 +141,7 @@ def decide(judged: pd.DataFrame) -> tuple[str, bool]:
 
 def run(config: ElasticTermConfig) -> None:
     """Compute, write ``runs.csv`` and ``criteria.csv``, print the table and the decision."""
-    runs = compute(config, progress=True)
+    runs = compute(config)
     judged = judge(runs)
     write_table(config.out / "runs.csv", runs)
     write_table(config.out / "criteria.csv", judged)

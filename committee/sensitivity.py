@@ -1,65 +1,35 @@
 """Dependence of the results on choices that the paper leaves open: a table of variations.
 
-Every row trains one algorithm with one change: the draw or the balance of the patterns, the
-reduction of the loss, or the averaging of Entropy-SGD. ``elastic_term`` decides the strength of
-Replicated-SGD's elastic term.
+Every row has one change: the balance of the patterns, the reduction of the loss, the averaging of
+Entropy-SGD, or the reading of Replicated-SGD's elastic term. ``elastic_term`` decides that reading
+on other draws, without test errors. The local entropy is by belief propagation, as in the paper, so
+the rows compare with its published ranges.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from committee.algorithms import PUBLISHED, MinibatchAlgorithm
-from committee.experiments import DataName, DataOptions
-from committee.flatness import local_energy
-from committee.patterns import PatternSet, load_patterns
-from committee.training import train
-from message_passing import local_entropy_curve
-from message_passing.tools.files import read_records, write_records, write_table
-from message_passing.tools.parallel import check_scheduler
-from message_passing.tools.run_folder import RunFolder, as_json
+from committee.algorithms import PUBLISHED
+from committee.elastic_term import readings
+from committee.variations import Variation, VariationOptions, measure_variations
+from message_passing.tools.files import write_table
 from message_passing.tools.tables import means, to_markdown
-from message_passing.tools.validation import check_least
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SIGMAS = (0.5, 1.0, 1.5)
-DISTANCE = 0.3
-
 
 @dataclass(frozen=True)
-class SensitivityConfig(DataOptions):
+class SensitivityConfig(VariationOptions):
     """Vary the choices that the paper leaves open, with one row of a table per variation."""
 
     out: Path = Path("results/sensitivity")
     """Folder of the results. Running again with the same folder resumes."""
-    restarts: int = 10
-    """Independent machines of each variation."""
-    scheduler: str | None = None
-    """Address of a Dask scheduler, tcp://host:port. Its workers replace local processes."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_least(self, restarts=2)  # for standard errors
-
-
-@dataclass(frozen=True)
-class Variation:
-    """One row: an algorithm, its patterns, and the name of the change."""
-
-    change: str
-    algorithm: MinibatchAlgorithm
-    balanced: bool = False
-    draw: int = 0  # added to the seed of the patterns
-
-    @property
-    def name(self) -> str:
-        return f"{self.algorithm.name}, {self.change}"
 
 
 def variations() -> list[Variation]:
@@ -69,88 +39,45 @@ def variations() -> list[Variation]:
         algorithm = PUBLISHED[name]
         rows.append(Variation("as in Figure 1", algorithm))
         rows.append(Variation("balanced patterns", algorithm, balanced=True))
-        rows.append(Variation("another draw of the patterns", algorithm, draw=1))
         if name != "esgd":
             rows.append(Variation("mean of the loss", replace(algorithm, reduction="mean")))
     for averaging in (0.0, 0.5, 0.9):
         changed: dict[str, Any] = {"averaging": averaging}
         rows.append(Variation(f"averaging {averaging:g}", replace(PUBLISHED["esgd"], **changed)))
+    rows += [Variation(f"elastic term {change}", own) for change, own in readings()[1:]]
     return rows
 
 
-def run(config: SensitivityConfig) -> pd.DataFrame:
-    """Compute the missing rows, print each row when it is ready, write the table.
+def run(config: SensitivityConfig) -> None:
+    """Compute the missing runs, write ``sensitivity_runs.csv`` and ``sensitivity.csv``, print.
 
     Raises ``ValueError`` if the folder holds results of other settings.
     """
-    import pandas as pd
-
-    if config.scheduler is not None:
-        check_scheduler(config.scheduler)
-    # Resolve "auto" once, so that all rows use one data set.
-    patterns = load_patterns(config.data, config.size, config.seed, config.data_dir)
-    config = replace(config, data=cast(DataName, patterns.name))
-    folder = RunFolder(config.out, extensible=("variations",), units=("rows",))
-    names = ("restarts", "data", "size", "seed")
-    settings: dict[str, Any] = {name: getattr(config, name) for name in names}
-    settings["variations"] = {variation.name: as_json(variation) for variation in variations()}
-    folder.store_config("What the paper leaves open", settings)
-    rows = []
-    for variation in variations():
-        path = config.out / "rows" / f"{variation.name.replace(' ', '-')}.json"
-        if not path.exists():
-            write_records(path, measure_one(config, variation))
-        rows.append(summarise(read_records(path)))
-        text = to_markdown(rows[-1], {"test_error": 100, "constant_test_error": 100}).splitlines()
-        print("\n".join(text if len(rows) == 1 else text[2:]), flush=True)
-    table = pd.concat(rows, ignore_index=True)
+    runs = measure_variations(config, variations(), "What the paper leaves open", "bp")
+    table = summarise(runs)
+    write_table(config.out / "sensitivity_runs.csv", runs)
     write_table(config.out / "sensitivity.csv", table)
-    return table
-
-
-def measure_one(config: SensitivityConfig, variation: Variation) -> pd.DataFrame:
-    """Train the machines of one row and measure their local energy and local entropy at d = 0.3.
-
-    The local entropy is by belief propagation, as in the paper, so the rows compare with its
-    published ranges. It is NaN if belief propagation did not converge.
-    """
-    patterns: PatternSet = load_patterns(
-        config.data, config.size, config.seed + variation.draw, config.data_dir, variation.balanced
-    )
-    X, y = patterns.train_patterns, patterns.train_labels
-    machines = train(
-        patterns,
-        variation.algorithm,
-        restarts=config.restarts,
-        seed=config.seed,
-        workers=config.workers,
-        scheduler=config.scheduler,
-        progress=True,
-    )
-    runs = machines.to_frame()
-    runs.insert(1, "change", variation.change)
-    runs["patterns"] = len(y)
-    runs["constant_test_error"] = patterns.constant_test_error
-    energies = local_energy(machines.weights, X, y, SIGMAS).local_energy
-    for sigma, energy in zip(SIGMAS, energies.T, strict=True):
-        runs[f"local_energy_{sigma:g}"] = energy
-    curves = [
-        local_entropy_curve(weights, X, y, engine="bp", distances=[DISTANCE])
-        for weights in machines.weights
-    ]
-    runs[f"local_entropy_bp_{DISTANCE:g}"] = [
-        curve.local_entropy[0] if curve.converged[0] else np.nan for curve in curves
-    ]
-    return runs
+    print(to_markdown(table, {"test_error": 100, "constant_test_error": 100}))
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """The row of one variation: counts, the median number of epochs, means ± standard errors."""
-    keys = ["algorithm", "change", "patterns", "constant_test_error"]
-    measured = [name for name in map(str, runs) if name.startswith(("test_error", "local_"))]
-    row = means(runs, keys, measured)
-    row.insert(5, "converged", runs["converged"].sum())
-    row.insert(6, "with_errors", (runs["train_error"] > 0).sum())
-    row.insert(7, "collapsed", runs["collapsed"].sum())
-    row.insert(8, "median_epochs", runs["epochs"].median())
-    return row
+    """One row per variation: counts of runs, and means ± standard errors over draws.
+
+    Columns: ``n`` draws, ``runs``, ``met`` the stopping rule, ``with_errors``, ``collapsed``, the
+    median of ``epochs``. Means leave out runs that collapsed onto the constant answer, and local
+    entropies that did not converge.
+    """
+    keys = ["algorithm", "change"]
+    measured = [c for c in map(str, runs) if c == "test_error" or c.startswith("local_energy")]
+    measured.append("local_entropy")
+    kept = runs.assign(with_errors=runs["training_errors"] > 0)
+    kept.loc[kept["collapsed"], measured] = np.nan
+    kept.loc[~kept["converged"], "local_entropy"] = np.nan
+    groups = kept.groupby(keys, sort=False)
+    counts = groups.agg(
+        runs=("met", "size"), met=("met", "sum"), with_errors=("with_errors", "sum"),
+        collapsed=("collapsed", "sum"), epochs=("epochs", "median"),
+    )  # fmt: skip
+    measured.append("constant_test_error")
+    draws = kept.groupby([*keys, "draw"], sort=False)[measured].mean().reset_index()
+    return counts.reset_index().merge(means(draws, keys, measured), on=keys)
