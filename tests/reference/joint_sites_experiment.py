@@ -28,15 +28,17 @@ VARIANCES = np.array([0.1, 0.3, 0.6])  # d = 0.05, 0.15, 0.3
 
 
 def main(draw, out, names):
-    rows = []
+    rows, problems = [], {}
     data = np.load(Path(draw) / "patterns.npz")
     geometry, labels = PatternGeometry(data["train_patterns"]), data["train_labels"]
-    joint_sites.correlated_majority(np.zeros(9), np.eye(9) + 0.1, 1.0, np.ones((2, 9)))  # compile
     for name in names:
         weights = np.load(Path(draw) / "machines" / f"{name}.npz")["weights"]
         problem = ReferenceProblem.from_arrays(weights, geometry, labels)
         if problem.training_errors:
             raise ValueError(f"{name} makes {problem.training_errors} training errors.")
+        problems[name] = problem
+    joint_sites.correlated_majority(np.zeros(9), np.eye(9) + 0.1, 1.0, np.ones((2, 9)))  # compile
+    for name, problem in problems.items():
         started = time.process_time()
         mc = MonteCarlo(draws=16000).ladder(problem, VARIANCES)
         mc_seconds = time.process_time() - started
