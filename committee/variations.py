@@ -105,6 +105,7 @@ def measure_variations(
         for balanced in {variation.balanced for variation in variations}
     }
     folder.store_config(title, settings, patterns=first.description)
+    print(f"Data: {first.description}; {config.draws} draws", flush=True)
     # Restarts are the outer loop, so an interrupted command has equally many runs everywhere.
     tasks = {
         config.out / "runs" / v.setting / f"{draw:02d}" / f"{v.name} {restart:02d}.json": (
