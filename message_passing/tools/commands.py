@@ -53,11 +53,9 @@ def run_command(
             args=arguments,
         )
         commands[name][1](config)
-    except BrokenPipeError:
-        # Python writes the rest of the output at its exit, and would print this error again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(NO_READER) from None
     except (ValueError, OSError, ImportError, ArithmeticError, CommandError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise SystemExit(NO_READER) from None
         raise SystemExit(f"Error: {error}") from error
     except KeyboardInterrupt:
         _leave("Interrupted", INTERRUPTED)
@@ -74,6 +72,17 @@ def _parser(name: str, options: Any) -> Callable[..., tuple[str, Any]]:
     parse.__annotations__["config"] = Annotated[options, tyro.conf.arg(name="")]
     parse.__doc__ = options.__doc__
     return parse
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of the output is gone. If so, the rest of the output is thrown away."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        # Python flushes again at its exit, and would print the error then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _terminate(_: int, __: FrameType | None) -> NoReturn:

@@ -150,6 +150,7 @@ class Config:
     \"\"\"Wait.\"\"\"
     seconds: float = 60
     fail: bool = False
+    pipe: bool = False
 
 def wait(seconds, _):
     tqdm([], disable=True)  # as an engine in a worker does
@@ -162,6 +163,8 @@ def wait(seconds, _):
 def run(config):
     if config.fail:
         raise ValueError("x is 1; 2 was expected.")
+    if config.pipe:
+        raise BrokenPipeError("the pipe to a worker broke")
     list(run_tasks(wait, [0, 1], common=(config.seconds,), workers=2))
 
 if __name__ == "__main__":
@@ -212,6 +215,9 @@ def test_errors_help_and_version(program):
     process = program("wait", "--fail")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and errors == "Error: x is 1; 2 was expected.\n"
+    process = program("wait", "--pipe")  # not the pipe of the output
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and errors == "Error: the pipe to a worker broke\n"
     process = program("--version")
     assert process.communicate(timeout=60)[0].startswith("wide-flat-minima ")
     process = program("wait", "--seconds")
